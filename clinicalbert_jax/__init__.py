@@ -1,0 +1,1 @@
+"""Pre-train BERT on clinical notes in JAX. Importing the package loads no JAX."""

@@ -1,0 +1,222 @@
+"""One experiment as dataclasses. Building one checks every value; `validated` checks again after overrides."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from clinicalbert_jax.errors import UserError
+
+VOCABULARY_MULTIPLE = 128  # the embedding table is padded to the matrix units' width; export cuts it back
+
+
+def _require(holds: bool, name: str, expected: str, found: object) -> None:
+    if not holds:
+        raise UserError(f"config.{name}: expected {expected}, found {found!r}")
+
+
+def _require_types(section: str, config: Any) -> None:
+    """Refuse a value of another type than its field's: an override can set anything."""
+    for entry in dataclasses.fields(config):
+        value, expected = getattr(config, entry.name), entry.type
+        if expected is float and type(value) is int:
+            continue
+        if isinstance(expected, type) and type(value) is not expected:
+            name = f"{section}.{entry.name}" if section else entry.name
+            _require(False, name, f"a value of type {expected.__name__}", value)
+
+
+@dataclass
+class ModelConfig:
+    """The shape of a BERT, by the names of Devlin et al. (2019) and of Hugging Face's `config.json`."""
+
+    vocab_size: int = 0  # 0: the size of the data's vocabulary
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_act: str = "gelu"  # the exact one, of the error function; 'gelu_new' and 'gelu_pytorch_tanh' approximate
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        _require_types("model", self)
+        _require(self.vocab_size >= 0, "model.vocab_size", "0 (take the data's) or more", self.vocab_size)
+        for name in (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ):
+            _require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            "model.num_attention_heads",
+            f"a divisor of hidden_size={self.hidden_size}",
+            self.num_attention_heads,
+        )
+        activations = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+        _require(self.hidden_act in activations, "model.hidden_act", f"one of {activations}", self.hidden_act)
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            _require(0 <= getattr(self, name) < 1, f"model.{name}", "a value in [0, 1)", getattr(self, name))
+        for name in ("layer_norm_eps", "initializer_range"):
+            _require(getattr(self, name) > 0, f"model.{name}", "a positive value", getattr(self, name))
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding table: `vocab_size` rounded up. Logits of the rows added are never predicted."""
+        return math.ceil(self.vocab_size / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+
+def model_preset(size: str, **overrides: Any) -> ModelConfig:
+    """BERT by size: 'tiny' to 'medium' after Turc et al. (2019), 'base' and 'large' after Devlin et al. (2019)."""
+    layers_and_width = {
+        "tiny": (2, 128),
+        "mini": (4, 256),
+        "small": (4, 512),
+        "medium": (8, 512),
+        "base": (12, 768),
+        "large": (24, 1024),
+    }
+    _require(size in layers_and_width, "model", f"a size among {tuple(layers_and_width)}", size)
+    layers, width = layers_and_width[size]
+    return ModelConfig(
+        **{
+            "hidden_size": width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": width // 64,
+            "intermediate_size": 4 * width,
+        }
+        | overrides
+    )
+
+
+@dataclass
+class DataConfig:
+    """What the data must be, checked against its manifest before anything is compiled."""
+
+    max_seq_length: int = 128
+    do_lower_case: bool | None = None  # None: as the data's vocabulary says
+    num_threads: int = 2  # that decode batches ahead of the step
+
+    def __post_init__(self) -> None:
+        _require_types("data", self)
+        _require(self.max_seq_length >= 8, "data.max_seq_length", "at least 8", self.max_seq_length)
+        _require(self.num_threads >= 1, "data.num_threads", "at least 1", self.num_threads)
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with BERT's decay mask: none on biases and layer norms."""
+
+    learning_rate: float = 1e-4
+    schedule: str = "linear"  # warm up to `learning_rate`, then fall linearly to 0 at `train.steps`; or 'constant'
+    warmup_steps: int = 10_000
+    weight_decay: float = 0.01
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-6
+    clip_global_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_types("optimizer", self)
+        _require(self.learning_rate > 0, "optimizer.learning_rate", "a positive value", self.learning_rate)
+        schedules = ("linear", "constant")
+        _require(self.schedule in schedules, "optimizer.schedule", f"one of {schedules}", self.schedule)
+        _require(self.warmup_steps >= 0, "optimizer.warmup_steps", "0 or more", self.warmup_steps)
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more", self.weight_decay)
+        _require(0 <= self.b1 < 1, "optimizer.b1", "a value in [0, 1)", self.b1)
+        _require(0 <= self.b2 < 1, "optimizer.b2", "a value in [0, 1)", self.b2)
+        _require(self.eps > 0, "optimizer.eps", "a positive value", self.eps)
+        _require(self.clip_global_norm > 0, "optimizer.clip_global_norm", "positive", self.clip_global_norm)
+
+
+@dataclass
+class MeshConfig:
+    """How the devices are used: `data` copies of the model, each cut over `fsdp` devices. -1: all that are left."""
+
+    data: int = -1
+    fsdp: int = 1
+
+    def __post_init__(self) -> None:
+        _require_types("mesh", self)
+        _require(self.data == -1 or self.data >= 1, "mesh.data", "-1 or at least 1", self.data)
+        _require(self.fsdp >= 1, "mesh.fsdp", "at least 1", self.fsdp)
+
+
+@dataclass
+class TrainConfig:
+    """The run. `global_batch_size` rows make one update, over all devices and microbatches together."""
+
+    steps: int = 100_000
+    global_batch_size: int = 256
+    microbatches: int = 1  # the batch is cut into so many, whose gradients are added before the one update
+    seed: int = 0
+    dtype: str = "bfloat16"  # of activations; parameters and optimizer state stay float32
+    log_every: int = 50
+    eval_every: int = 1_000
+    eval_batches: int = 0  # 0: the whole validation split
+    checkpoint_every: int = 1_000
+    keep_checkpoints: int = 3
+
+    def __post_init__(self) -> None:
+        _require_types("train", self)
+        for name in (
+            "steps",
+            "global_batch_size",
+            "microbatches",
+            "log_every",
+            "eval_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
+            _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+        _require(self.eval_batches >= 0, "train.eval_batches", "0 (all) or more", self.eval_batches)
+        _require(0 <= self.seed < 2**31, "train.seed", "a value in [0, 2^31)", self.seed)
+        _require(
+            self.global_batch_size % self.microbatches == 0,
+            "train.microbatches",
+            f"a divisor of global_batch_size={self.global_batch_size}",
+            self.microbatches,
+        )
+        dtypes = ("float32", "bfloat16")
+        _require(self.dtype in dtypes, "train.dtype", f"one of {dtypes}", self.dtype)
+
+
+@dataclass
+class Config:
+    """One pre-training experiment; what `configs/*.py` return."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        _require_types("", self)
+        _require(
+            self.data.max_seq_length <= self.model.max_position_embeddings,
+            "data.max_seq_length",
+            f"at most model.max_position_embeddings={self.model.max_position_embeddings}",
+            self.data.max_seq_length,
+        )
+        if self.optimizer.schedule == "linear":
+            _require(
+                self.optimizer.warmup_steps < self.train.steps,
+                "optimizer.warmup_steps",
+                f"fewer than train.steps={self.train.steps}",
+                self.optimizer.warmup_steps,
+            )
+
+
+def validated(config: Any) -> Any:
+    """A config built anew from its present values, so that values set after construction are checked too."""
+    values = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(config)}
+    return type(config)(**{k: validated(v) if dataclasses.is_dataclass(v) else v for k, v in values.items()})

@@ -1,0 +1,1 @@
+"""From clinical notes to TFRecord shards of masked sentence pairs, offline and without JAX."""
