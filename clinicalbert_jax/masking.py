@@ -1,0 +1,212 @@
+"""Masked-LM targets for a batch of rows at once; called by `data_prep` (static) and by the loader (dynamic).
+
+After Devlin et al. (2019), section 3.1, and google-research/bert's `create_masked_lm_predictions`: 15 % of
+the pieces are predicted; of these 80 % become [MASK], 10 % a random word, 10 % stay. A row's masks depend on
+its key and ids alone, not on the batch it stands in.
+
+Shape legend: N rows, L `max_seq_length`, P `max_predictions_per_seq`, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from clinicalbert_jax import random_bits
+
+_POSITION_BITS = 16  # of a sort key, below its random bits
+_LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+Ids = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How rows are masked.
+
+    `unmaskable_ids` are never predicted ([PAD], [CLS], [SEP]), and do not count among the pieces of which
+    `probability` is taken. `replacement_ids` are what a random word is drawn from, uniformly.
+    `continuation_V` tells the pieces that continue a word ('##...'): given, whole words are masked; None,
+    single pieces.
+    """
+
+    mask_id: int
+    unmaskable_ids: tuple[int, ...]
+    replacement_ids: npt.NDArray[np.int32]
+    max_predictions: int
+    probability: float = 0.15
+    continuation_V: npt.NDArray[np.bool_] | None = None
+    counts_specials: bool = (
+        False  # as google's script: `probability` of the whole length, [CLS] and [SEP] included
+    )
+
+
+class Masked(NamedTuple):
+    """Masked rows. Unused predictions are position 0, id 0, weight 0, and stand last; positions ascend."""
+
+    input_ids: npt.NDArray[np.integer]  # NxL
+    masked_lm_positions: npt.NDArray[np.int32]  # NxP
+    masked_lm_ids: npt.NDArray[np.int32]  # NxP
+    masked_lm_weights: npt.NDArray[np.float32]  # NxP
+
+
+def policy(
+    vocabulary: list[str], max_predictions: int, *, whole_word: bool = False, google: bool = False
+) -> Policy:
+    """The policy for a WordPiece vocabulary, given as its pieces in order of their ids.
+
+    A random word is any entry but the five special ones. With `google`, as in the published script: any entry
+    at all, and [CLS] and [SEP] count in the length of which 15 % is taken.
+    """
+    specials = {vocabulary.index(token) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")}
+    replacements = [i for i in range(len(vocabulary)) if google or i not in specials]
+    return Policy(
+        mask_id=vocabulary.index("[MASK]"),
+        unmaskable_ids=tuple(vocabulary.index(token) for token in ("[PAD]", "[CLS]", "[SEP]")),
+        replacement_ids=np.array(replacements, np.int32),
+        max_predictions=max_predictions,
+        continuation_V=np.array([piece.startswith("##") for piece in vocabulary]) if whole_word else None,
+        counts_specials=google,
+    )
+
+
+def mask(keys_N: random_bits.Keys, input_ids_NxL: Ids, policy: Policy) -> Masked:
+    """Mask a batch of rows, packed or padded; `input_ids_NxL` is left as it was.
+
+    A row of c pieces gets min(P, max(1, round(0.15 c))) predictions, and none where c = 0.
+    """
+    maskable_NxL = np.ones(input_ids_NxL.shape, np.bool_)
+    for unmaskable in policy.unmaskable_ids:
+        maskable_NxL &= input_ids_NxL != unmaskable
+    counts_N = num_predictions(_num_counted(input_ids_NxL, maskable_NxL, policy), policy)
+    counts_N = np.minimum(counts_N, maskable_NxL.sum(axis=1))
+    if policy.continuation_V is None:
+        chosen_NxP = _choose_pieces(keys_N, maskable_NxL, counts_N, policy.max_predictions)
+    else:
+        starts_NxL = maskable_NxL & ~policy.continuation_V[input_ids_NxL]
+        starts_NxL[:, 1:] |= maskable_NxL[:, 1:] & ~maskable_NxL[:, :-1]  # a segment may begin inside a word
+        chosen_NxP = _choose_words(keys_N, maskable_NxL, starts_NxL, counts_N, policy.max_predictions)
+    return _replace(keys_N, input_ids_NxL, chosen_NxP, policy)
+
+
+def num_predictions(pieces_N: npt.NDArray[np.integer], policy: Policy) -> npt.NDArray[np.int64]:
+    """How many of so many pieces are predicted: min(P, max(1, round(0.15 c)))."""
+    return np.clip(np.rint(pieces_N * policy.probability), 1, policy.max_predictions).astype(np.int64)
+
+
+def _num_counted(
+    input_ids_NxL: Ids, maskable_NxL: npt.NDArray[np.bool_], policy: Policy
+) -> npt.NDArray[np.int64]:
+    if policy.counts_specials:
+        padding_id = policy.unmaskable_ids[0]
+        return (input_ids_NxL != padding_id).sum(axis=1)
+    return maskable_NxL.sum(axis=1)
+
+
+def _choose_pieces(
+    keys_N: random_bits.Keys,
+    maskable_NxL: npt.NDArray[np.bool_],
+    counts_N: npt.NDArray[np.int64],
+    max_predictions: int,
+) -> npt.NDArray[np.int64]:
+    """NxP positions, ascending, then L where unused: the `counts_N` maskable ones of least random key."""
+    length = maskable_NxL.shape[1]
+    order_NxL = np.where(maskable_NxL, _random_order(keys_N, length), _LAST)
+    columns = min(max_predictions, length)
+    least_NxP = np.partition(order_NxL, columns - 1, axis=1)[:, :columns] if columns < length else order_NxL
+    least_NxP = np.sort(least_NxP, axis=1)
+    positions_NxP = (least_NxP & np.uint64((1 << _POSITION_BITS) - 1)).astype(np.int64)
+    positions_NxP[np.arange(columns) >= counts_N[:, None]] = length
+    return _padded(np.sort(positions_NxP, axis=1), max_predictions, length)
+
+
+def _choose_words(
+    keys_N: random_bits.Keys,
+    maskable_NxL: npt.NDArray[np.bool_],
+    starts_NxL: npt.NDArray[np.bool_],
+    counts_N: npt.NDArray[np.int64],
+    max_predictions: int,
+) -> npt.NDArray[np.int64]:
+    """NxP positions of whole words, ascending, then L where unused; each word with the same probability.
+
+    Taking words in random order "while they fit" starves long ones. Instead the words of a row of c pieces
+    stand around a circle in random order, and those are taken whose first piece lies in a random arc of t =
+    `counts_N` pieces: each with probability t / c exactly, whatever its length. Single-piece words are then
+    added or taken back until the total is t; as the arc's total is t on average, so is theirs. Where a row
+    has too few of them, its total differs from t; words that would exceed P are left out.
+    """
+    rows, length = maskable_NxL.shape
+    position_L = np.arange(length, dtype=np.uint64)
+    # All pieces of a word sort by its first one's key, so that words move as wholes.
+    first_NxL = np.maximum.accumulate(np.where(starts_NxL, np.arange(length), 0), axis=1)
+    word_key_NxL = np.take_along_axis(_random_order(keys_N, length), first_NxL, axis=1)
+    order_NxL = np.where(maskable_NxL, word_key_NxL << np.uint64(_POSITION_BITS) | position_L, _LAST)
+    order_NxL.sort(axis=1)
+    pieces_N = maskable_NxL.sum(axis=1)
+    in_row_NxL = position_L < pieces_N[:, None]
+    # From here on, column r is the r-th piece of the circle, `position_NxL` where it stands in the row.
+    position_NxL = np.where(
+        in_row_NxL, (order_NxL & np.uint64((1 << _POSITION_BITS) - 1)).astype(np.int64), 0
+    )
+    start_NxL = np.take_along_axis(starts_NxL, position_NxL, axis=1) & in_row_NxL
+    next_start_NxL = np.ones((rows, length), np.bool_)
+    next_start_NxL[:, :-1] = start_NxL[:, 1:] | ~in_row_NxL[:, 1:]
+    single_NxL = start_NxL & next_start_NxL
+
+    arc_N = (random_bits.uniform(random_bits.fold(keys_N, 1), 1)[:, 0] * pieces_N).astype(np.int64)
+    from_arc_NxL = (np.arange(length) - arc_N[:, None]) % np.maximum(pieces_N, 1)[:, None]
+    word_NxL = np.maximum.accumulate(np.where(start_NxL, np.arange(length), 0), axis=1)
+    taken_NxL = np.take_along_axis(from_arc_NxL < counts_N[:, None], word_NxL, axis=1) & in_row_NxL
+
+    missing_N = counts_N - taken_NxL.sum(axis=1)
+    taken_single_NxL = taken_NxL & single_NxL
+    taken_NxL &= ~(taken_single_NxL & (np.cumsum(taken_single_NxL, axis=1) <= -missing_N[:, None]))
+    free_single_NxL = ~taken_NxL & single_NxL
+    taken_NxL |= free_single_NxL & (np.cumsum(free_single_NxL, axis=1) <= missing_N[:, None])
+
+    # Words that end beyond the P-th piece taken are left out whole.
+    total_NxL = np.cumsum(taken_NxL, axis=1)
+    last_NxL = np.where(next_start_NxL, np.arange(length), length - 1)
+    last_NxL = np.minimum.accumulate(last_NxL[:, ::-1], axis=1)[:, ::-1]
+    taken_NxL &= np.take_along_axis(total_NxL, last_NxL, axis=1) <= max_predictions
+
+    chosen_NxL = np.sort(np.where(taken_NxL, position_NxL, length), axis=1)
+    return _padded(chosen_NxL[:, :max_predictions], max_predictions, length)
+
+
+def _random_order(keys_N: random_bits.Keys, length: int) -> npt.NDArray[np.uint64]:
+    """NxL sort keys: random bits above, the position below, so that the values alone tell where they came
+    from.
+    """
+    room = np.uint64(_POSITION_BITS)
+    return (random_bits.bits(keys_N, length) >> (room + room) << room) | np.arange(length, dtype=np.uint64)
+
+
+def _padded(positions_NxC: npt.NDArray[np.int64], max_predictions: int, unused: int) -> npt.NDArray[np.int64]:
+    missing = max_predictions - positions_NxC.shape[1]
+    return np.pad(positions_NxC, ((0, 0), (0, missing)), constant_values=unused) if missing else positions_NxC
+
+
+def _replace(
+    keys_N: random_bits.Keys, input_ids_NxL: Ids, chosen_NxP: npt.NDArray[np.int64], policy: Policy
+) -> Masked:
+    """Put [MASK], a random word or the piece itself at each chosen position (L: unused)."""
+    rows, length = input_ids_NxL.shape
+    used_NxP = chosen_NxP < length
+    positions_NxP = np.where(used_NxP, chosen_NxP, 0)
+    original_NxP = np.take_along_axis(input_ids_NxL, positions_NxP, axis=1)
+    draws_Nx2P = random_bits.uniform(random_bits.fold(keys_N, 2), 2 * policy.max_predictions)
+    fate_NxP, word_NxP = np.split(draws_Nx2P, 2, axis=1)
+    words_NxP = policy.replacement_ids[(word_NxP * len(policy.replacement_ids)).astype(np.int64)]
+    new_NxP = np.where(fate_NxP < 0.8, policy.mask_id, np.where(fate_NxP < 0.9, words_NxP, original_NxP))
+
+    masked_NxL = input_ids_NxL.copy()
+    row_NxP = np.broadcast_to(np.arange(rows)[:, None], used_NxP.shape)
+    masked_NxL[row_NxP[used_NxP], positions_NxP[used_NxP]] = new_NxP[used_NxP]
+    return Masked(
+        input_ids=masked_NxL,
+        masked_lm_positions=positions_NxP.astype(np.int32),
+        masked_lm_ids=np.where(used_NxP, original_NxP, 0).astype(np.int32),
+        masked_lm_weights=used_NxP.astype(np.float32),
+    )
