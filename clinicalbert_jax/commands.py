@@ -1,14 +1,20 @@
 """How every command starts and ends: absl flags in, one line and an exit code out."""
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
-from absl import app, flags
+from absl import app, flags, logging
 
+from clinicalbert_jax.config import validated
 from clinicalbert_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
+
+Value = TypeVar("Value")
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -17,31 +23,76 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     What a command writes is readable by its owner alone, since it may be derived from restricted notes.
     """
     os.umask(0o077)
-    app.run(_one_line_errors(main), flags_parser=_parse_flags)
+
+    def guarded(argv: Sequence[str]) -> int | None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries log a screenful a checkpoint
+        try:
+            return main(argv)
+        except UserError as error:
+            _fail(str(error))
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def required(flag: flags.FlagHolder[Value | None]) -> Value:
+    """The value of a flag that must be given; raises `UserError` where it was not."""
+    if flag.value is None:
+        raise UserError(f"--{flag.name}: expected a value, found none: give --{flag.name}=... (see --help)")
+    return flag.value
+
+
+def refuse_arguments(argv: Sequence[str]) -> None:
+    """Raise `UserError` for a word that belongs to no flag."""
+    if len(argv) > 1:
+        raise UserError(f"expected flags only, found {argv[1]!r}: flags are written --name=value (see --help)")
+
+
+def read_config(flag: flags.FlagHolder) -> Any:
+    """The experiment of a `--config=FILE` flag with its overrides, every value checked."""
+    try:
+        return validated(required(flag))
+    except OSError:
+        raise UserError(_wrong_config(sys.argv) or "--config: the file cannot be read: check its permissions") from None
 
 
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
-    # absl prints the whole help text for a misspelt flag; the last line of its message is all that is needed.
+    # absl prints its whole help text for a misspelt flag, and config overrides raise whatever they meet.
     try:
         return flags.FLAGS(list(argv))
     except UserError as error:
         _fail(str(error))
     except flags.Error as error:
         _fail(f"{' '.join(str(error).split())} (see --help)")
-    raise AssertionError("unreachable")
+    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+        _fail(_wrong_config(argv) or " ".join(str(error).split()))
 
 
-def _one_line_errors(main: Callable[[Sequence[str]], int | None]) -> Callable[[Sequence[str]], int | None]:
-    def wrapped(argv: Sequence[str]) -> int | None:
-        try:
-            return main(argv)
-        except UserError as error:
-            _fail(str(error))
-        raise AssertionError("unreachable")
+def _wrong_config(argv: Sequence[str]) -> str | None:
+    """What is wrong with `--config=FILE`, or with the first override that names no field of the config."""
+    path = _path(argv)
+    if not path:
+        return None
+    if not Path(path).is_file():
+        return f"--config: expected a Python file such as configs/tiny_128.py, found none at {path}"
+    config = flags.FLAGS["config"].parser.parse(path)
+    for argument in argv:
+        if not argument.startswith("--config."):
+            continue
+        name = argument.removeprefix("--").split("=")[0]
+        holder, holder_name = config, "config"
+        for part in name.split(".")[1:]:
+            fields = [entry.name for entry in dataclasses.fields(holder)] if dataclasses.is_dataclass(holder) else []
+            if part not in fields:
+                return f"--{name}: expected a field of {holder_name} ({', '.join(fields) or 'none'}), found {part!r}"
+            holder, holder_name = getattr(holder, part), f"{holder_name}.{part}"
+    return None
 
-    return wrapped
+
+def _path(argv: Sequence[str]) -> str:
+    return next((argument.split("=", 1)[1] for argument in argv if argument.startswith("--config=")), "")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)

@@ -116,7 +116,7 @@ class OptimizerConfig:
     """AdamW with BERT's decay mask: none on biases and layer norms."""
 
     learning_rate: float = 1e-4
-    schedule: str = "linear"  # warm up to `learning_rate`, then fall linearly to 0 at `train.steps`; or 'constant'
+    schedule: str = "google"  # or 'linear', 'constant': see `optimizer.make_schedule`
     warmup_steps: int = 10_000
     weight_decay: float = 0.01
     b1: float = 0.9
@@ -127,7 +127,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _require_types("optimizer", self)
         _require(self.learning_rate > 0, "optimizer.learning_rate", "a positive value", self.learning_rate)
-        schedules = ("linear", "constant")
+        schedules = ("google", "linear", "constant")
         _require(self.schedule in schedules, "optimizer.schedule", f"one of {schedules}", self.schedule)
         _require(self.warmup_steps >= 0, "optimizer.warmup_steps", "0 or more", self.warmup_steps)
         _require(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more", self.weight_decay)
@@ -207,7 +207,7 @@ class Config:
             f"at most model.max_position_embeddings={self.model.max_position_embeddings}",
             self.data.max_seq_length,
         )
-        if self.optimizer.schedule == "linear":
+        if self.optimizer.schedule != "constant":
             _require(
                 self.optimizer.warmup_steps < self.train.steps,
                 "optimizer.warmup_steps",

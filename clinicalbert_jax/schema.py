@@ -36,7 +36,11 @@ class Layout:
 
     def features(self) -> dict[str, Feature]:
         """Names and shapes of the features, in the order in which they are written: floats last."""
-        length, predictions, pairs = self.max_seq_length, self.max_predictions_per_seq, self.max_sequences_per_row
+        length, predictions, pairs = (
+            self.max_seq_length,
+            self.max_predictions_per_seq,
+            self.max_sequences_per_row,
+        )
         features = {"input_ids": Feature(length, "int64")}
         if self.kind == "padded":
             features["input_mask"] = Feature(length, "int64")

@@ -1,0 +1,164 @@
+"""Batches from the shards of one split: random access, a pure function of (dataset, seed, step). Loads no JAX.
+
+Shape legend: B global batch, R rows of it that this process reads; others as in `schema`.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from clinicalbert_jax import masking, random_bits
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.manifest import Manifest
+from clinicalbert_jax.tfrecord import Shard
+
+Batch = dict[str, np.ndarray]
+Item = TypeVar("Item")
+
+_FEISTEL_ROUNDS = 6
+_EVALUATION_EPOCH = 2**32  # where the examples are unmasked, evaluation masks each in one and the same way
+
+
+class Dataset:
+    """One split of a prepared dataset.
+
+    A batch is a dict of the arrays in `schema.BATCH_SHAPES`, whatever the layout on disk. Raises `UserError` for a
+    split or a shard that does not exist, and `tfrecord.CorruptRecordError` for a damaged record, when it is read.
+    """
+
+    def __init__(self, data_dir: Path, split: str) -> None:
+        self.manifest = Manifest.load(data_dir)
+        self.layout = self.manifest.layout
+        if split not in self.manifest.splits:
+            raise UserError(f"--split: expected one of {tuple(self.manifest.splits)} of {data_dir}, found {split}")
+        shards = self.manifest.splits[split].shards
+        features = self.layout.features()
+        self._shards = [Shard(data_dir / shard.file, features) for shard in shards]
+        for opened, shard in zip(self._shards, shards, strict=True):
+            if len(opened) != shard.num_examples:
+                raise UserError(
+                    f"{data_dir / shard.file}: expected {shard.num_examples} records, as the manifest says, "
+                    f"found {len(opened)}: restore the shard or prepare the data again"
+                )
+        self._ends = list(itertools.accumulate(len(shard) for shard in self._shards))
+        self.num_examples = self._ends[-1] if self._ends else 0
+        if self.num_examples == 0:
+            raise UserError(f"{data_dir}: expected examples in split {split}, found none: prepare more notes")
+        self._masking = None if self.layout.masked else _masking_policy(data_dir, self.manifest)
+
+    def train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
+        """Rows `rows_R` of the global batch of `step`. Every epoch visits each example once, in an order of its own."""
+        epochs_R, places_R = np.divmod(np.int64(step) * batch_size + rows_R, self.num_examples)
+        examples_R = permute(places_R, self.num_examples, random_bits.fold(seed, epochs_R))
+        return self._read(examples_R, random_bits.fold(seed, epochs_R, examples_R))
+
+    def eval_batch(self, number: int, batch_size: int, rows_R: np.ndarray) -> Batch:
+        """Rows of the `number`-th batch in the order of the shards; past the end, rows of zero weight."""
+        places_R = number * batch_size + rows_R
+        beyond_R = places_R >= self.num_examples
+        examples_R = np.where(beyond_R, 0, places_R)
+        batch = self._read(examples_R, random_bits.fold(self.manifest.seed, _EVALUATION_EPOCH, examples_R))
+        for name in ("masked_lm_weights", "next_sentence_weights"):
+            batch[name][beyond_R] = 0
+        return batch
+
+    def _read(self, examples_R: np.ndarray, keys_R: np.ndarray) -> Batch:
+        """The examples in the given order; `keys_R` are what their masks depend on where they come unmasked."""
+        shards_R = np.searchsorted(self._ends, examples_R, side="right")
+        order_R = np.argsort(shards_R, kind="stable")
+        parts = []
+        for number, places in itertools.groupby(order_R, key=lambda place: int(shards_R[place])):
+            start = self._ends[number - 1] if number else 0
+            parts.append(self._shards[number].read(examples_R[list(places)] - start))
+        back_R = np.argsort(order_R, kind="stable")
+        batch = {name: np.concatenate([part[name] for part in parts])[back_R] for name in parts[0]}
+        return _as_batch(batch, keys_R, self._masking)
+
+
+def permute(places: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
+    """Where each of `places` in [0, size) goes under the permutation that its key selects; holds no table.
+
+    A Feistel network over the next even power of two, walked until it lands inside (Black and Rogaway, "Ciphers with
+    arbitrary finite domains", 2002: fewer than four walks on average).
+    """
+    half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
+    half_mask = np.uint64((1 << half_bits) - 1)
+    shift = np.uint64(half_bits)
+    result = places.astype(np.uint64)
+    outside = np.ones(result.shape, bool)
+    keys = np.broadcast_to(keys, result.shape)
+    while outside.any():
+        left, right = result[outside] >> shift, result[outside] & half_mask
+        for number in range(_FEISTEL_ROUNDS):
+            left, right = right, left ^ (random_bits.fold(number, keys[outside], right) & half_mask)
+        result[outside] = (left << shift) | right
+        outside = result >= size
+    return result.astype(np.int64)
+
+
+class Prefetcher(Generic[Item]):
+    """Iterates over `load(number)` for each of `numbers`, in order, a few ahead in threads.
+
+    Use as a context, or to its end: leaving drops what was loaded ahead. An exception of `load` is raised at its turn.
+    """
+
+    def __init__(self, load: Callable[[int], Item], numbers: Sequence[int], num_threads: int) -> None:
+        self._load = load
+        self._numbers = iter(numbers)
+        self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
+        self._ahead: list[Future[Item]] = []
+        for _ in range(2 * num_threads):
+            self._submit()
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        if not self._ahead:
+            self._executor.shutdown()
+            raise StopIteration
+        item = self._ahead.pop(0).result()
+        self._submit()
+        return item
+
+    def __enter__(self) -> "Prefetcher[Item]":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def _submit(self) -> None:
+        number = next(self._numbers, None)
+        if number is not None:
+            self._ahead.append(self._executor.submit(self._load, number))
+
+
+def _as_batch(arrays: Batch, keys_R: np.ndarray, policy: masking.Policy | None) -> Batch:
+    """The trainer's one form: a padded example becomes a packed one that holds a single pair."""
+    batch = {name: array if name == "patient_group" else _narrow(array) for name, array in arrays.items()}
+    if "sequence_ids" not in batch:
+        batch["sequence_ids"] = batch.pop("input_mask")
+        batch["next_sentence_positions"] = np.zeros_like(batch["next_sentence_labels"])
+        batch["next_sentence_weights"] = np.ones_like(batch["next_sentence_labels"], np.float32)
+    if policy is not None:
+        batch |= masking.mask(keys_R, batch["input_ids"], policy)._asdict()
+    return batch
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.int32) if array.dtype == np.int64 else array
+
+
+def _masking_policy(data_dir: Path, manifest: Manifest) -> masking.Policy:
+    vocabulary = (data_dir / "vocab.txt").read_text(encoding="utf-8").split("\n")[: manifest.vocabulary.size]
+    return masking.policy(
+        vocabulary,
+        manifest.layout.max_predictions_per_seq,
+        whole_word=manifest.options["whole_word_masking"],
+        google=manifest.options["pairing"] == "google",
+    )

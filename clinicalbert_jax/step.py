@@ -1,0 +1,210 @@
+"""The training step and the evaluation step: pure functions, compiled for one mesh.
+
+Shape legend: B batch, L length (see `schema.BATCH_SHAPES` for the arrays of a batch).
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from clinicalbert_jax import model
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.objectives import Sums, loss_weights, pretraining_sums, total_loss
+from clinicalbert_jax.optimizer import make_optimizer, make_schedule
+from clinicalbert_jax.sharding import (
+    BATCH_AXES,
+    BATCH_SPEC,
+    REPLICATED,
+    check_batch,
+    make_mesh,
+    parameter_specs,
+    state_shardings,
+)
+
+Batch = Mapping[str, jax.Array]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["step", "updates", "params", "opt_state"], meta_fields=[]
+)
+@dataclass(frozen=True)
+class State:
+    """All that training changes. `step` counts batches consumed; `updates` counts those that were not skipped."""
+
+    step: jax.Array
+    updates: jax.Array
+    params: Any
+    opt_state: Any
+
+
+def init_state(config: Config, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step, from `train.seed`. Pure: call it under `jax.jit` with shardings."""
+    params = model.init(config.model, jax.random.key(config.train.seed))
+    zero = jnp.zeros((), jnp.int32)
+    return State(step=zero, updates=zero, params=params, opt_state=optimizer.init(params))
+
+
+def train_step(
+    state: State, batch: Batch, *, config: Config, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> tuple[State, dict[str, Any]]:
+    """One update on one global batch. A step whose loss or gradient is not finite changes no parameter.
+
+    Returns the next state and what happened: the objectives' (sum, weight) pairs over the global batch, and scalars.
+    """
+    specs = parameter_specs(state.params)
+    key = jax.random.fold_in(jax.random.key(config.train.seed, impl="rbg"), state.step)
+    gradient = jax.shard_map(
+        functools.partial(_local_gradient, config=config, specs=specs),
+        mesh=mesh,
+        in_specs=(specs, BATCH_SPEC, REPLICATED),
+        out_specs=(specs, REPLICATED),
+        # Gradients are summed by hand, once: the checker would have them summed at every use of a parameter.
+        check_vma=False,
+    )
+    grads, sums = gradient(state.params, batch, key)
+    grad_norm = optax.global_norm(grads)
+    finite = jnp.isfinite(grad_norm)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
+    next_state = State(
+        step=state.step + 1,
+        updates=state.updates + finite,
+        params=keep(params, state.params),
+        opt_state=keep(opt_state, state.opt_state),
+    )
+    num_tokens = jnp.sum(batch["sequence_ids"] > 0, dtype=jnp.float32)
+    return next_state, {
+        "sums": sums | {"num_tokens": (num_tokens, jnp.float32(1))},
+        "grad_norm": grad_norm,
+        "update_norm": optax.global_norm(updates),
+        "learning_rate": make_schedule(config.optimizer, config.train.steps)(state.updates),
+        "skipped": 1 - finite.astype(jnp.int32),
+    }
+
+
+def eval_step(params: Any, batch: Batch, *, config: Config, mesh: Mesh) -> Sums:
+    """The objectives' (sum, weight) pairs over one global batch, without dropout."""
+    specs = parameter_specs(params)
+
+    def local(params_shard: Any, local_batch: Batch) -> Sums:
+        outputs = _apply(config, _gather(params_shard, specs), local_batch, None)
+        return _sum_over(pretraining_sums(outputs, local_batch))
+
+    return jax.shard_map(local, mesh=mesh, in_specs=(specs, BATCH_SPEC), out_specs=REPLICATED, check_vma=False)(
+        params, batch
+    )
+
+
+@dataclass(frozen=True)
+class Program:
+    """The functions of one experiment on one mesh, jitted, and the shapes and shardings of its state."""
+
+    config: Config
+    mesh: Mesh
+    init: Callable[[], State]
+    train_step: Callable[[State, Batch], tuple[State, dict[str, Any]]]
+    eval_step: Callable[[Any, Batch], Sums]
+    abstract_state: State
+
+
+def build(config: Config, devices: list[jax.Device] | None = None) -> Program:
+    """Check the mesh and the batch against the devices (all of them by default) and set up the functions.
+
+    Nothing is compiled before it is first called. Raises `UserError` where mesh, batch or state do not divide.
+    """
+    mesh = make_mesh(config.mesh, devices)
+    check_batch(config.train.global_batch_size, config.train.microbatches, mesh)
+    optimizer = make_optimizer(config.optimizer, config.train.steps)
+    init = functools.partial(init_state, config, optimizer)
+    shapes = jax.eval_shape(init)
+    shardings = state_shardings(shapes, shapes.params, mesh)
+    replicated = NamedSharding(mesh, REPLICATED)
+    return Program(
+        config=config,
+        mesh=mesh,
+        init=jax.jit(init, out_shardings=shardings),
+        train_step=jax.jit(
+            functools.partial(train_step, config=config, optimizer=optimizer, mesh=mesh),
+            out_shardings=(shardings, replicated),
+            donate_argnums=0,
+        ),
+        eval_step=jax.jit(functools.partial(eval_step, config=config, mesh=mesh), out_shardings=replicated),
+        abstract_state=jax.tree.map(
+            lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+            shapes,
+            shardings,
+        ),
+    )
+
+
+def _local_gradient(params_shard: Any, batch: Batch, key: jax.Array, *, config: Config, specs: Any) -> tuple[Any, Sums]:
+    """One device's part: gather the parameters, add up the microbatches' gradients, reduce once at the end."""
+    params = _gather(params_shard, specs)
+    # Both losses are divided by the weight of the whole global batch, known before it is cut: uneven mask counts on
+    # devices or in microbatches then give the same gradient as one large batch.
+    weights = jax.lax.psum(loss_weights(batch), BATCH_AXES)
+    key = jax.random.fold_in(key, jax.lax.axis_index(BATCH_AXES))
+
+    def loss(params: Any, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
+        sums = pretraining_sums(_apply(config, params, microbatch, key), microbatch)
+        return total_loss(sums, weights), sums
+
+    def add(total: Any, numbered: tuple[jax.Array, Batch]) -> tuple[Any, None]:
+        number, microbatch = numbered
+        grads, sums = jax.grad(loss, has_aux=True)(params, microbatch, jax.random.fold_in(key, number))
+        return jax.tree.map(jnp.add, total, (grads, sums)), None
+
+    count = config.train.microbatches
+    if count == 1:
+        total, sums = jax.grad(loss, has_aux=True)(params, batch, jax.random.fold_in(key, 0))
+    else:
+        microbatches = jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), dict(batch))
+        first = jax.tree.map(lambda x: x[0], microbatches)
+        shapes = jax.eval_shape(jax.grad(loss, has_aux=True), params, first, key)
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        (total, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(count), microbatches))
+    return _reduce(total, specs), _sum_over(sums)
+
+
+def _apply(config: Config, params: Any, batch: Batch, dropout_key: jax.Array | None) -> model.Outputs:
+    return model.apply(
+        config.model,
+        params,
+        batch["input_ids"],
+        batch["segment_ids"],
+        batch["sequence_ids"],
+        batch["masked_lm_positions"],
+        batch["next_sentence_positions"],
+        dtype=jnp.dtype(config.train.dtype),
+        dropout_key=dropout_key,
+    )
+
+
+def _gather(params_shard: Any, specs: Any) -> Any:
+    def gather(shard: jax.Array, spec: PartitionSpec) -> jax.Array:
+        if "fsdp" not in spec:
+            return shard
+        return jax.lax.all_gather(shard, "fsdp", axis=spec.index("fsdp"), tiled=True)
+
+    return jax.tree.map(gather, params_shard, specs)
+
+
+def _reduce(grads: Any, specs: Any) -> Any:
+    def reduce(grad: jax.Array, spec: PartitionSpec) -> jax.Array:
+        if "fsdp" not in spec:
+            return jax.lax.psum(grad, BATCH_AXES)
+        scattered = jax.lax.psum_scatter(grad, "fsdp", scatter_dimension=spec.index("fsdp"), tiled=True)
+        return jax.lax.psum(scattered, "data")
+
+    return jax.tree.map(reduce, grads, specs)
+
+
+def _sum_over(sums: Sums) -> Sums:
+    return jax.lax.psum(sums, BATCH_AXES)

@@ -1,0 +1,135 @@
+"""What a run's directory holds beside its checkpoints: configuration, manifest and tokenizer. Loads no JAX.
+
+config.json  manifest.json  tokenizer/  metrics.jsonl  events.out.tfevents.*  checkpoints/STEP/
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.manifest import FILE_NAME as MANIFEST_FILE
+from clinicalbert_jax.manifest import Manifest
+
+CONFIG_FILE = "config.json"
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+
+# Changing one of these under a run would silently make it another run. The rest (steps, logging, evaluation,
+# retention, threads, mesh, microbatches) may change between restarts.
+FIXED = (
+    "model",
+    "data.max_seq_length",
+    "optimizer",
+    "train.global_batch_size",
+    "train.seed",
+    "train.dtype",
+)
+
+
+def check_data(config: Config, manifest: Manifest, data_dir: Path) -> Config:
+    """The config with the data's vocabulary size in it; raises `UserError` where model and data do not fit."""
+    found = manifest.layout.max_seq_length
+    if found != config.data.max_seq_length:
+        raise UserError(
+            f"config.data.max_seq_length: expected {config.data.max_seq_length}, found {found} in {data_dir}: "
+            f"prepare the data with --max_seq_length={config.data.max_seq_length}, or set it to {found} "
+            f"(the model has {config.model.max_position_embeddings} positions)"
+        )
+    lower = config.data.do_lower_case
+    if lower is not None and lower != manifest.vocabulary.do_lower_case:
+        raise UserError(
+            f"config.data.do_lower_case: expected {lower}, found {manifest.vocabulary.do_lower_case} in {data_dir}: "
+            "prepare the data with the other casing, or drop the setting"
+        )
+    if config.model.vocab_size not in (0, manifest.vocabulary.size):
+        raise UserError(
+            f"config.model.vocab_size: expected {config.model.vocab_size}, found a vocabulary of "
+            f"{manifest.vocabulary.size} in {data_dir}: prepare the data with the model's vocabulary"
+        )
+    model = dataclasses.replace(config.model, vocab_size=manifest.vocabulary.size)
+    return dataclasses.replace(config, model=model)
+
+
+def check_same_run(workdir: Path, config: Config, manifest: Manifest) -> None:
+    """Where `workdir` holds a run, raise `UserError` if this command would continue it as another one."""
+    if not (workdir / CONFIG_FILE).exists():
+        return
+    before, now = dataclasses.asdict(read_config(workdir)), dataclasses.asdict(config)
+    for name in FIXED:
+        for path, old, new in _differences(name, _at(before, name), _at(now, name)):
+            raise UserError(
+                f"config.{path}: expected {old!r}, as the run in {workdir} was started with, found {new!r}: "
+                "set it back, or start in a new --workdir"
+            )
+    old_manifest = Manifest.load(workdir)
+    if _data_identity(old_manifest) != _data_identity(manifest):
+        raise UserError(
+            f"--data_dir: expected the data that the run in {workdir} was started with, found another preparation "
+            "(vocabulary, seed, options or shards differ): give the same data, or start in a new --workdir"
+        )
+
+
+def start(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> None:
+    """Write what makes the run complete by itself. Safe to repeat."""
+    try:
+        (workdir / "tokenizer").mkdir(parents=True, exist_ok=True)
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(data_dir / name, workdir / "tokenizer" / name)
+        manifest.save(workdir)
+        partial = workdir / (CONFIG_FILE + ".partial")
+        partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        os.replace(partial, workdir / CONFIG_FILE)  # last: its presence says that there is a run
+    except OSError as error:
+        raise UserError(
+            f"--workdir: cannot write {error.filename} ({error.strerror}): free or choose another"
+        ) from None
+
+
+def read_config(workdir: Path) -> Config:
+    """The configuration of the run in `workdir`; raises `UserError` where there is none."""
+    path = workdir / CONFIG_FILE
+    try:
+        return config_from_dict(json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"--workdir: expected a run in {workdir}, found no {CONFIG_FILE} there") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}): restore it from a copy") from None
+
+
+def config_from_dict(document: dict[str, Any]) -> Config:
+    """The inverse of `dataclasses.asdict`."""
+    return Config(
+        model=ModelConfig(**document["model"]),
+        data=DataConfig(**document["data"]),
+        optimizer=OptimizerConfig(**document["optimizer"]),
+        mesh=MeshConfig(**document["mesh"]),
+        train=TrainConfig(**document["train"]),
+    )
+
+
+def manifest_of(workdir: Path) -> Manifest:
+    """The manifest of the data that the run in `workdir` was started with."""
+    if not (workdir / MANIFEST_FILE).exists():
+        raise UserError(f"--workdir: expected a run in {workdir}, found no {MANIFEST_FILE} there")
+    return Manifest.load(workdir)
+
+
+def _data_identity(manifest: Manifest) -> Any:
+    shards = {name: [shard.sha256 for shard in split.shards] for name, split in manifest.splits.items()}
+    return manifest.vocabulary, manifest.layout, shards
+
+
+def _at(document: dict[str, Any], name: str) -> Any:
+    for part in name.split("."):
+        document = document[part]
+    return document
+
+
+def _differences(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict):
+        return [entry for key in old for entry in _differences(f"{name}.{key}", old[key], new[key])]
+    return [] if old == new else [(name, old, new)]

@@ -1,0 +1,39 @@
+"""Pre-train a BERT on prepared notes.
+
+    python run_pretrain.py --config=configs/bert_base_128.py --data_dir=DATA/clinical_notes/1.0.0 --workdir=RUN
+
+Run the same command again to continue from the last checkpoint. Exit codes: 0 done, 2 a mistake to mend, 75 stopped
+by a signal with everything saved.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from clinicalbert_jax import commands, workdir
+from clinicalbert_jax.manifest import Manifest
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "The NAME/VERSION directory that `python -m data_prep` wrote.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its checkpoints, metrics and configuration.")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check flags, config and data, and only then import JAX, which takes seconds."""
+    commands.refuse_arguments(argv)
+    config = commands.read_config(CONFIG)
+    data_dir, run = Path(commands.required(DATA_DIR)), Path(commands.required(WORKDIR))
+    manifest = Manifest.load(data_dir)
+    config = workdir.check_data(config, manifest, data_dir)
+    workdir.check_same_run(run, config, manifest)
+
+    from clinicalbert_jax import train
+
+    workdir.start(run, config, manifest, data_dir)
+    return train.train(config, data_dir, run)
+
+
+if __name__ == "__main__":
+    commands.run(main)
