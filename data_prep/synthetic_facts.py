@@ -48,7 +48,7 @@ class Disease:
 DISEASES = (
     Disease(
         name="pneumonia",
-        weight=4,
+        weight=5,
         kinds=(
             Kind("community-acquired", "Streptococcus pneumoniae", "ceftriaxone", "1 g IV daily"),
             Kind("bacterial", "Haemophilus influenzae", "levofloxacin", "750 mg IV daily"),

@@ -12,19 +12,7 @@ from clinicalbert_jax.errors import UserError
 from data_prep import synthetic
 from data_prep.synthetic_facts import DISEASES
 
-COLUMNS = [
-    "ROW_ID",
-    "SUBJECT_ID",
-    "HADM_ID",
-    "CHARTDATE",
-    "CHARTTIME",
-    "STORETIME",
-    "CATEGORY",
-    "DESCRIPTION",
-    "CGID",
-    "ISERROR",
-    "TEXT",
-]
+COLUMNS = "ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT"
 ADMITTED = re.compile(r"The patient was admitted for ([a-zA-Z -]+)\.")
 
 
@@ -58,7 +46,7 @@ def test_the_file_reads_back_as_the_rows(tmp_path: Path, rows: list[synthetic.Ro
     synthetic.write(path, 1200, seed=0)
     with path.open(newline="") as file:
         header, *found = list(csv.reader(file))
-    assert header == COLUMNS
+    assert ",".join(header) == COLUMNS
     assert found == [[str(value) for value in row] for row in rows[:1200]]
 
 
