@@ -1,0 +1,111 @@
+"""Leakage: notes that hold text of downstream test files, and text that two splits have in common.
+
+Shape legend: S shingles.
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clinicalbert_jax.errors import UserError
+from data_prep.shingles import shingles
+
+SHINGLE_WORDS = 13  # the length of Brown et al. (2020), appendix C
+
+
+def load_excluded(paths: Sequence[str]) -> np.ndarray:
+    """The sorted shingles of the texts of downstream files: uint64 [S].
+
+    .json and .jsonl: every string; .csv: every cell; .tsv: the first column as one running text if it is one token
+    a line, else every cell; anything else: running text. Any of them may be .gz.
+    """
+    found = [shingles(text, SHINGLE_WORDS) for path in paths for text in _texts(path)]
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
+
+
+def holds_any(text: str, excluded_S: np.ndarray) -> bool:
+    """Whether a text has a run of 13 words in common with the excluded ones."""
+    if not len(excluded_S):
+        return False
+    return bool(_is_in(shingles(text, SHINGLE_WORDS), excluded_S).any())
+
+
+def sample(texts: Iterable[str], one_in: int) -> np.ndarray:
+    """Sorted distinct shingles of texts, of which one in `one_in` is kept, by its hash: uint64 [S]."""
+    kept = []
+    for text in texts:
+        shingles_S = shingles(text, SHINGLE_WORDS)
+        kept.append(shingles_S[shingles_S % np.uint64(one_in) == 0])
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *kept]))
+
+
+def sampling_rate(num_bytes: int) -> int:
+    """`one_in` for an input of so many bytes: about a million shingles over all splits."""
+    return max(1, num_bytes // (6 << 20))
+
+
+def overlap(part_S: np.ndarray, whole_S: np.ndarray) -> float:
+    """The share of the shingles of one sample that another one of the same rate holds too."""
+    return float(_is_in(part_S, whole_S).mean()) if len(part_S) else 0.0
+
+
+def _is_in(values_S: np.ndarray, sorted_S: np.ndarray) -> np.ndarray:
+    if not len(sorted_S):
+        return np.zeros(len(values_S), bool)
+    places = np.minimum(np.searchsorted(sorted_S, values_S), len(sorted_S) - 1)
+    found: np.ndarray = sorted_S[places] == values_S
+    return found
+
+
+def _texts(path: str) -> Iterator[str]:
+    file = Path(path).expanduser()
+    try:
+        data = file.read_bytes()
+        if file.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"--exclude_text: {path} cannot be read ({type(error).__name__})") from None
+    text = data.decode("utf-8", errors="replace")
+    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
+    try:
+        if suffix == ".json":
+            yield from _strings(json.loads(text))
+        elif suffix in (".jsonl", ".ndjson"):
+            for line in text.splitlines():
+                if line.strip():
+                    yield from _strings(json.loads(line))
+        elif suffix in (".csv", ".tsv", ".conll"):
+            yield from _cells(text, suffix)
+        else:
+            yield text
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise UserError(f"--exclude_text: {path} cannot be read as {suffix[1:]} ({type(error).__name__})") from None
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        if value and all(isinstance(inner, str) for inner in value):
+            yield " ".join(value)  # tokens of one text
+        else:
+            for inner in value:
+                yield from _strings(inner)
+
+
+def _cells(text: str, suffix: str) -> Iterator[str]:
+    if suffix != ".csv":
+        first = [line.split(None, 1)[0] for line in text.splitlines() if line.strip()]
+        yield " ".join(first)
+    csv.field_size_limit(1 << 27)
+    for row in csv.reader(io.StringIO(text, newline=""), delimiter="," if suffix == ".csv" else "\t"):
+        yield from row
