@@ -1,0 +1,254 @@
+"""What the data card tells of a dataset, counted bucket by bucket: a small sum of counts, cheap to make and to merge.
+
+For whoever writes shards:
+
+    kinds = PieceKinds.of(tokenizer.vocabulary)                        # once a process
+    statistics = Statistics.of_bucket(notes, kinds, len(categories))   # once a bucket, from its `TokenizedNotes`
+    statistics.add_pairs(category_N, label_N)                          # once a pass
+    statistics.add_rows(tokens_R, max_seq_length)                      # once a pass (or shard)
+    statistics.add_time("pairs", seconds)                              # as often as wanted
+    json.dumps(statistics.to_json())                                   # kept beside the finished shard, in _work
+
+and at the end `total = functools.reduce(Statistics.merge, map(Statistics.from_json, parts))`, then
+`total.wall_seconds = ...` and `report.write(dataset_dir, manifest, total)`. Merging is exact and does not depend on
+the order, but for words beyond `MAX_WORDS` (see `Statistics`). The JSON holds words below the 20-patient rule, so
+that it must stay in the working directory; what `report.write` writes holds none.
+
+Shape legend: T pieces of a bucket, W words, S sentences, D documents, C categories, N pairs, R rows, V vocabulary.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+MAX_WORDS_OF_BUCKET = 10_000
+MAX_WORDS = 200_000
+NOTE_BINS = 80  # of quarter octaves: bin b holds notes of 2^(b/4) up to 2^((b+1)/4) pieces
+MAX_SENTENCE = 128  # the last bin holds all longer sentences
+FILL_BINS = 20
+
+
+class Notes(Protocol):
+    """What is read of `tokenizer.TokenizedNotes`."""
+
+    @property
+    def ids_T(self) -> np.ndarray: ...  # noqa: D102
+
+    @property
+    def sentence_offsets(self) -> np.ndarray: ...  # noqa: D102
+
+    @property
+    def document_offsets(self) -> np.ndarray: ...  # noqa: D102
+
+    @property
+    def patient_D(self) -> np.ndarray: ...  # noqa: D102
+
+    @property
+    def category_D(self) -> np.ndarray: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class PieceKinds:
+    """What must be known of each entry of a vocabulary to count words."""
+
+    vocabulary: tuple[str, ...]
+    continues_V: npt.NDArray[np.bool_]  # '##...'
+    has_letter_V: npt.NDArray[np.bool_]
+    unknown_id: int
+
+    @classmethod
+    def of(cls, vocabulary: Sequence[str]) -> "PieceKinds":
+        """Look at every entry of `vocabulary` once."""
+        return cls(
+            vocabulary=tuple(vocabulary),
+            continues_V=np.array([token.startswith("##") for token in vocabulary]),
+            has_letter_V=np.array([any(map(str.isalpha, token)) for token in vocabulary]),
+            unknown_id=list(vocabulary).index("[UNK]"),
+        )
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word that the vocabulary splits: its occurrences, pieces, and the patients whose notes hold it."""
+
+    occurrences: int
+    pieces: int
+    patients: int
+
+
+@dataclass
+class Statistics:
+    """Counts over notes, pairs and rows; `C` is the number of the manifest's categories.
+
+    `words`: the words with a letter that the vocabulary splits. A patient's notes all lie in one bucket, so the
+    patients of different buckets add up. To bound memory, a bucket keeps its `MAX_WORDS_OF_BUCKET` words of most
+    patients and a sum its `MAX_WORDS`: a count may so be too low, by `uncounted_patients` at most, and never too
+    high, so that the rule of 20 patients holds whatever was dropped.
+    """
+
+    notes_C: Ints
+    words_C: Ints
+    pieces_C: Ints
+    unknown_C: Ints
+    note_lengths_CxB: Ints
+    pairs_Cx2: Ints  # by label: 0 the true next, 1 a random one
+    sentence_lengths: Ints  # of `MAX_SENTENCE` + 1 bins
+    row_fill: Ints  # of `FILL_BINS`
+    words: dict[str, Word] = field(default_factory=dict)
+    uncounted_patients: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)  # of work by stage, over all processes
+    peak_bytes: int = 0  # of the largest process
+    wall_seconds: float = 0.0  # set once, at the end
+
+    @classmethod
+    def empty(cls, num_categories: int) -> "Statistics":
+        """Nothing counted yet."""
+        shapes = dict.fromkeys(_ARRAYS, (num_categories,)) | {
+            "note_lengths_CxB": (num_categories, NOTE_BINS),
+            "pairs_Cx2": (num_categories, 2),
+            "sentence_lengths": (MAX_SENTENCE + 1,),
+            "row_fill": (FILL_BINS,),
+        }
+        return cls(**{name: np.zeros(shape, np.int64) for name, shape in shapes.items()})
+
+    @classmethod
+    def of_bucket(cls, notes: Notes, kinds: PieceKinds, num_categories: int) -> "Statistics":
+        """Count the notes of a bucket, which must hold all notes of each of its patients."""
+        counted = cls.empty(num_categories)
+        if not len(notes.ids_T):
+            return counted
+        piece_ends_D = notes.sentence_offsets[notes.document_offsets]
+        pieces_D = np.diff(piece_ends_D)
+        starts_W = _word_starts(notes, kinds)
+        words_D = np.diff(np.searchsorted(starts_W, piece_ends_D))
+        unknown_T = np.flatnonzero(notes.ids_T == kinds.unknown_id)
+        unknown_D = np.diff(np.searchsorted(unknown_T, piece_ends_D))
+        for total_C, count_D in (
+            (counted.notes_C, np.ones_like(pieces_D)),
+            (counted.words_C, words_D),
+            (counted.pieces_C, pieces_D),
+            (counted.unknown_C, unknown_D),
+        ):
+            np.add.at(total_C, notes.category_D, count_D)
+        bin_D = np.minimum((4 * np.log2(pieces_D)).astype(np.int64), NOTE_BINS - 1)
+        np.add.at(counted.note_lengths_CxB, (notes.category_D, bin_D), 1)
+        lengths_S = np.minimum(np.diff(notes.sentence_offsets), MAX_SENTENCE)
+        counted.sentence_lengths += np.bincount(lengths_S, minlength=MAX_SENTENCE + 1)
+        document_W = np.repeat(np.arange(len(words_D)), words_D)
+        counted.words = _split_words(notes, kinds, starts_W, document_W)
+        counted._keep_words(MAX_WORDS_OF_BUCKET)
+        return counted
+
+    def add_pairs(self, category_N: npt.NDArray, label_N: npt.NDArray) -> None:
+        """Count next-sentence pairs by the category of their first segment and by label (1: random next)."""
+        np.add.at(self.pairs_Cx2, (category_N, label_N), 1)
+
+    def add_rows(self, tokens_R: npt.NDArray, max_seq_length: int) -> None:
+        """Count rows by the share of their `max_seq_length` places that hold a token."""
+        bin_R = np.minimum(tokens_R * FILL_BINS // max_seq_length, FILL_BINS - 1)
+        self.row_fill += np.bincount(bin_R, minlength=FILL_BINS)
+
+    def add_time(self, stage: str, seconds: float) -> None:
+        """Add to the time that a stage took."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def merge(self, other: "Statistics") -> "Statistics":
+        """The statistics of both together."""
+        words = dict(self.words)
+        for word, more in other.words.items():
+            known = words.get(word)
+            words[word] = (
+                Word(known.occurrences + more.occurrences, more.pieces, known.patients + more.patients)
+                if known
+                else more
+            )
+        arrays = {name: getattr(self, name) + getattr(other, name) for name in _ARRAYS}
+        merged = Statistics(
+            **arrays,
+            words=words,
+            uncounted_patients=self.uncounted_patients + other.uncounted_patients,
+            seconds={
+                k: self.seconds.get(k, 0.0) + other.seconds.get(k, 0.0) for k in {**self.seconds, **other.seconds}
+            },
+            peak_bytes=max(self.peak_bytes, other.peak_bytes),
+            wall_seconds=max(self.wall_seconds, other.wall_seconds),
+        )
+        merged._keep_words(MAX_WORDS)
+        return merged
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for `json.dumps`."""
+        return dataclasses.asdict(self) | {
+            **{name: getattr(self, name).tolist() for name in _ARRAYS},
+            "words": {word: dataclasses.astuple(counts) for word, counts in self.words.items()},
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Statistics":
+        """The inverse of `to_json`."""
+        return cls(
+            **(
+                dict(document)
+                | {name: np.array(document[name], np.int64) for name in _ARRAYS}
+                | {"words": {word: Word(*counts) for word, counts in document["words"].items()}}
+            )
+        )
+
+    def _keep_words(self, limit: int) -> None:
+        if len(self.words) <= limit:
+            return
+        ranked = sorted(self.words.items(), key=lambda item: (-item[1].patients, -item[1].occurrences, item[0]))
+        self.uncounted_patients += ranked[limit][1].patients
+        self.words = dict(ranked[:limit])
+
+
+_ARRAYS = tuple(entry.name for entry in dataclasses.fields(Statistics) if entry.type is Ints)
+
+
+def _word_starts(notes: Notes, kinds: PieceKinds) -> Ints:
+    starts_T = ~kinds.continues_V[notes.ids_T]
+    starts_T[notes.sentence_offsets[:-1]] = True
+    return np.flatnonzero(starts_T)
+
+
+def _split_words(notes: Notes, kinds: PieceKinds, starts_W: Ints, document_W: Ints) -> dict[str, Word]:
+    """The words of two pieces and more that hold a letter."""
+    pieces_W = np.diff(starts_W, append=len(notes.ids_T))
+    letter_W = np.logical_or.reduceat(kinds.has_letter_V[notes.ids_T], starts_W)
+    split_W = np.flatnonzero((pieces_W > 1) & letter_W)
+    if not len(split_W):
+        return {}
+    starts_W, pieces_W = starts_W[split_W], pieces_W[split_W]
+    patient_W = notes.patient_D[document_W[split_W]]
+    # Equal words have equal keys: a 64-bit hash of their pieces in order.
+    first_W = np.cumsum(pieces_W) - pieces_W
+    place = np.arange(pieces_W.sum()) - np.repeat(first_W, pieces_W)
+    ids = notes.ids_T[place + np.repeat(starts_W, pieces_W)]
+    key_W = np.add.reduceat(_mixed(ids, place), first_W)
+    _, example_U, word_W, occurrences_U = np.unique(key_W, return_index=True, return_inverse=True, return_counts=True)
+    order_W = np.lexsort((patient_W, word_W))
+    word_W, patient_W = word_W[order_W], patient_W[order_W]
+    new_W = np.ones(len(word_W), bool)
+    new_W[1:] = (word_W[1:] != word_W[:-1]) | (patient_W[1:] != patient_W[:-1])
+    patients_U = np.bincount(word_W[new_W])
+    words = {}
+    counts = zip(starts_W[example_U], pieces_W[example_U], occurrences_U.tolist(), patients_U.tolist(), strict=True)
+    for start, pieces, occurrences, patients in counts:
+        first, *rest = (kinds.vocabulary[piece] for piece in notes.ids_T[start : start + pieces])
+        words[first + "".join(piece.removeprefix("##") for piece in rest)] = Word(occurrences, int(pieces), patients)
+    return words
+
+
+def _mixed(ids: npt.NDArray, place: Ints) -> npt.NDArray[np.uint64]:
+    """A well-mixed number of each piece and its place in the word (the finalizer of splitmix64)."""
+    mixed = ids.astype(np.uint64) << np.uint64(16) | place.astype(np.uint64)
+    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ mixed >> np.uint64(31)
