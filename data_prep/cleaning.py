@@ -5,6 +5,7 @@ headers removed), then the marks of de-identification. The rules, with examples,
 """
 
 import functools
+import itertools
 import re
 import unicodedata
 
@@ -117,15 +118,14 @@ def _wrap_width(lines: list[str]) -> int:
     """
     lengths = sorted(
         len(line)
-        for line, below in zip(lines, lines[1:], strict=False)
+        for line, below in itertools.pairwise(lines)
         if below.lstrip()[:1].islower()
         and line.rstrip()[-1:] not in ("", ".", ":", ";", "!", "?")
         and "[**" not in line
     )
     if not lengths:  # no lower case at all, perhaps
-        width = max(map(len, lines))
-    else:
-        width = lengths[-2] if len(lengths) >= 4 else lengths[-1]
+        lengths = [max(map(len, lines))]
+    width = lengths[-2] if len(lengths) >= 4 else lengths[-1]
     return width if _MIN_WIDTH <= width <= _MAX_WIDTH else 0
 
 

@@ -104,7 +104,7 @@ def spill(
     `progress` is called now and then with the number of notes read so far. Raises `UserError` for unreadable input.
     """
     report = Spilled()
-    counts = Counter({split: 0 for split in SPLITS}) + Counter(bucket.split for bucket in buckets)
+    counts = Counter(bucket.split for bucket in buckets)
     writer = _Writer(directory, buckets)
     for note in select(read_all(files, source_config, report.drops), config, report.drops):
         split = split_of(note.patient_id, config)

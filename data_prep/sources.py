@@ -84,7 +84,7 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class Source:
-    """One file of notes: `url` as fsspec takes it, its number among the inputs, and its text's size in bytes, guessed."""
+    """One file of notes: `url` as fsspec takes it, its number among the inputs, its text's guessed size."""
 
     url: str
     number: int
