@@ -98,8 +98,8 @@ class Statistics:
     unknown_C: Ints
     note_lengths_CxB: Ints
     pairs_Cx2: Ints  # by label: 0 the true next, 1 a random one
-    sentence_lengths: Ints  # of `MAX_SENTENCE` + 1 bins
-    row_fill: Ints  # of `FILL_BINS`
+    sentence_lengths: Ints
+    row_fill: Ints
     words: dict[str, Word] = field(default_factory=dict)
     uncounted_patients: int = 0
     seconds: dict[str, float] = field(default_factory=dict)  # of work by stage, over all processes
@@ -109,13 +109,16 @@ class Statistics:
     @classmethod
     def empty(cls, num_categories: int) -> "Statistics":
         """Nothing counted yet."""
-        shapes = dict.fromkeys(_ARRAYS, (num_categories,)) | {
-            "note_lengths_CxB": (num_categories, NOTE_BINS),
-            "pairs_Cx2": (num_categories, 2),
-            "sentence_lengths": (MAX_SENTENCE + 1,),
-            "row_fill": (FILL_BINS,),
-        }
-        return cls(**{name: np.zeros(shape, np.int64) for name, shape in shapes.items()})
+        return cls(
+            notes_C=np.zeros(num_categories, np.int64),
+            words_C=np.zeros(num_categories, np.int64),
+            pieces_C=np.zeros(num_categories, np.int64),
+            unknown_C=np.zeros(num_categories, np.int64),
+            note_lengths_CxB=np.zeros((num_categories, NOTE_BINS), np.int64),
+            pairs_Cx2=np.zeros((num_categories, 2), np.int64),
+            sentence_lengths=np.zeros(MAX_SENTENCE + 1, np.int64),
+            row_fill=np.zeros(FILL_BINS, np.int64),
+        )
 
     @classmethod
     def of_bucket(cls, notes: Notes, kinds: PieceKinds, num_categories: int) -> "Statistics":
