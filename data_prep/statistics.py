@@ -1,20 +1,20 @@
-"""What the data card tells of a dataset, counted bucket by bucket: a small sum of counts, cheap to make and to merge.
+"""What the data card tells beyond the manifest, counted bucket by bucket: cheap to make, small, and to be summed.
 
 For whoever writes shards:
 
     kinds = PieceKinds.of(tokenizer.vocabulary)                        # once a process
     statistics = Statistics.of_bucket(notes, kinds, len(categories))   # once a bucket, from its `TokenizedNotes`
-    statistics.add_pairs(category_N, label_N)                          # once a pass
-    statistics.add_rows(tokens_R, max_seq_length)                      # once a pass (or shard)
-    statistics.add_time("pairs", seconds)                              # as often as wanted
+    statistics.add_pairs(notes.category_D[made.a_document], made.label)   # once a pass
+    statistics.add_rows((arrays["sequence_ids"] > 0).sum(axis=1), max_seq_length)   # once a batch of rows
+    statistics.seconds = built.seconds                                 # of work, by stage
     json.dumps(statistics.to_json())                                   # kept beside the finished shard, in _work
 
 and at the end `total = functools.reduce(Statistics.merge, map(Statistics.from_json, parts))`, then
-`total.wall_seconds = ...` and `report.write(dataset_dir, manifest, total)`. Merging is exact and does not depend on
-the order, but for words beyond `MAX_WORDS` (see `Statistics`). The JSON holds words below the 20-patient rule, so
-that it must stay in the working directory; what `report.write` writes holds none.
+`total.wall_seconds, total.peak_bytes = ...` and `report.write(dataset_dir, manifest, total)`. Merging is exact and
+does not depend on the order, but for words beyond `MAX_WORDS` (see `Statistics`). The JSON holds words below the
+20-patient rule, so that it must stay in the working directory; what `report.write` writes holds none.
 
-Shape legend: T pieces of a bucket, W words, S sentences, D documents, C categories, N pairs, R rows, V vocabulary.
+Shape legend: T pieces of a bucket, W words, D documents, C categories, N pairs, R rows, V vocabulary.
 """
 
 import dataclasses
@@ -29,9 +29,7 @@ Ints = npt.NDArray[np.int64]
 
 MAX_WORDS_OF_BUCKET = 10_000
 MAX_WORDS = 200_000
-NOTE_BINS = 80  # of quarter octaves: bin b holds notes of 2^(b/4) up to 2^((b+1)/4) pieces
-MAX_SENTENCE = 128  # the last bin holds all longer sentences
-FILL_BINS = 20
+FILL_BINS = 20  # of a row's fill: the last holds full rows too
 
 
 class Notes(Protocol):
@@ -84,7 +82,7 @@ class Word:
 
 @dataclass
 class Statistics:
-    """Counts over notes, pairs and rows; `C` is the number of the manifest's categories.
+    """Counts over notes, pairs and rows; C is the number of the manifest's categories.
 
     `words`: the words with a letter that the vocabulary splits. A patient's notes all lie in one bucket, so the
     patients of different buckets add up. To bound memory, a bucket keeps its `MAX_WORDS_OF_BUCKET` words of most
@@ -92,13 +90,10 @@ class Statistics:
     high, so that the rule of 20 patients holds whatever was dropped.
     """
 
-    notes_C: Ints
     words_C: Ints
     pieces_C: Ints
     unknown_C: Ints
-    note_lengths_CxB: Ints
     pairs_Cx2: Ints  # by label: 0 the true next, 1 a random one
-    sentence_lengths: Ints
     row_fill: Ints
     words: dict[str, Word] = field(default_factory=dict)
     uncounted_patients: int = 0
@@ -110,13 +105,10 @@ class Statistics:
     def empty(cls, num_categories: int) -> "Statistics":
         """Nothing counted yet."""
         return cls(
-            notes_C=np.zeros(num_categories, np.int64),
             words_C=np.zeros(num_categories, np.int64),
             pieces_C=np.zeros(num_categories, np.int64),
             unknown_C=np.zeros(num_categories, np.int64),
-            note_lengths_CxB=np.zeros((num_categories, NOTE_BINS), np.int64),
             pairs_Cx2=np.zeros((num_categories, 2), np.int64),
-            sentence_lengths=np.zeros(MAX_SENTENCE + 1, np.int64),
             row_fill=np.zeros(FILL_BINS, np.int64),
         )
 
@@ -133,16 +125,11 @@ class Statistics:
         unknown_T = np.flatnonzero(notes.ids_T == kinds.unknown_id)
         unknown_D = np.diff(np.searchsorted(unknown_T, piece_ends_D))
         for total_C, count_D in (
-            (counted.notes_C, np.ones_like(pieces_D)),
             (counted.words_C, words_D),
             (counted.pieces_C, pieces_D),
             (counted.unknown_C, unknown_D),
         ):
             np.add.at(total_C, notes.category_D, count_D)
-        bin_D = np.minimum((4 * np.log2(pieces_D)).astype(np.int64), NOTE_BINS - 1)
-        np.add.at(counted.note_lengths_CxB, (notes.category_D, bin_D), 1)
-        lengths_S = np.minimum(np.diff(notes.sentence_offsets), MAX_SENTENCE)
-        counted.sentence_lengths += np.bincount(lengths_S, minlength=MAX_SENTENCE + 1)
         document_W = np.repeat(np.arange(len(words_D)), words_D)
         counted.words = _split_words(notes, kinds, starts_W, document_W)
         counted._keep_words(MAX_WORDS_OF_BUCKET)
@@ -156,10 +143,6 @@ class Statistics:
         """Count rows by the share of their `max_seq_length` places that hold a token."""
         bin_R = np.minimum(tokens_R * FILL_BINS // max_seq_length, FILL_BINS - 1)
         self.row_fill += np.bincount(bin_R, minlength=FILL_BINS)
-
-    def add_time(self, stage: str, seconds: float) -> None:
-        """Add to the time that a stage took."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def merge(self, other: "Statistics") -> "Statistics":
         """The statistics of both together."""
