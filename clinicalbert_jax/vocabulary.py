@@ -1,0 +1,88 @@
+"""The WordPiece vocabulary beside a model, and how a model's rows follow when the data's vocabulary is another."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from clinicalbert_jax.errors import UserError
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+
+
+class WordPieces(NamedTuple):
+    """Entries by id, and whether text is lower-cased first (None where the files do not say)."""
+
+    entries: list[str]
+    do_lower_case: bool | None
+
+
+def read(directory: Path) -> WordPieces | None:
+    """The vocabulary in a model's or a tokenizer's directory, or None where there is none."""
+    tokenizer = _json(directory / "tokenizer.json")
+    lower = _json(directory / "tokenizer_config.json").get("do_lower_case")
+    if lower is None:
+        lower = (tokenizer.get("normalizer") or {}).get("lowercase")
+    if (directory / "vocab.txt").exists():
+        try:
+            text = (directory / "vocab.txt").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{directory / 'vocab.txt'} cannot be read ({type(error).__name__})") from None
+        return WordPieces([line.rstrip("\r") for line in text.removesuffix("\n").split("\n")], lower)
+    entries = tokenizer.get("model", {}).get("vocab")
+    if isinstance(entries, dict) and tokenizer["model"].get("type") == "WordPiece":
+        return WordPieces(sorted(entries, key=entries.__getitem__), lower)
+    return None
+
+
+def origins(old: Sequence[str], new: Sequence[str]) -> list[list[int]]:
+    """For each entry of `new`, the rows of `old` that it starts from the mean of: its own, or its pieces'.
+
+    `new` must be `old` extended: each entry of `old` keeps its id, except that an '[unused...]' one may have been
+    given a meaning. Raises `UserError` otherwise.
+    """
+    shared = min(len(old), len(new))
+    moved = [i for i in range(shared) if old[i] != new[i] and not old[i].startswith("[unused")]
+    if moved or len(new) < len(old):
+        where = f"entry {moved[0]} differs, {len(moved)} in all" if moved else "entries at the end are gone"
+        raise UserError(
+            f"expected the data's vocabulary ({len(new)} entries) to be the model's ({len(old)} entries) or an "
+            f"extension of it, found another: {where}; prepare the data with the model's own vocab.txt"
+        )
+    ids = {entry: i for i, entry in enumerate(old)}
+    return [[i] if i < shared and old[i] == new[i] else _pieces(new[i], ids) for i in range(len(new))]
+
+
+def grown(rows_V: np.ndarray, origins: list[list[int]]) -> np.ndarray:
+    """A table or bias of the old vocabulary as one of the new: each row the mean of those it comes from."""
+    starts = np.cumsum([0, *(len(rows) for rows in origins[:-1])])
+    counts = np.array([len(rows) for rows in origins], np.float32)
+    sums = np.add.reduceat(rows_V[np.concatenate(origins)], starts, axis=0)
+    return sums / counts.reshape(-1, *[1] * (rows_V.ndim - 1))
+
+
+def _pieces(entry: str, ids: dict[str, int]) -> list[int]:
+    # WordPiece's own rule: always the longest entry that fits. A continuation ('##ml') stays one.
+    prefix = "##" if entry.startswith("##") and len(entry) > 2 else ""
+    rest = entry.removeprefix(prefix)
+    found: list[int] = []
+    while rest:
+        length = next((n for n in range(len(rest), 0, -1) if prefix + rest[:n] in ids), None)
+        if length is None:
+            return [ids["[UNK]"]]
+        found.append(ids[prefix + rest[:length]])
+        prefix, rest = "##", rest[length:]
+    return found or [ids["[UNK]"]]
+
+
+def _json(path: Path) -> dict:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}): restore it from a copy") from None
+    return document if isinstance(document, dict) else {}
