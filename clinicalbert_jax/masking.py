@@ -37,9 +37,7 @@ class Policy:
     max_predictions: int
     probability: float = 0.15
     continuation_V: npt.NDArray[np.bool_] | None = None
-    counts_specials: bool = (
-        False  # as google's script: `probability` of the whole length, [CLS] and [SEP] included
-    )
+    counts_specials: bool = False  # as google's script: `probability` of the whole length, [CLS] and [SEP] included
 
 
 class Masked(NamedTuple):
@@ -52,7 +50,12 @@ class Masked(NamedTuple):
 
 
 def policy(
-    vocabulary: list[str], max_predictions: int, *, whole_word: bool = False, google: bool = False
+    vocabulary: list[str],
+    max_predictions: int,
+    *,
+    probability: float = 0.15,
+    whole_word: bool = False,
+    google: bool = False,
 ) -> Policy:
     """The policy for a WordPiece vocabulary, given as its pieces in order of their ids.
 
@@ -66,6 +69,7 @@ def policy(
         unmaskable_ids=tuple(vocabulary.index(token) for token in ("[PAD]", "[CLS]", "[SEP]")),
         replacement_ids=np.array(replacements, np.int32),
         max_predictions=max_predictions,
+        probability=probability,
         continuation_V=np.array([piece.startswith("##") for piece in vocabulary]) if whole_word else None,
         counts_specials=google,
     )
@@ -95,9 +99,7 @@ def num_predictions(pieces_N: npt.NDArray[np.integer], policy: Policy) -> npt.ND
     return np.clip(np.rint(pieces_N * policy.probability), 1, policy.max_predictions).astype(np.int64)
 
 
-def _num_counted(
-    input_ids_NxL: Ids, maskable_NxL: npt.NDArray[np.bool_], policy: Policy
-) -> npt.NDArray[np.int64]:
+def _num_counted(input_ids_NxL: Ids, maskable_NxL: npt.NDArray[np.bool_], policy: Policy) -> npt.NDArray[np.int64]:
     if policy.counts_specials:
         padding_id = policy.unmaskable_ids[0]
         return (input_ids_NxL != padding_id).sum(axis=1)
@@ -146,9 +148,7 @@ def _choose_words(
     pieces_N = maskable_NxL.sum(axis=1)
     in_row_NxL = position_L < pieces_N[:, None]
     # From here on, column r is the r-th piece of the circle, `position_NxL` where it stands in the row.
-    position_NxL = np.where(
-        in_row_NxL, (order_NxL & np.uint64((1 << _POSITION_BITS) - 1)).astype(np.int64), 0
-    )
+    position_NxL = np.where(in_row_NxL, (order_NxL & np.uint64((1 << _POSITION_BITS) - 1)).astype(np.int64), 0)
     start_NxL = np.take_along_axis(starts_NxL, position_NxL, axis=1) & in_row_NxL
     next_start_NxL = np.ones((rows, length), np.bool_)
     next_start_NxL[:, :-1] = start_NxL[:, 1:] | ~in_row_NxL[:, 1:]
@@ -188,9 +188,7 @@ def _padded(positions_NxC: npt.NDArray[np.int64], max_predictions: int, unused: 
     return np.pad(positions_NxC, ((0, 0), (0, missing)), constant_values=unused) if missing else positions_NxC
 
 
-def _replace(
-    keys_N: random_bits.Keys, input_ids_NxL: Ids, chosen_NxP: npt.NDArray[np.int64], policy: Policy
-) -> Masked:
+def _replace(keys_N: random_bits.Keys, input_ids_NxL: Ids, chosen_NxP: npt.NDArray[np.int64], policy: Policy) -> Masked:
     """Put [MASK], a random word or the piece itself at each chosen position (L: unused)."""
     rows, length = input_ids_NxL.shape
     used_NxP = chosen_NxP < length

@@ -1,0 +1,121 @@
+"""Every setting of a preparation, checked when it is built. Whatever changes a byte of the shards is here."""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.schema import Layout
+from data_prep.cleaning import check_policy
+from data_prep.notes import SelectionConfig
+from data_prep.pairs import NUM_SPECIALS, PairConfig
+from data_prep.sources import SourceConfig
+
+PAIRINGS = ("balanced", "hard", "google")
+MASKINGS = ("static", "dynamic")
+LAYOUTS = ("padded", "packed")
+
+
+@dataclass(frozen=True)
+class VocabularyConfig:
+    """Where the vocabulary comes from: `vocab_file` (or a tokenizer's directory), or training one on the
+    corpus.
+
+    `do_lower_case` None: as the vocabulary has it. `vocab_size` is that of one trained; `extend_vocab` is how
+    many of the corpus's words are added to `vocab_file`.
+    """
+
+    vocab_file: str = ""
+    do_lower_case: bool | None = None
+    train_vocab: bool = False
+    vocab_size: int = 28_996
+    extend_vocab: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.vocab_file) == self.train_vocab:
+            raise UserError("expected one of --vocab_file=vocab.txt and --train_vocab, found both or neither")
+        if self.train_vocab and self.extend_vocab:
+            raise UserError("--extend_vocab adds words to a --vocab_file: leave it out when training a vocabulary")
+        _require(self.vocab_size >= 100, "vocab_size", "at least 100", self.vocab_size)
+        _require(self.extend_vocab >= 0, "extend_vocab", "0 or more", self.extend_vocab)
+
+
+@dataclass(frozen=True)
+class PrepConfig:
+    """How notes become examples.
+
+    `max_predictions_per_seq` 0: 15 % of `max_seq_length`, rounded up to a multiple of four (20 at 128, 80 at
+    512). `max_sequences_per_row` counts in the packed layout alone. `near_duplicate_threshold` is the Jaccard
+    similarity from which a patient's note is a copy of an earlier one; over 1 keeps all.
+    """
+
+    source: SourceConfig
+    vocabulary: VocabularyConfig
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    name: str = "clinical_notes"
+    version: str = "1.0.0"
+    deid_policy: str = "keep"
+    near_duplicate_threshold: float = 0.8
+    exclude_text: tuple[str, ...] = ()
+    max_seq_length: int = 128
+    max_predictions_per_seq: int = 0
+    max_sequences_per_row: int = 8
+    layout: str = "padded"
+    pairing: str = "balanced"
+    masking: str = "static"
+    whole_word_masking: bool = False
+    masked_lm_prob: float = 0.15
+    short_seq_prob: float = 0.1
+    dupe_factor: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_policy(self.deid_policy)
+        _require(re.fullmatch(r"[a-z][a-z0-9_]*", self.name), "name", "letters, digits and _, such as notes", self.name)
+        _require(re.fullmatch(r"\d+\.\d+\.\d+", self.version), "version", "three numbers, such as 1.0.0", self.version)
+        _require(16 <= self.max_seq_length <= 2**15, "max_seq_length", "16 to 32768", self.max_seq_length)
+        predictions = self.max_predictions_per_seq
+        _require(0 <= predictions <= self.max_seq_length, "max_predictions_per_seq", "0 to L", predictions)
+        sequences = self.max_sequences_per_row
+        _require(1 <= sequences <= 128, "max_sequences_per_row", "1 to 128", sequences)
+        for flag, choices in (("layout", LAYOUTS), ("pairing", PAIRINGS), ("masking", MASKINGS)):
+            value = getattr(self, flag)
+            _require(value in choices, flag, f"one of {', '.join(choices)}", value)
+        _require(0 < self.masked_lm_prob < 1, "masked_lm_prob", "a value in (0, 1)", self.masked_lm_prob)
+        _require(0 <= self.short_seq_prob <= 1, "short_seq_prob", "a value in [0, 1]", self.short_seq_prob)
+        _require(1 <= self.dupe_factor <= 1000, "dupe_factor", "1 to 1000", self.dupe_factor)
+        _require(
+            self.near_duplicate_threshold > 0, "near_duplicate_threshold", "positive", self.near_duplicate_threshold
+        )
+        _require(0 <= self.seed < 2**31, "seed", "a value in [0, 2^31)", self.seed)
+
+    @property
+    def example_layout(self) -> Layout:
+        """The shape of the examples."""
+        predictions = self.max_predictions_per_seq or 4 * math.ceil(self.masked_lm_prob * self.max_seq_length / 4)
+        return Layout(
+            kind="packed" if self.layout == "packed" else "padded",
+            max_seq_length=self.max_seq_length,
+            max_predictions_per_seq=predictions,
+            max_sequences_per_row=self.max_sequences_per_row if self.layout == "packed" else 1,
+            masked=self.masking == "static",
+        )
+
+    @property
+    def pair_config(self) -> PairConfig:
+        """What `pairs.make` needs of it."""
+        return PairConfig(self.pairing, self.max_seq_length - NUM_SPECIALS, self.short_seq_prob)
+
+    def options(self) -> dict[str, Any]:
+        """Every setting, flat, by the name of its flag; JSON can hold it."""
+        flat = dataclasses.asdict(self)
+        for part in ("source", "vocabulary", "selection"):
+            flat |= flat.pop(part)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
+
+
+def _require(holds: object, flag: str, expected: str, found: object) -> None:
+    if not holds:
+        raise UserError(f"--{flag}: expected {expected}, found {found!r}")

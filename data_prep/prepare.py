@@ -1,0 +1,329 @@
+"""A preparation from first to last: read and spill, vocabulary, a shard for every bucket, and the dataset's
+directory.
+
+Everything unfinished lies in `OUTPUT_DIR/_work`, readable by its owner alone; a run that was killed goes on
+from there. The dataset's directory appears under its name when it is complete.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import clinicalbert_jax
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.manifest import FILE_NAME, Manifest
+from clinicalbert_jax.tfrecord import INDEX_SUFFIX
+from data_prep import engines, leakage, metadata, notes, shards, sources, tokenizer, vocabulary
+from data_prep.config import PrepConfig
+from data_prep.notes import Bucket, Spilled
+from data_prep.shards import Built, Plan
+from data_prep.sources import Source
+from data_prep.tokenizer import Tokenizer
+
+WORK_DIRECTORY = "_work"
+RUN_FILE = "run.json"  # time and stages: the one file of a dataset that differs from run to run
+_BYTES_PER_PIECE = 3.6  # of clinical text; sizing only
+
+
+def run(config: PrepConfig, output_dir: Path, num_workers: int) -> Path:
+    """Prepare a dataset on local processes, or finish one begun; returns its directory."""
+    started = time.time()
+    files = sources.resolve(config.source)
+    given = _given_tokenizer(config)
+    excluded_S = leakage.load_excluded(config.exclude_text)
+    fingerprint = _fingerprint(config, files, given)
+    dataset_dir = output_dir / config.name / config.version
+    if _is_complete(dataset_dir, fingerprint):
+        return dataset_dir
+    work = _open_work(output_dir, fingerprint)
+    buckets = notes.plan_buckets(files, config.selection)
+    _require_disk(files, config, work.directory)
+
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "reading"):
+        spilled = _spill_once(work, files, config, buckets)
+    if not sum(map(Counter.total, spilled.kept.values())):
+        raise UserError(f"expected notes to prepare, found none: {_listed(spilled.drops) or 'the input is empty'}")
+    plan = Plan(
+        config=config,
+        tokenizer=given or Tokenizer(["[PAD]"], False),
+        categories=spilled.categories,
+        excluded_S=excluded_S,
+        sample_one_in=leakage.sampling_rate(sum(file.num_bytes for file in files)),
+    )
+    with _timed(seconds, "vocabulary"):
+        plan = dataclasses.replace(plan, tokenizer=_final_tokenizer(work, plan, given, buckets, num_workers))
+    with _timed(seconds, "building"):
+        built = _build_all(work, plan, spilled, buckets, num_workers)
+    with _timed(seconds, "publishing"):
+        _publish(work, plan, spilled, built, fingerprint, dataset_dir, seconds, started)
+    return dataset_dir
+
+
+@dataclass(frozen=True)
+class Work:
+    """The working directory."""
+
+    directory: Path
+
+    @property
+    def spill(self) -> Path:
+        """Where the notes of each bucket lie."""
+        return self.directory / "spill"
+
+    @property
+    def shards(self) -> Path:
+        """Where finished shards lie."""
+        return self.directory / "shards"
+
+    @property
+    def tokenizer(self) -> Path:
+        """Where the dataset's tokenizer lies, once it is known."""
+        return self.directory / "tokenizer"
+
+    @property
+    def dataset(self) -> Path:
+        """The dataset's directory while it is put together."""
+        return self.directory / "dataset"
+
+
+# --- before anything is written
+
+
+def _given_tokenizer(config: PrepConfig) -> Tokenizer | None:
+    """The tokenizer asked for; None where the vocabulary is to be trained."""
+    if config.vocabulary.train_vocab:
+        return None
+    return tokenizer.load(config.vocabulary.vocab_file, config.vocabulary.do_lower_case)
+
+
+def _fingerprint(config: PrepConfig, files: Sequence[Source], given: Tokenizer | None) -> dict[str, Any]:
+    """Everything that the shards depend on, by name."""
+    named = config.options() | {"project version": clinicalbert_jax.__version__}
+    named["size of the input in bytes"] = [file.num_bytes for file in files]
+    named["contents of the vocabulary"] = given and hashlib.sha256("\n".join(given.vocabulary).encode()).hexdigest()
+    for path in config.exclude_text:
+        named[f"size of {path}"] = Path(path).expanduser().stat().st_size
+    return json.loads(json.dumps(named))
+
+
+def _is_complete(dataset_dir: Path, fingerprint: dict[str, Any]) -> bool:
+    if not (dataset_dir / FILE_NAME).exists():
+        return False
+    _refuse_other(dataset_dir, Manifest.load(dataset_dir).extra.get("fingerprint", {}), fingerprint)
+    return True
+
+
+def _open_work(output_dir: Path, fingerprint: dict[str, Any]) -> Work:
+    work = Work(output_dir / WORK_DIRECTORY)
+    try:
+        work.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        work.directory.chmod(0o700)
+        for directory in (work.spill, work.shards):
+            directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output_dir: {output_dir} cannot be written to: {error.strerror}") from None
+    begun = _read_json(work.directory / "fingerprint.json")
+    if begun is None:
+        _write_json(work.directory / "fingerprint.json", fingerprint)
+    else:
+        _refuse_other(work.directory, begun, fingerprint)
+    return work
+
+
+def _refuse_other(place: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise `UserError` if what lies at `place` was made with other settings."""
+    for name in sorted({*there, *asked}):
+        if there.get(name) != asked.get(name):
+            raise UserError(
+                f"{place} was begun with {name}={there.get(name)!r}, found {name}={asked.get(name)!r}: the two do not "
+                "mix; give the same settings, another --output_dir, --name or --version, or remove it"
+            )
+
+
+def _require_disk(files: Sequence[Source], config: PrepConfig, directory: Path) -> None:
+    """Raise `UserError` where the disk has no room for the spilled notes and the shards."""
+    layout = config.example_layout
+    text = sum(file.num_bytes for file in files)
+    fill = 0.95 if layout.kind == "packed" else 0.75 if layout.max_seq_length <= 128 else 0.6
+    rows = text / _BYTES_PER_PIECE * config.dupe_factor * 1.4 / (fill * layout.max_seq_length)
+    row = 4.2 * layout.max_seq_length + 8 * layout.max_predictions_per_seq + 15 * layout.max_sequences_per_row + 250
+    there = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    needed, free = 1.1 * text + rows * row, shutil.disk_usage(directory).free + there
+    if needed > free:
+        raise UserError(
+            f"--output_dir: expected about {needed / 1e9:.1f} GB of free disk for {text / 1e9:.1f} GB of notes in "
+            f"{config.dupe_factor} passes, found {free / 1e9:.1f} GB: free some, or give another --output_dir or a "
+            "smaller --dupe_factor"
+        )
+
+
+# --- stage 1
+
+
+def _spill_once(work: Work, files: Sequence[Source], config: PrepConfig, buckets: list[Bucket]) -> Spilled:
+    done_file = work.directory / "spill.json"
+    if (done := _read_json(done_file)) is not None:
+        kept = {split: Counter(counts) for split, counts in done["kept"].items()}
+        return Spilled(done["num_read"], Counter(done["drops"]), kept)
+    shutil.rmtree(work.spill)
+    work.spill.mkdir()
+    with tqdm(desc="reading", unit=" notes", unit_scale=True) as bar:
+        spilled = notes.spill(
+            files, config.source, config.selection, buckets, work.spill, lambda count: _advance(bar, count)
+        )
+    _write_json(done_file, vars(spilled))
+    return spilled
+
+
+def _advance(bar: tqdm, count: int) -> None:
+    bar.update(count - bar.n)
+
+
+# --- the vocabulary
+
+
+def _final_tokenizer(
+    work: Work, plan: Plan, given: Tokenizer | None, buckets: list[Bucket], num_workers: int
+) -> Tokenizer:
+    config = plan.config.vocabulary
+    if given is not None and not config.extend_vocab:
+        return given
+    if work.tokenizer.exists():
+        return tokenizer.load(work.tokenizer)
+    do_lower_case = given.do_lower_case if given else bool(config.do_lower_case)
+    counts = vocabulary.WordCounts()
+    train = [bucket for bucket in buckets if bucket.split == "train"]
+    count = functools.partial(_count_words, plan=plan, directory=work.spill, do_lower_case=do_lower_case)
+    for _, found in tqdm(engines.local(count, train, num_workers), "counting words", len(train), unit=" buckets"):
+        counts.add(found)
+    if given:
+        entries = vocabulary.extend(given.vocabulary, counts, config.extend_vocab)
+    else:
+        entries = vocabulary.train(counts, config.vocab_size, do_lower_case)
+    final = Tokenizer(entries, do_lower_case)
+    unfinished = work.tokenizer.with_suffix(".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    final.save(unfinished)
+    unfinished.rename(work.tokenizer)
+    return final
+
+
+def _count_words(bucket: Bucket, plan: Plan, directory: Path, do_lower_case: bool) -> vocabulary.WordCounts:
+    kept = shards.cleaned_notes(directory / bucket.file_name, plan, Counter())
+    return vocabulary.count_words([note.patient_id for note in kept], [note.text for note in kept], do_lower_case)
+
+
+# --- stage 2
+
+
+def _build_all(work: Work, plan: Plan, spilled: Spilled, buckets: list[Bucket], num_workers: int) -> list[Built]:
+    """What every bucket gave, in the order of `buckets`."""
+    build = functools.partial(engines.build_bucket, plan=plan, spill_directory=work.spill, shard_directory=work.shards)
+    results: dict[Bucket, Built] = {}
+    total = sum(map(Counter.total, spilled.kept.values()))
+    with tqdm(desc="preparing", total=total, unit=" notes", unit_scale=True) as bar:
+        for bucket in buckets:
+            if finished := engines.read_built(bucket, work.shards):
+                results[bucket] = finished
+        bar.initial = bar.n = sum(map(_num_notes_in, results.values()))
+        missing = [bucket for bucket in buckets if bucket not in results]
+        for bucket, built in engines.local(build, missing, num_workers):
+            results[bucket] = built
+            bar.update(_num_notes_in(built))
+    return [results[bucket] for bucket in buckets]
+
+
+def _num_notes_in(built: Built) -> int:
+    return built.num_notes + built.drops.total()
+
+
+# --- the dataset's directory
+
+
+def _publish(
+    work: Work,
+    plan: Plan,
+    spilled: Spilled,
+    built: list[Built],
+    fingerprint: dict[str, Any],
+    dataset_dir: Path,
+    seconds: dict[str, float],
+    started: float,
+) -> None:
+    """Put the dataset together and move it to its place."""
+    if not sum(one.num_examples for one in built):
+        raise UserError("expected examples, found none: no note had two words left after cleaning")
+    work.dataset.mkdir(exist_ok=True)
+    document = metadata.make_manifest(plan, spilled, built, fingerprint)
+    for split in document.splits:
+        written = [one for one in built if one.split == split and one.num_examples]
+        for one, shard in zip(written, document.splits[split].shards, strict=True):
+            source = engines.shard_file(Bucket(split, one.number, 0), work.shards)
+            for suffix in ("", INDEX_SUFFIX):
+                part = source.with_name(source.name + suffix)
+                if part.exists():  # else a run that was killed has moved it already
+                    part.rename(work.dataset / (shard.file + suffix))
+    plan.tokenizer.save(work.dataset)
+    metadata.write_tfds(work.dataset, document)
+    document.save(work.dataset)
+    _write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
+    _write_report(work.dataset)
+    dataset_dir.parent.mkdir(parents=True, exist_ok=True)
+    work.dataset.rename(dataset_dir)
+    shutil.rmtree(work.directory)
+
+
+def _run_document(built: list[Built], seconds: dict[str, float], started: float) -> dict[str, Any]:
+    """When and how long: by step on the clock, and by stage summed over the processes."""
+    stages: Counter[str] = Counter()
+    for one in built:
+        stages.update(one.seconds)
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "process_seconds_by_stage": {name: round(value, 3) for name, value in stages.items()},
+    }
+
+
+def _write_report(directory: Path) -> None:
+    if importlib.util.find_spec("data_prep.report"):
+        importlib.import_module("data_prep.report").write(directory)
+
+
+# --- small things
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - begin
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """Write a file that is either whole or absent."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    unfinished.replace(path)
+
+
+def _listed(drops: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(drops.items()) if count)
