@@ -72,12 +72,11 @@ def _replacement(character: str) -> str:
 
 # --- lines
 
-_RULE = re.compile(r"\s*(?:[-=*~#+\s]{3,}|[_\s]*_{4}[_\s]*)")
 _INNER_RULE = re.compile(r"[=*~#]{4,}|-{4,}(?!>)|_{4,}")
 _PAGE_MARK = re.compile(r"\s*(?:\((?:over|cont|cont'd|continued)\)|page \d+ of \d+)\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*\(?(\d{1,2})[.)]\s")
 _STARTS_BLOCK = re.compile(
-    r"\s*(?:[-*•·‣▪◦#+>]+\s"  # a bullet
+    r"\s*(?:[-*•·‣▪◦#+>]{1,3}\s"  # a bullet
     r"|\(?[a-z][.)]\s|\(?[A-Z]\)\s"  # a lettered item
     r"|[A-Z][A-Z0-9/&,'() -]{2,58}:"  # A HEADER:
     r"|[A-Z][\w/&'()-]*(?:[ ,]+(?:[A-Z][\w/&'()-]*|of|and|the|for|in|on|to|at|with)){0,6}:(?:\s|$))"  # A Header:
@@ -87,27 +86,35 @@ _MIN_WIDTH, _MAX_WIDTH = 45, 120
 
 def _logical_lines(lines: list[str]) -> list[str]:
     """Lines with hard wraps joined, without rules, and without the headers that are repeated after a page's end."""
-    if any(_PAGE_MARK.fullmatch(line) for line in lines):
+    if any(map(_PAGE_MARK.fullmatch, lines)):
         lines = _without_repeated_headers(lines)
     width = _wrap_width(lines)
-    joined: list[str] = []
-    above = ""  # the line above as it was stored, '' where the next one begins a block
+    parts: list[str] = []  # what was stored, with the right thing between any two lines
+    above = ""  # the line above, '' where the next one cannot continue it
     item = 0  # the number of the list item we are in
     for line in lines:
-        if not line or line.isspace() or _RULE.fullmatch(line):
+        if not line or line.isspace() or _is_rule(line):
             above = ""
             continue
         number = _NUMBER.match(line)
         if above and width and _continues(above, line, width, number is not None and int(number[1]) in (1, item + 1)):
-            bare = joined[-1].rstrip()
-            hyphen = bare.endswith("-") and bare[-2:-1].isalpha() and line.lstrip()[:1].islower()
-            joined[-1] = bare + ("" if hyphen else " ") + line.lstrip()
+            line = line.lstrip()
+            hyphen = above[-1] == "-" and above[-2:-1].isalpha() and line[0].islower()
+            parts.append("" if hyphen else " ")
         else:
-            joined.append(line)
+            parts.append("\n")
             if number:
                 item = int(number[1])
-        above = line
-    return [_INNER_RULE.sub(" ", line) for line in joined]
+        above = line.rstrip()
+        parts.append(above)
+    return _INNER_RULE.sub(" ", "".join(parts)).split("\n")
+
+
+def _is_rule(line: str) -> bool:
+    line = line.strip()
+    if line.strip("-=*~#+_ "):
+        return False
+    return any(stroke in line for stroke in ("---", "===", "***", "~~~", "###", "____", "- -", "* *", "_ _"))
 
 
 def _wrap_width(lines: list[str]) -> int:
@@ -133,16 +140,16 @@ def _continues(above: str, line: str, width: int, is_next_item: bool) -> bool:
     """Whether `line` goes on with the sentence or paragraph of the line above."""
     if is_next_item or _STARTS_BLOCK.match(line):
         return False
-    above, begin = above.rstrip(), line.lstrip()
-    unfinished = above[-1] not in ".:;!?"
-    if len(above) >= 0.6 * width and unfinished and (begin[0].islower() or "[**" in above):
+    begin = line.lstrip()
+    if begin[0].islower() and above[-1] not in ".:;!?" and len(above) >= 0.6 * width:
         return True
     return len(above) + 1 + len(begin.split(None, 1)[0]) > width
 
 
 def _without_repeated_headers(lines: list[str]) -> list[str]:
-    """Drop '(Over)' and the like, and directly after them the lines that repeat the note's first ten."""
-    top = {" ".join(line.split()) for line in [line for line in lines if line.strip()][:10]}
+    """Drop '(Over)' and the like, and directly after them the lines that repeat lines of the note's beginning."""
+    filled = [line for line in lines if line.strip() and not _is_rule(line)]
+    top = {" ".join(line.split()) for line in filled[:16]}
     kept: list[str] = []
     at_page_start = False
     for line in lines:
@@ -152,7 +159,7 @@ def _without_repeated_headers(lines: list[str]) -> list[str]:
         if at_page_start and line.strip():
             if " ".join(line.split()) in top:
                 continue
-            at_page_start = bool(_RULE.fullmatch(line))
+            at_page_start = _is_rule(line)
         kept.append(line)
     return kept
 

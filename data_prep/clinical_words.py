@@ -7,16 +7,16 @@ def _words(listed: str, separator: str | None = None) -> frozenset[str]:
 
 # Abbreviations, in lower case and without their last stop. After these no sentence ends.
 NEVER_END = _words(
-    """al approx b/c ca capt cf col d/t dept dr drs e.g esp est excl ext fig figs ft gen hon i.e incl jr lt
-    miss mr mrs ms mt prev prof r/o ref refs resp rev s/p sgt sr st tel viz vs w"""
+    """al approx b/c ca capt cf col d/t dept dr drs e.g esp est excl fig figs gen hon i.e incl jr lt
+    miss mr mrs ms mt prev prof r/o ref refs rev s/p sgt sr st tel viz vs w"""
 )
 
 # After these one ends only if the next word has a capital.
 RARELY_END = _words(
-    """a.c a.m abd admin ant apr aug av avg b.i.d bid bilat c/o cap caps cc cm co cont corp d.o d/c dc dec dist
-    dx etc ext f/u feb fri fx gtt gtts h.s h/o hr hrs hx i.m i.v inc inf inj jan jul jun kg lat lb lbs ltd
-    m.d mar max mcg med mg min mins ml mm mo mon mos n.p.o neg neuro nl nov o.d o.s o.u oct oz p.c p.m p.o
-    p.r p.r.n ph.d po pos post prn prox pt pts q q.a.m q.d q.h q.h.s q.i.d q.o.d q.p.m qd qhs qid r.n resp
+    """a.c a.m abd admin ant apr aug av avg b.i.d bid bilat c/o cap caps cc cm co cont corp d/c dc dec dist
+    dx etc ext f/u feb fri ft fx gtt gtts h.s h/o hr hrs hx i.m i.v inc inf inj jan jul jun kg lat lb lbs ltd
+    mar max mcg med mg min mins ml mm mo mon mos n.p.o neg neuro nl nov o.d o.s o.u oct oz p.c p.m p.o
+    p.r p.r.n po pos post prn prox pt pts q q.a.m q.d q.h q.h.s q.i.d q.o.d q.p.m qd qhs qid resp
     rx s.c s.l s.q sat sec secs sep sept sol sun sup supp susp sx t.i.d tab tabs temp thu tid tue tx u.s
     units wed wk wks wnl yo yr yrs"""
 )
@@ -66,11 +66,11 @@ KNOWN_SECTIONS = (
     frozenset(SAME_SECTION)
     | frozenset(SAME_SECTION.values())
     | _words(
-        """addendum | admission date | admission diagnosis | admission medications | admitting diagnosis |
+        """addendum | admission diagnosis | admission medications | admitting diagnosis |
     allergies | anesthesia | assessment | attending | cardiovascular | clinical history | code status |
     comparison | complications | condition | condition on discharge | consultation | course in hospital |
     description | description of operation | description of procedure | diagnoses | diagnosis | discharge |
-    discharge condition | discharge date | discharge diagnoses | discharge diagnosis | discharge disposition
+    discharge condition | discharge diagnoses | discharge diagnosis | discharge disposition
     | discharge instructions | discharge medications | discharge physical | disposition | estimated blood
     loss | facility | final diagnosis | final report | findings | follow-up | followup | followup
     instructions | gross description | history | home medications | images | immunizations | impression |

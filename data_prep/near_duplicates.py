@@ -14,6 +14,7 @@ from data_prep.shingles import mix, shingles
 
 SHINGLE_WORDS = 5
 _NUM_HASHES = 64
+_CHUNK = 4096  # shingles hashed at a time, so that a note of any length fits in memory
 # The estimate of 64 hashes strays by 0.05 (one standard deviation) at a similarity of 0.8.
 _MARGIN = 0.2
 _MULTIPLIERS_H = mix(np.arange(1, _NUM_HASHES + 1, dtype=np.uint64)) | np.uint64(1)
@@ -67,4 +68,8 @@ def _keep_of_patient(texts: Sequence[str], threshold: float) -> list[bool]:
 
 def minhash(shingles_S: np.ndarray) -> np.ndarray:
     """The MinHash sketch of a set of shingles: uint32 [H]."""
-    return ((shingles_S[:, None] * _MULTIPLIERS_H) >> np.uint64(32)).min(axis=0).astype(np.uint32)
+    sketch_H = np.full(_NUM_HASHES, np.iinfo(np.uint64).max, np.uint64)
+    for start in range(0, len(shingles_S), _CHUNK):
+        hashes_SxH = shingles_S[start : start + _CHUNK, None] * _MULTIPLIERS_H
+        sketch_H = np.minimum(sketch_H, hashes_SxH.min(axis=0))
+    return (sketch_H >> np.uint64(32)).astype(np.uint32)

@@ -68,9 +68,13 @@ class Bucket:
 
 @dataclass
 class Spilled:
-    """What stage 1 did. `num_read` = the sum of `kept` + the sum of `drops`; `kept` counts by split and category."""
+    """What stage 1 did. `num_read` = the sum of `kept` + the sum of `drops`; `kept` counts by split and category.
+
+    `num_undecodable` counts notes kept that hold bytes which are none of the encoding's (they are left out).
+    """
 
     num_read: int = 0
+    num_undecodable: int = 0
     drops: Counter[str] = field(default_factory=Counter)
     kept: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
 
@@ -99,23 +103,29 @@ def spill(
     directory: Path,
     progress: Callable[[int], None] = lambda num_notes: None,
 ) -> Spilled:
-    """Read all files and write each note kept to its bucket's file in `directory` (which holds no such file yet).
+    """Read all files and write each note kept to its bucket's file in `directory`.
 
-    `progress` is called now and then with the number of notes read so far. Raises `UserError` for unreadable input.
+    `progress` is called now and then with the number of notes read so far. Raises `UserError` for unreadable input and where nothing is left.
     """
     report = Spilled()
     counts = Counter(bucket.split for bucket in buckets)
+    for bucket in buckets:
+        (directory / bucket.file_name).unlink(missing_ok=True)  # a killed run's
     writer = _Writer(directory, buckets)
     for note in select(read_all(files, source_config, report.drops), config, report.drops):
         split = split_of(note.patient_id, config)
         writer.write(Bucket(split, bucket_of(note.patient_id, counts[split], config), counts[split]), note)
         report.kept[split][note.category] += 1
         report.num_read += 1
+        report.num_undecodable += "\ufffd" in note.text
         if report.num_read % 1024 == 0:
             progress(report.num_read)
     writer.close()
     report.num_read += sum(report.drops.values())
     progress(report.num_read)
+    if not any(report.kept.values()):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.drops.most_common())
+        raise UserError(f"--input: expected notes, found none to keep among {report.num_read} ({reasons or 'no rows'})")
     return report
 
 

@@ -81,7 +81,7 @@ def _section_name(header: str) -> str:
         return SAME_SECTION.get(name, name)
     if _HAS_LOWER.search(bare) or not _WORDS_OF_HEADER.fullmatch(bare) or ". " in bare:
         return ""
-    return name if sum(map(str.isalpha, bare)) >= 5 else ""
+    return name if sum(map(str.isalpha, bare)) >= 4 else ""
 
 
 def _header_line(line: str, shouting: bool) -> str:
@@ -165,14 +165,16 @@ def _ends(line: str, start: int, cut: int) -> bool:
     if lower in NEVER_END:
         return False
     if following.islower():
-        return len(word) >= 4 and word.isalpha() and lower not in RARELY_END
+        return len(word) >= 3 and word.isalpha() and lower not in RARELY_END
     if following.isdigit() and (lower in BEFORE_NUMBER or lower in RARELY_END):
         return False
     if len(word) == 1 and word.isupper():
-        before = line[start:begin].rstrip(" ").rpartition(" ")[2].lower()
+        before = line[max(start, begin - 20) : begin].rstrip(" ").rpartition(" ")[2].lower()
         return before in LETTERED or _word_at(line, cut).rstrip(".,;:") in BEGINNERS
-    if lower in RARELY_END or (len(word) >= 3 and word[1::2] == "." * (len(word) // 2)):
+    if lower in RARELY_END:
         return following.isupper() and len(_word_at(line, cut)) > 1
+    if len(word) >= 3 and word[1::2] == "." * (len(word) // 2):  # letters with stops, as in 'M.D.'
+        return _word_at(line, cut).rstrip(".,;:") in BEGINNERS
     return True
 
 

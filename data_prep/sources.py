@@ -5,19 +5,18 @@ text of a note: the errors of csv, json and pyarrow quote the offending line, so
 """
 
 import csv
-import gzip
 import io
+import itertools
 import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import PurePosixPath
+from typing import Any
 
 from clinicalbert_jax.errors import UserError
+from data_prep import files
 
 FORMATS = ("auto", "mimic_iii", "mimic_iv", "csv", "jsonl", "parquet", "text", "sentences")
 NO_CATEGORY = "uncategorised"
@@ -100,14 +99,14 @@ def resolve(config: SourceConfig) -> list[Source]:
     """
     sources: list[Source] = []
     for given in config.inputs:
-        for url, size in _expand(given, config.input_format):
+        for url, size in files.expand(given):
             format_ = _detect_format(url, config)
             compressed = url.endswith(".gz") or format_ == "parquet"
             sources.append(Source(url, len(sources), format_, size * (COMPRESSION if compressed else 1)))
     if len({source.url for source in sources}) < len(sources):
         raise UserError("--input: expected each file once, found one of them named twice")
-    formats = {source.format for source in sources}
-    if {"mimic_iii", "mimic_iv"} <= formats and not config.allow_patient_overlap:
+    families = {_mimic_family(source.url, config) for source in sources if source.format in ("csv", *_MIMIC)}
+    if families >= set(_MIMIC) and not config.allow_patient_overlap:
         raise UserError(
             "--input holds both MIMIC-III and MIMIC-IV, which share patients under different identifiers, so that no "
             "split is disjoint by patient: give one of them, or say --allow_patient_overlap"
@@ -127,93 +126,53 @@ def read(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator
     return readers[source.format](source, config, counts)
 
 
-# --- finding files
-
-
-def _is_url(given: str) -> bool:
-    return "://" in given
-
-
-def _expand(given: str, input_format: str) -> list[tuple[str, int]]:
-    """A path, directory, glob or URL as (file, size) in the order of names."""
-    found: list[tuple[str, int]]
-    if _is_url(given):
-        import fsspec
-
-        try:
-            filesystem, path = fsspec.core.url_to_fs(given)
-            protocol = given.split("://", 1)[0]
-            if filesystem.has_magic(path) if hasattr(filesystem, "has_magic") else re.search(r"[*?\[]", path):
-                entries = filesystem.glob(path, detail=True)
-            elif filesystem.isdir(path):
-                entries = filesystem.find(path, detail=True)
-            else:
-                entries = {path: filesystem.info(path)}
-        except ImportError as error:
-            raise UserError(f"--input: {given} needs the package {error.name or 'for its protocol'}") from None
-        except FileNotFoundError:
-            raise UserError(f"--input: expected a file at {given}, found none") from None
-        except Exception as error:  # every store raises its own kinds
-            raise UserError(f"--input: {given} cannot be reached ({type(error).__name__})") from None
-        found = sorted(
-            (f"{protocol}://{name}" if "://" not in name else name, int(entry.get("size") or 0))
-            for name, entry in entries.items()
-            if entry.get("type", "file") == "file"
-        )
-    else:
-        path_ = Path(given).expanduser()
-        if path_.is_file():
-            files: Iterable[Path] = [path_]
-        elif path_.is_dir():
-            files = path_.rglob("*")
-        elif re.search(r"[*?\[]", given):
-            files = Path(path_.anchor).glob(str(path_.relative_to(path_.anchor)))
-        else:
-            raise UserError(f"--input: expected a file or directory at {given}, found none")
-        found = sorted((str(file), file.stat().st_size) for file in files if file.is_file())
-    found = [(file, size) for file, size in found if not PurePosixPath(file).name.startswith((".", "_"))]
-    if not found:
-        raise UserError(f"--input: expected files under {given}, found none")
-    return found
+# --- formats and columns
 
 
 def _detect_format(url: str, config: SourceConfig) -> str:
     if config.input_format != "auto":
         return config.input_format
-    name = url.lower().removesuffix(".gz")
-    suffix = PurePosixPath(name).suffix
+    suffix = PurePosixPath(url.lower().removesuffix(".gz")).suffix
     if suffix in (".csv", ".tsv"):
-        if config.text_column:
-            return "csv"
-        columns = {column.lower() for column in _csv_header(url, config)}
-        if {"row_id", "subject_id", "category", "text"} <= columns:
-            return "mimic_iii"
-        if {"note_id", "subject_id", "note_type", "text"} <= columns:
-            return "mimic_iv"
-        return "csv"
-    by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".txt": "text"}
+        return _mimic_family(url, config) or "csv"
+    by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text"}
     if suffix not in by_suffix:
         raise UserError(
-            f"--input: expected a file ending in .csv, .tsv, .jsonl, .parquet or .txt (or one of these with .gz), "
+            "--input: expected a file ending in .csv, .tsv, .jsonl, .parquet or .txt (or one of these with .gz), "
             f"found {url}: say which by --input_format"
         )
     return by_suffix[suffix]
 
 
-# --- columns
+def _mimic_family(url: str, config: SourceConfig) -> str:
+    """'mimic_iii' or 'mimic_iv' if a CSV file has the columns of one, whatever it is to be read as; else ''."""
+    columns = {column.lower() for column in _csv_header(url, config)}
+    return next((family for family, needed in _MIMIC.items() if columns.issuperset(needed)), "")
 
-MIMIC_III_COLUMNS = ("row_id", "subject_id", "charttime", "chartdate", "category", "iserror", "text")
-MIMIC_IV_COLUMNS = ("note_id", "subject_id", "charttime", "note_type", "text")
+
+# The columns that must be there; charttime and iserror are read where they are.
+_MIMIC = {
+    "mimic_iii": ("row_id", "subject_id", "chartdate", "category", "text"),
+    "mimic_iv": ("note_id", "subject_id", "note_type", "text"),
+}
 
 
 def _check_columns(source: Source, config: SourceConfig) -> None:
-    if source.format in ("mimic_iii", "mimic_iv"):
-        needed: Sequence[str] = MIMIC_III_COLUMNS if source.format == "mimic_iii" else MIMIC_IV_COLUMNS
-        needed = [name for name in needed if name not in ("charttime", "iserror")]
-        _require_columns(source, needed, [name.lower() for name in _csv_header(source.url, config)])
+    if source.format in _MIMIC:
+        found = [name.lower() for name in _csv_header(source.url, config)]
+        _require_columns(source, _MIMIC[source.format], found)
         return
     if source.format == "sentences":
         return
+    if source.format != "text" and not config.text_column:
+        found = _csv_header(source.url, config) if source.format == "csv" else []
+        raise UserError(
+            f"{source.url}: expected the columns of NOTEEVENTS ({', '.join(_MIMIC['mimic_iii']).upper()}) or of "
+            f"MIMIC-IV-Note ({', '.join(_MIMIC['mimic_iv'])}), found {_shown(found)}: for notes of one's own name "
+            "the --text_column and the --patient_column"
+            if source.format == "csv"
+            else f"{source.url}: expected the name of the column that holds the notes: give --text_column"
+        )
     if not config.patient_column and not config.each_note_is_a_patient:
         raise UserError(
             f"{source.url}: expected to know whose note each is, so that no patient falls in two splits: name the "
@@ -222,25 +181,26 @@ def _check_columns(source: Source, config: SourceConfig) -> None:
     if source.format == "text":
         if config.patient_column not in ("", "directory"):
             raise UserError(
-                f"--patient_column: for text files expected 'directory' (a file's directory is its patient), "
+                "--patient_column: for text files expected 'directory' (a file's directory is its patient), "
                 f"found {config.patient_column!r}"
             )
         return
-    if not config.text_column:
-        raise UserError(f"{source.url}: expected the name of the column that holds the notes: give --text_column")
     needed = [name for name in _own_columns(config) if name]
     if source.format == "csv":
         _require_columns(source, needed, _csv_header(source.url, config))
     elif source.format == "parquet":
-        with _parquet(source.url) as file:
+        with files.parquet(source.url) as file:
             _require_columns(source, needed, file.schema_arrow.names)
     else:
-        with _reading(source.url) as stream:
-            for line in io.TextIOWrapper(stream, config.encoding, errors="replace"):
-                record = _parse_json(line)
-                if record is not None:
-                    _require_columns(source, needed[:2], list(record))
-                    break
+        _require_columns(source, needed, _json_keys(source.url, config))
+
+
+def _json_keys(url: str, config: SourceConfig) -> list[str]:
+    """The keys of the first records of a JSON-lines file: any of them may lack some."""
+    with files.reading(url) as stream:
+        lines = itertools.islice(io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace"), 100)
+        records = [record for line in lines if (record := _parse_json(line)) is not None]
+    return list(dict.fromkeys(key for record in records for key in record))
 
 
 def _own_columns(config: SourceConfig) -> tuple[str, str, str, str, str]:
@@ -270,7 +230,7 @@ def _shown(columns: Sequence[str]) -> str:
 
 
 def _csv_header(url: str, config: SourceConfig) -> list[str]:
-    with _reading(url) as stream:
+    with files.reading(url) as stream:
         text = io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace", newline="")
         try:
             return next(_csv_rows(text, url), [])
@@ -282,7 +242,7 @@ def _csv_header(url: str, config: SourceConfig) -> list[str]:
 
 
 def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with _reading(source.url) as stream:
+    with files.reading(source.url) as stream:
         text = io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace", newline="")
         rows = _csv_rows(text, source.url)
         header = next(rows, [])
@@ -370,7 +330,7 @@ def _picker(header: list[str], config: SourceConfig) -> Any:
 
 def _read_jsonl(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
     columns = _own_columns(config)
-    with _reading(source.url) as stream:
+    with files.reading(source.url) as stream:
         text = io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace", newline="\n")
         for number, line in enumerate(text, 1):
             if line.isspace():
@@ -397,7 +357,7 @@ def _parse_json(line: str) -> dict[str, Any] | None:
 def _read_parquet(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
     columns = _own_columns(config)
     number = 0
-    with _parquet(source.url) as file:
+    with files.parquet(source.url) as file:
         for batch in file.iter_batches(batch_size=512, columns=sorted({c for c in columns if c}), use_threads=False):
             for record in batch.to_pylist():
                 number += 1
@@ -409,7 +369,7 @@ def _read_parquet(source: Source, config: SourceConfig, counts: Counter[str]) ->
 
 
 def _read_text(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with _reading(source.url) as stream:
+    with files.reading(source.url) as stream:
         text = stream.read().decode(config.encoding, errors="replace")
     path = PurePosixPath(source.url)
     patient = path.parent.name if config.patient_column else None
@@ -421,7 +381,7 @@ def _read_text(source: Source, config: SourceConfig, counts: Counter[str]) -> It
 
 
 def _read_sentences(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with _reading(source.url) as stream:
+    with files.reading(source.url) as stream:
         lines: list[str] = []
         number = 0
         for line in io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace"):
@@ -460,46 +420,5 @@ def _identifier(value: Any) -> str:
     return str(value).strip()
 
 
-# --- bytes
-
-
 def _with_mark(encoding: str) -> str:
     return "utf-8-sig" if encoding.lower().replace("-", "").replace("_", "") == "utf8" else encoding
-
-
-@contextmanager
-def _reading(url: str) -> Iterator[IO[bytes]]:
-    """A file's bytes, uncompressed; whatever goes wrong on the way becomes one line."""
-    try:
-        with _opened(url) as raw:
-            if url.endswith(".gz"):
-                with gzip.GzipFile(fileobj=raw) as stream:
-                    yield io.BufferedReader(stream, 1 << 20)  # type: ignore[arg-type, type-var]
-            else:
-                yield raw
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise UserError(f"{url}: expected a whole gzip file, found a damaged one: fetch it again") from None
-    except FileNotFoundError:
-        raise UserError(f"--input: expected a file at {url}, found none") from None
-    except OSError as error:
-        raise UserError(f"{url} cannot be read ({type(error).__name__})") from None
-
-
-def _opened(url: str) -> Any:
-    if not _is_url(url):
-        return Path(url).open("rb")
-    import fsspec
-
-    return fsspec.open(url, "rb").open()
-
-
-@contextmanager
-def _parquet(url: str) -> Iterator[Any]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with _opened(url) as raw, pyarrow.parquet.ParquetFile(raw) as file:
-            yield file
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{url} cannot be read as Parquet ({type(error).__name__})") from None

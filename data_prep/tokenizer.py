@@ -5,8 +5,10 @@ Shape legend: T pieces, S sentences, D documents, W words.
 
 import json
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from data_prep.sentences import Sentences
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_MAX_CACHED_WORDS = 200_000
+_CHUNK = 4096  # texts whose words are in memory at a time
+_MAX_CHARACTERS = 4_000_000  # of the words whose pieces are stored
 
 
 @dataclass(frozen=True)
@@ -52,44 +55,47 @@ class Tokenizer:
         self._fast = FastTokenizer(model)
         self._fast.normalizer = normalizers.BertNormalizer(lowercase=do_lower_case)
         self._fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self._words: dict[str, int] = {}
+        self._words: dict[str, int] = {}  # word -> number
         self._offsets = np.zeros(1, np.int64)
-        self._pieces = np.empty(0, np.int32)
+        self._pieces = np.empty(0, np.int32)  # of word w: self._pieces[offsets[w] : offsets[w + 1]]
+        self._num_characters = 0
 
     def ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Pieces of all texts one after the other, int32 [T], and how many each text has, int64.
+        """Pieces of all texts one after the other, int32 [T], and how many each text has, int64 [S].
 
         BERT's tokenization first cuts at white space and then never looks beyond: so each distinct word is
-        tokenized once, and a text is the pieces of its words. Twenty times as fast as text by text.
+        tokenized once, and a text is the pieces of its words.
         """
+        parts = [self._ids(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)]
+        if not parts:
+            return np.empty(0, np.int32), np.empty(0, np.int64)
+        return np.concatenate([ids_T for ids_T, _ in parts]), np.concatenate([pieces_S for _, pieces_S in parts])
+
+    def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         words = [text.split() for text in texts]
-        self._learn(set().union(*words) - self._words.keys())
-        lengths = np.fromiter(map(len, words), np.int64, len(words))
-        words_W = np.fromiter((self._words[word] for text in words for word in text), np.int64, int(lengths.sum()))
-        begin_W, pieces_W = self._offsets[words_W], self._offsets[words_W + 1] - self._offsets[words_W]
-        ends_W = np.cumsum(pieces_W)
-        total = int(ends_W[-1]) if len(ends_W) else 0
-        ids_T = self._pieces[np.arange(total) + np.repeat(begin_W - ends_W + pieces_W, pieces_W)]
-        ends_W = np.concatenate([np.zeros(1, np.int64), ends_W])
-        return ids_T, np.diff(ends_W[np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])])
+        words_S = np.fromiter(map(len, words), np.int64, len(words))
+        self._learn(set(chain.from_iterable(words)))
+        words_W = np.fromiter(map(self._words.__getitem__, chain.from_iterable(words)), np.int64, int(words_S.sum()))
+        begin_W = self._offsets[words_W]
+        pieces_W = self._offsets[words_W + 1] - begin_W
+        ends_W = np.cumsum(np.concatenate([np.zeros(1, np.int64), pieces_W]))
+        ids_T = self._pieces[np.arange(ends_W[-1]) + np.repeat(begin_W - ends_W[:-1], pieces_W)]
+        return ids_T, np.diff(ends_W[np.cumsum(np.concatenate([np.zeros(1, np.int64), words_S]))])
 
     def _learn(self, words: set[str]) -> None:
-        if not words:
-            return
-        new = sorted(words)
-        encodings = self._fast.encode_batch_fast(new, add_special_tokens=False)
-        ids = [encoding.ids for encoding in encodings]
-        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        first = len(self._words)
-        self._words.update((word, first + number) for number, word in enumerate(new))
-        self._offsets = np.concatenate([self._offsets, self._offsets[-1] + np.cumsum(lengths)])
-        pieces = np.fromiter((piece for one in ids for piece in one), np.int32, int(lengths.sum()))
-        self._pieces = np.concatenate([self._pieces, pieces])
-
-    def forget(self) -> None:
-        """Empty the store of known words if it has grown large; call between buckets."""
-        if len(self._words) > _MAX_CACHED_WORDS:
+        """Store the pieces of words not known yet. The store is emptied when full, so that memory stays bounded."""
+        if self._num_characters > _MAX_CHARACTERS:
             self._words, self._offsets, self._pieces = {}, np.zeros(1, np.int64), np.empty(0, np.int32)
+            self._num_characters = 0
+        new = sorted(words - self._words.keys())
+        ids = [one.ids for one in self._fast.encode_batch_fast(new, add_special_tokens=False)]
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        self._words.update(zip(new, range(len(self._words), len(self._words) + len(new)), strict=True))
+        self._offsets = np.concatenate([self._offsets, self._offsets[-1] + np.cumsum(lengths)])
+        self._pieces = np.concatenate(
+            [self._pieces, np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))]
+        )
+        self._num_characters += sum(map(len, new))
 
     def is_continuation(self) -> np.ndarray:
         """For each id whether it goes on with a word ('##...'): bool [V]."""
@@ -212,8 +218,6 @@ def tokenize(
 
 
 def _section_id(section: str) -> int:
-    import zlib
-
     return zlib.crc32(section.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF if section else 0
 
 

@@ -1,0 +1,104 @@
+"""Files of notes, local or behind an fsspec URL: finding them, and reading their bytes.
+
+Whatever goes wrong becomes one line. pyarrow's and the stores' own messages may quote a note, so none is passed on.
+"""
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from clinicalbert_jax.errors import UserError
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def is_url(given: str) -> bool:
+    """Whether fsspec is to open it."""
+    return "://" in given
+
+
+def expand(given: str) -> list[tuple[str, int]]:
+    """A path, directory, glob or URL as (file, size) in the order of names."""
+    found: list[tuple[str, int]]
+    if is_url(given):
+        import fsspec
+
+        try:
+            filesystem, name = fsspec.core.url_to_fs(given)
+            protocol = given.split("://", 1)[0]
+            if _MAGIC.search(name):
+                entries = filesystem.glob(name, detail=True)
+            elif filesystem.isdir(name):
+                entries = filesystem.find(name, detail=True)
+            else:
+                entries = {name: filesystem.info(name)}
+        except ImportError as error:
+            raise UserError(f"--input: {given} needs the package {error.name or 'for its protocol'}") from None
+        except FileNotFoundError:
+            raise UserError(f"--input: expected a file at {given}, found none") from None
+        except Exception as error:  # every store raises its own kinds
+            raise UserError(f"--input: {given} cannot be reached ({type(error).__name__})") from None
+        found = sorted(
+            (f"{protocol}://{name}" if "://" not in name else name, int(entry.get("size") or 0))
+            for name, entry in entries.items()
+            if entry.get("type", "file") == "file"
+        )
+    else:
+        path = Path(given).expanduser()
+        if path.is_file():
+            files: Iterable[Path] = [path]
+        elif path.is_dir():
+            files = path.rglob("*")
+        elif _MAGIC.search(given):
+            files = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        else:
+            raise UserError(f"--input: expected a file or directory at {given}, found none")
+        found = sorted((str(file), file.stat().st_size) for file in files if file.is_file())
+    found = [(file, size) for file, size in found if not PurePosixPath(file).name.startswith((".", "_"))]
+    if not found:
+        raise UserError(f"--input: expected files under {given}, found none")
+    return found
+
+
+@contextmanager
+def reading(url: str) -> Iterator[IO[bytes]]:
+    """A file's bytes, uncompressed; whatever goes wrong on the way becomes one line."""
+    try:
+        with _opened(url) as raw:
+            if url.endswith(".gz"):
+                with gzip.GzipFile(fileobj=raw) as stream:
+                    yield io.BufferedReader(stream, 1 << 20)  # type: ignore[arg-type, type-var]
+            else:
+                yield raw
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise UserError(f"{url}: expected a whole gzip file, found a damaged one: fetch it again") from None
+    except FileNotFoundError:
+        raise UserError(f"--input: expected a file at {url}, found none") from None
+    except OSError as error:
+        raise UserError(f"{url} cannot be read ({type(error).__name__})") from None
+
+
+def _opened(url: str) -> Any:
+    if not is_url(url):
+        return Path(url).open("rb")
+    import fsspec
+
+    return fsspec.open(url, "rb").open()
+
+
+@contextmanager
+def parquet(url: str) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetFile`."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with _opened(url) as raw, pyarrow.parquet.ParquetFile(raw) as file:
+            yield file
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{url} cannot be read as Parquet ({type(error).__name__})") from None
