@@ -6,13 +6,12 @@ For whoever writes shards:
     statistics = Statistics.of_bucket(notes, kinds, len(categories))   # once a bucket, from its `TokenizedNotes`
     statistics.add_pairs(notes.category_D[made.a_document], made.label)   # once a pass
     statistics.add_rows((arrays["sequence_ids"] > 0).sum(axis=1), max_seq_length)   # once a batch of rows
-    statistics.seconds = built.seconds                                 # of work, by stage
     json.dumps(statistics.to_json())                                   # kept beside the finished shard, in _work
 
 and at the end `total = functools.reduce(Statistics.merge, map(Statistics.from_json, parts))`, then
-`total.wall_seconds, total.peak_bytes = ...` and `report.write(dataset_dir, manifest, total)`. Merging is exact and
-does not depend on the order, but for words beyond `MAX_WORDS` (see `Statistics`). The JSON holds words below the
-20-patient rule, so that it must stay in the working directory; what `report.write` writes holds none.
+`report.write(dataset_dir, manifest, total)`. Merging is exact and does not depend on the order, but for words
+beyond `MAX_WORDS` (see `Statistics`). The JSON holds words below the 20-patient rule, so that it must stay in the
+working directory; what `report.write` writes holds none.
 
 Shape legend: T pieces of a bucket, W words, D documents, C categories, N pairs, R rows, V vocabulary.
 """
@@ -97,9 +96,6 @@ class Statistics:
     row_fill: Ints
     words: dict[str, Word] = field(default_factory=dict)
     uncounted_patients: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)  # of work by stage, over all processes
-    peak_bytes: int = 0  # of the largest process
-    wall_seconds: float = 0.0  # set once, at the end
 
     @classmethod
     def empty(cls, num_categories: int) -> "Statistics":
@@ -159,11 +155,6 @@ class Statistics:
             **arrays,
             words=words,
             uncounted_patients=self.uncounted_patients + other.uncounted_patients,
-            seconds={
-                k: self.seconds.get(k, 0.0) + other.seconds.get(k, 0.0) for k in {**self.seconds, **other.seconds}
-            },
-            peak_bytes=max(self.peak_bytes, other.peak_bytes),
-            wall_seconds=max(self.wall_seconds, other.wall_seconds),
         )
         merged._keep_words(MAX_WORDS)
         return merged
