@@ -68,7 +68,7 @@ def train_step(
         check_vma=False,
     )
     grads, sums = gradient(state.params, batch, key)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(grad_norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -83,7 +83,7 @@ def train_step(
     return next_state, {
         "sums": sums | {"num_tokens": (num_tokens, jnp.float32(1))},
         "grad_norm": grad_norm,
-        "update_norm": optax.global_norm(updates),
+        "update_norm": optax.tree.norm(updates),
         "learning_rate": make_schedule(config.optimizer, config.train.steps)(state.updates),
         "skipped": 1 - finite.astype(jnp.int32),
     }

@@ -5,7 +5,6 @@ config.json  manifest.json  tokenizer/  metrics.jsonl  events.out.tfevents.*  ch
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ def start(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> 
         manifest.save(workdir)
         partial = workdir / (CONFIG_FILE + ".partial")
         partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        os.replace(partial, workdir / CONFIG_FILE)  # last: its presence says that there is a run
+        partial.replace(workdir / CONFIG_FILE)  # last: its presence says that there is a run
     except OSError as error:
         raise UserError(
             f"--workdir: cannot write {error.filename} ({error.strerror}): free or choose another"
