@@ -28,7 +28,7 @@ HEADER = "ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCR
 ERROR_SHARE = 0.01  # rows with ISERROR=1
 EMPTY_SHARE = 0.002
 DUPLICATE_SHARE = 0.015  # an earlier note of the patient again, character for character
-COPY_FORWARD_SHARE = 0.4  # of the notes whose category is copied forward, told again with the day's numbers
+COPY_FORWARD_SHARE = 0.4  # of the notes whose category is copied forward, where there is one to copy
 PATIENTS_AT_ONCE = 64  # whose notes alternate in the file
 
 
@@ -167,7 +167,7 @@ def _notes_of_patient(draw: Draw, number: int) -> Iterator[Row]:
     facts = draw_patient(draw)
     subject, stay = 10_000 + number, str(100_000 + number)
     length_of_stay = facts["length_of_stay"]
-    chosen: dict[str, str] = {}  # wording by category, to be copied forward
+    told: dict[str, Told] = {}  # the last note of each category that is copied forward
     texts: list[tuple[Category, str]] = []
     count = 1 + int(draw() * draw() * 12)
     discharged = draw() < DISCHARGED_SHARE
@@ -181,7 +181,7 @@ def _notes_of_patient(draw: Draw, number: int) -> Iterator[Row]:
         if texts and draw() < DUPLICATE_SHARE:
             category, text = pick(texts, draw)
         else:
-            text = _told(facts, draw, category, chosen)
+            text = _tell(facts, draw, category, told)
             texts.append((category, text))
         if draw() < EMPTY_SHARE:
             text = pick(("", "\n", "   \n"), draw)
@@ -202,12 +202,27 @@ def _notes_of_patient(draw: Draw, number: int) -> Iterator[Row]:
         )
 
 
-def _told(facts: Facts, draw: Draw, category: Category, chosen: dict[str, str]) -> str:
-    copied = category.copied_forward and category.name in chosen and draw() < COPY_FORWARD_SHARE
-    if not copied:
-        facts["course"] = _course(facts, draw) if "{course}" in category.template else ""
-        chosen[category.name] = _choose(PARSED[category.name], draw)
-    return wrap(chosen[category.name].format_map(facts))
+class Told(NamedTuple):
+    """What a note copied forward begins from: the template with its alternatives chosen, and the text made of it."""
+
+    wording: str
+    text: str
+
+
+def _tell(facts: Facts, draw: Draw, category: Category, told: dict[str, Told]) -> str:
+    """The text of a note; one copied forward has the numbers of its own day, or an addendum."""
+    earlier = told.get(category.name)
+    if earlier and draw() < COPY_FORWARD_SHARE:
+        if draw() < 0.5:
+            return wrap(earlier.wording.format_map(facts))
+        return f"{earlier.text}\n{wrap(templates.ADDENDUM.format_map(facts))}"
+    if "{course}" in category.template:
+        facts["course"] = _course(facts, draw)
+    wording = _choose(PARSED[category.name], draw)
+    text = wrap(wording.format_map(facts))
+    if category.copied_forward:
+        told[category.name] = Told(wording, text)
+    return text
 
 
 def _course(facts: Facts, draw: Draw) -> str:

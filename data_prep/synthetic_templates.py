@@ -499,3 +499,6 @@ The patient was admitted for {qualifier} {disease}, with {symptom1}, {symptom2} 
 =3. Follow {watch} and the {lab}.
 =4. {Diet}.
 """
+
+# Added to a note that is otherwise the one before it.
+ADDENDUM = "Addendum [**{date}**] {hour}:{minute} {ampm}: {Symptom1} unchanged, {lab} {lab2}{unit}, {drug} continued."

@@ -93,9 +93,19 @@ def test_shares_of_what_preparation_drops(rows: list[synthetic.Row]):
 def test_some_notes_are_copied_forward_with_the_numbers_of_another_day(rows: list[synthetic.Row]):
     by_wording: dict[tuple[int, str], set[str]] = defaultdict(set)
     for row in rows:
-        if row.category == "Physician ":
+        if row.category in ("Physician ", "Nursing"):
             by_wording[row.subject_id, re.sub(r"\d+", "0", normalised(row.text))].add(row.text)
     assert sum(len(texts) > 1 for texts in by_wording.values()) >= 5
+
+
+def test_some_notes_are_an_earlier_one_with_an_addendum(rows: list[synthetic.Row]):
+    earlier: dict[int, set[str]] = defaultdict(set)
+    addenda = 0
+    for row in rows:
+        body, addendum, _ = row.text.partition("\nAddendum [**")
+        addenda += bool(addendum) and body in earlier[row.subject_id]
+        earlier[row.subject_id].add(row.text)
+    assert addenda > 0.005 * len(rows)
 
 
 def test_a_note_tells_of_one_disease_with_its_own_cause_drug_and_findings(rows: list[synthetic.Row]):
