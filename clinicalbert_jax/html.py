@@ -14,8 +14,8 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 640, 260  # of a chart, in the units of its drawing
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 42  # margins for axes and labels
 BAR_HEIGHT = 22
-MAX_LABEL = 26  # characters of a bar's label; the whole of it shows on hovering
-CHARACTER = 7.2  # width of one at the charts' font size
+MAX_LABEL = 48  # characters of a bar's label; the whole of it shows on hovering
+CHARACTER = 6.6  # width of one at the charts' font size
 
 
 class Html(str):

@@ -15,6 +15,7 @@ from typing import Any
 from clinicalbert_jax import html
 from clinicalbert_jax.html import Html
 from clinicalbert_jax.manifest import Manifest
+from data_prep.notes import SPLITS
 from data_prep.pairs import NUM_SPECIALS
 from data_prep.statistics import FILL_BINS, Statistics
 from data_prep.vocabulary import MIN_PATIENTS
@@ -119,27 +120,29 @@ def _key_figures(manifest: Manifest) -> dict[str, str]:
 
 def _splits(manifest: Manifest) -> Part:
     part = Part("Splits", ["No patient is in two splits."])
-    header = ("Split", "Notes", "Patients", "Shards", "Examples", "Pairs", "Tokens", "Fill", "Random next", "Masked")
-    rows: list[list[str | int]] = []
-    for name, split in manifest.splits.items():
-        places = split.num_examples * manifest.layout.max_seq_length
-        pieces = split.num_tokens - NUM_SPECIALS * split.num_pairs
-        rows.append(
-            [
-                name,
-                *(split.num_notes, split.num_patients, len(split.shards)),
-                *(split.num_examples, split.num_pairs, split.num_tokens),
-                _percent(split.num_tokens, places),
-                _percent(split.num_random_next, split.num_pairs),
-                _percent(split.num_predictions, pieces, digits=2) if manifest.layout.masked else "by the loader",
-            ]
-        )
-    part.tables.append(Table(header, rows))
+    names = [name for name in SPLITS if name in manifest.splits]
+    splits = [manifest.splits[name] for name in names]
+    places = [split.num_examples * manifest.layout.max_seq_length for split in splits]
+    pieces = [split.num_tokens - NUM_SPECIALS * split.num_pairs for split in splits]
+    rows: list[list[str | int]] = [
+        ["Notes", *(split.num_notes for split in splits)],
+        ["Patients", *(split.num_patients for split in splits)],
+        ["Shards", *(len(split.shards) for split in splits)],
+        ["Examples", *(split.num_examples for split in splits)],
+        ["Sentence pairs", *(split.num_pairs for split in splits)],
+        ["Tokens", *(split.num_tokens for split in splits)],
+        ["Places filled", *map(_percent, (split.num_tokens for split in splits), places)],
+        ["Random next sentences", *(_percent(split.num_random_next, split.num_pairs, 2) for split in splits)],
+    ]
+    if manifest.layout.masked:
+        shares = (_percent(split.num_predictions, whole, 2) for split, whole in zip(splits, pieces, strict=True))
+        rows.append(["Masked pieces", *shares])
+    part.tables.append(Table(("", *names), rows))
     overlaps = manifest.extra.get("overlap", {}).get("shares", {})
     if overlaps:
         words = manifest.extra["overlap"]["words_in_a_run"]
-        shares = [[name, f"{100 * share:.2f} %"] for name, share in overlaps.items()]
-        part.tables.append(Table(("Overlap", "Share"), shares, f"Runs of {words} words that stand in both splits"))
+        table = [[name, f"{100 * share:.2f} %"] for name, share in overlaps.items()]
+        part.tables.append(Table(("Overlap", "Share"), table, f"Runs of {words} words that stand in both splits"))
     return part
 
 
@@ -186,7 +189,7 @@ def _lengths(manifest: Manifest, statistics: Statistics) -> Part:
             edges, counts = _octaves(lengths)
             part.charts.append(html.histogram(edges, counts, "Notes by length", "pieces (log scale)", log_x=True))
         else:
-            width = manifest.layout.max_seq_length
+            width = max(16, _quantile(lengths, 0.995))
             counts = [lengths[length] for length in range(1, width)]
             counts.append(sum(count for length, count in lengths.items() if length >= width))
             edges = [length - 0.5 for length in range(1, width + 2)]
@@ -286,7 +289,9 @@ def _time(manifest: Manifest, dataset_dir: Path) -> Part:
         return part
     steps = run.get("seconds", {})
     whole = sum(steps.values())
-    rows: list[list[str | int]] = [[name.capitalize(), _duration(seconds)] for name, seconds in steps.items()]
+    rows: list[list[str | int]] = [
+        [name.capitalize(), _duration(seconds)] for name, seconds in Counter(steps).most_common()
+    ]
     if whole:
         notes = manifest.extra.get("num_notes_read", sum(split.num_notes for split in manifest.splits.values()))
         rows.append(["In all", _duration(whole)])
@@ -357,7 +362,7 @@ def _ratio(part: int, whole: int) -> str:
 def _large(value: float) -> str:
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 10 * unit:
-            return f"{value / unit:,.1f} {name}"
+            return f"{value / unit:,.4g} {name}"
     return f"{value:,.0f}"
 
 
