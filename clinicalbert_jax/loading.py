@@ -1,0 +1,54 @@
+"""Any model that the commands accept: a run's directory, an exported one, a Hugging Face BERT.
+
+Finding one reads a few small files and loads no JAX, so that a mistake is answered at once; loading it does the rest.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clinicalbert_jax import huggingface, workdir
+from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.errors import UserError
+
+CHECKPOINTS = "checkpoints"
+
+
+class Source(NamedTuple):
+    """Where a model lies. `is_run`: as a checkpoint of our own, in a run's directory."""
+
+    directory: Path
+    is_run: bool
+
+
+class Loaded(NamedTuple):
+    """A model in memory; `params` are float32 NumPy arrays. `fresh_heads` were absent and hold random weights."""
+
+    config: ModelConfig
+    params: dict[str, Any]
+    tokenizer_dir: Path
+    fresh_heads: tuple[str, ...]
+    step: int | None  # of the run that it comes from
+
+
+def find(source: str | Path) -> Source:
+    """Locate a model; raises `UserError` where there is none that could be loaded."""
+    path = Path(source).expanduser()
+    if (path / CHECKPOINTS).is_dir():
+        workdir.read_config(path)
+        return Source(path, is_run=True)
+    directory = huggingface.find(source)
+    huggingface.read_config(directory)
+    return Source(directory, is_run=False)
+
+
+def load(source: Source, step: int | None = None) -> Loaded:
+    """Read the model; `step` chooses among a run's checkpoints, the latest by default."""
+    if source.is_run:
+        from clinicalbert_jax import checkpoint  # brings JAX and orbax
+
+        config, params, tokenizer_dir, found = checkpoint.restore_params(source.directory, step)
+        return Loaded(config.model, params, tokenizer_dir, (), found)
+    if step is not None:
+        raise UserError(f"--step: expected a run's directory to choose a checkpoint from, found {source.directory}")
+    overrides, params, fresh = huggingface.load_pretrained(source.directory)
+    return Loaded(ModelConfig(**overrides), params, source.directory, tuple(fresh), None)
