@@ -8,9 +8,10 @@ from there. The dataset's directory appears under its name when it is complete.
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import json
+import resource
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,11 +26,12 @@ import clinicalbert_jax
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import FILE_NAME, Manifest
 from clinicalbert_jax.tfrecord import INDEX_SUFFIX
-from data_prep import engines, leakage, metadata, notes, shards, sources, tokenizer, vocabulary
+from data_prep import engines, leakage, metadata, notes, report, shards, sources, tokenizer, vocabulary
 from data_prep.config import PrepConfig
 from data_prep.notes import Bucket, Spilled
 from data_prep.shards import Built, Plan
 from data_prep.sources import Source
+from data_prep.statistics import Statistics
 from data_prep.tokenizer import Tokenizer
 
 WORK_DIRECTORY = "_work"
@@ -281,7 +283,8 @@ def _publish(
     metadata.write_tfds(work.dataset, document)
     document.save(work.dataset)
     _write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
-    _write_report(work.dataset)
+    parts = (Statistics.from_json(one.statistics) for one in built)
+    report.write(work.dataset, document, functools.reduce(Statistics.merge, parts))
     dataset_dir.parent.mkdir(parents=True, exist_ok=True)
     work.dataset.rename(dataset_dir)
     shutil.rmtree(work.directory)
@@ -296,15 +299,18 @@ def _run_document(built: list[Built], seconds: dict[str, float], started: float)
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "process_seconds_by_stage": {name: round(value, 3) for name, value in stages.items()},
+        "peak_bytes": _peak_bytes(),
     }
 
 
-def _write_report(directory: Path) -> None:
-    if importlib.util.find_spec("data_prep.report"):
-        importlib.import_module("data_prep.report").write(directory)
-
-
 # --- small things
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process or any of its workers held."""
+    users = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(user).ru_maxrss for user in users)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from clinicalbert_jax import manifest, masking, random_bits, tfrecord
 from data_prep import cleaning, leakage, near_duplicates, packing, pairs, sentences
 from data_prep.config import PrepConfig
 from data_prep.notes import SPLITS, Bucket, Note, load_bucket, patient_group
+from data_prep.statistics import PieceKinds, Statistics
 from data_prep.tokenizer import TokenizedNotes, Tokenizer, tokenize
 
 _ROWS_AT_ONCE = 2048
@@ -63,6 +65,7 @@ class Built:
     sentence_lengths: Counter[int] = field(default_factory=Counter)  # in pieces
     note_lengths: Counter[int] = field(default_factory=Counter)  # in pieces, to two significant digits
     shingles: list[int] = field(default_factory=list)
+    statistics: dict[str, Any] = field(default_factory=dict)  # `Statistics` for the data card, as JSON
     seconds: dict[str, float] = field(default_factory=dict)  # by stage; the only part that varies
 
 
@@ -75,10 +78,14 @@ def build(spill_file: Path, bucket: Bucket, plan: Plan, path: Path) -> Built:
     built.shingles = leakage.sample((note.text for note in notes), plan.sample_one_in).tolist()
     clock.lap("leakage")
     _count_notes(built, documents, plan)
+    kinds = PieceKinds.of(plan.tokenizer.vocabulary)
+    statistics = Statistics.of_bucket(documents, kinds, len(plan.categories))
+    clock.lap("statistics")
     key = random_bits.fold(plan.config.seed, SPLITS.index(bucket.split), bucket.number)
-    batches = _batches(documents, plan, key, built, clock)
+    batches = _batches(documents, plan, key, built, statistics, clock)
     features = plan.config.example_layout.features()
     built.num_examples = tfrecord.write_shard(path, batches, features)
+    built.statistics = statistics.to_json()
     clock.lap("records")
     built.num_bytes, built.sha256 = path.stat().st_size, manifest.sha256_of(path)
     clock.lap("checksums")
@@ -142,7 +149,12 @@ def _count_notes(built: Built, notes: TokenizedNotes, plan: Plan) -> None:
 
 
 def _batches(
-    notes: TokenizedNotes, plan: Plan, key: random_bits.Keys, built: Built, clock: "_Clock"
+    notes: TokenizedNotes,
+    plan: Plan,
+    key: random_bits.Keys,
+    built: Built,
+    statistics: Statistics,
+    clock: "_Clock",
 ) -> Iterator[dict[str, npt.NDArray]]:
     """Examples of all passes, shuffled, as arrays by feature."""
     config, layout = plan.config, plan.config.example_layout
@@ -162,6 +174,7 @@ def _batches(
         clock.lap("pairs")
         passes.append((made, _placed(made, config, policy)))
         clock.lap("packing")
+        statistics.add_pairs(notes.category_D[made.a_document], made.label)
         built.num_pairs += len(made.label)
         built.num_random_next += int(made.label.sum())
         built.pieces_missed.append(_pieces_missed(made, len(notes.ids_T)))
@@ -173,7 +186,9 @@ def _batches(
     for start in range(0, len(order_R), _ROWS_AT_ONCE):
         wanted_R = order_R[start : start + _ROWS_AT_ONCE]
         arrays, pair_RxK = packing.rows(every, placements, wanted_R, notes.ids_T, layout, specials)
-        built.num_tokens += int((arrays["sequence_ids"] > 0).sum())
+        tokens_R = (arrays["sequence_ids"] > 0).sum(axis=1)
+        statistics.add_rows(tokens_R, layout.max_seq_length)
+        built.num_tokens += int(tokens_R.sum())
         clock.lap("rows")
         if layout.masked:
             keys_R = random_bits.fold(key, 3, pass_R[wanted_R], row_R[wanted_R])
