@@ -132,47 +132,91 @@ def _choose_words(
 ) -> npt.NDArray[np.int64]:
     """NxP positions of whole words, ascending, then L where unused; each word with the same probability.
 
-    Taking words in random order "while they fit" starves long ones. Instead the words of a row of c pieces
-    stand around a circle in random order, and those are taken whose first piece lies in a random arc of t =
-    `counts_N` pieces: each with probability t / c exactly, whatever its length. Single-piece words are then
-    added or taken back until the total is t; as the arc's total is t on average, so is theirs. Where a row
-    has too few of them, its total differs from t; words that would exceed P are left out.
+    Taking words in random order "while they fit" starves long ones. Here every word of a row of c pieces is
+    taken with probability t / c, t = `counts_N`, whatever its length, and the pieces taken are t in all: long
+    words come first in the draw, so that those of a single piece make up the difference. Where there are too
+    few of these, the total differs from t by less than a word; it never exceeds P.
     """
     rows, length = maskable_NxL.shape
-    position_L = np.arange(length, dtype=np.uint64)
-    # All pieces of a word sort by its first one's key, so that words move as wholes.
-    first_NxL = np.maximum.accumulate(np.where(starts_NxL, np.arange(length), 0), axis=1)
-    word_key_NxL = np.take_along_axis(_random_order(keys_N, length), first_NxL, axis=1)
-    order_NxL = np.where(maskable_NxL, word_key_NxL << np.uint64(_POSITION_BITS) | position_L, _LAST)
-    order_NxL.sort(axis=1)
-    pieces_N = maskable_NxL.sum(axis=1)
-    in_row_NxL = position_L < pieces_N[:, None]
-    # From here on, column r is the r-th piece of the circle, `position_NxL` where it stands in the row.
-    position_NxL = np.where(in_row_NxL, (order_NxL & np.uint64((1 << _POSITION_BITS) - 1)).astype(np.int64), 0)
-    start_NxL = np.take_along_axis(starts_NxL, position_NxL, axis=1) & in_row_NxL
-    next_start_NxL = np.ones((rows, length), np.bool_)
-    next_start_NxL[:, :-1] = start_NxL[:, 1:] | ~in_row_NxL[:, 1:]
-    single_NxL = start_NxL & next_start_NxL
-
-    arc_N = (random_bits.uniform(random_bits.fold(keys_N, 1), 1)[:, 0] * pieces_N).astype(np.int64)
-    from_arc_NxL = (np.arange(length) - arc_N[:, None]) % np.maximum(pieces_N, 1)[:, None]
-    word_NxL = np.maximum.accumulate(np.where(start_NxL, np.arange(length), 0), axis=1)
-    taken_NxL = np.take_along_axis(from_arc_NxL < counts_N[:, None], word_NxL, axis=1) & in_row_NxL
-
-    missing_N = counts_N - taken_NxL.sum(axis=1)
-    taken_single_NxL = taken_NxL & single_NxL
-    taken_NxL &= ~(taken_single_NxL & (np.cumsum(taken_single_NxL, axis=1) <= -missing_N[:, None]))
-    free_single_NxL = ~taken_NxL & single_NxL
-    taken_NxL |= free_single_NxL & (np.cumsum(free_single_NxL, axis=1) <= missing_N[:, None])
-
-    # Words that end beyond the P-th piece taken are left out whole.
-    total_NxL = np.cumsum(taken_NxL, axis=1)
-    last_NxL = np.where(next_start_NxL, np.arange(length), length - 1)
-    last_NxL = np.minimum.accumulate(last_NxL[:, ::-1], axis=1)[:, ::-1]
-    taken_NxL &= np.take_along_axis(total_NxL, last_NxL, axis=1) <= max_predictions
-
-    chosen_NxL = np.sort(np.where(taken_NxL, position_NxL, length), axis=1)
+    word_NxL = np.cumsum(starts_NxL, axis=1) - 1
+    words = int(word_NxL.max(initial=0)) + 1
+    cells = (word_NxL + words * np.arange(rows)[:, None])[maskable_NxL]
+    size_NxW = np.bincount(cells, minlength=rows * words).reshape(rows, words)
+    longest_first_NxW = (length - size_NxW).astype(np.uint64) << np.uint64(48) | _random_order(keys_N, words)
+    order_NxW = np.argsort(longest_first_NxW, axis=1)
+    share_N = counts_N / np.maximum(maskable_NxL.sum(axis=1), 1)
+    draws_NxW = random_bits.uniform(random_bits.fold(keys_N, 1), words + 1)
+    sizes_NxW = np.take_along_axis(size_NxW, order_NxW, axis=1)
+    taken_NxW = np.zeros((rows, words), np.bool_)
+    np.put_along_axis(taken_NxW, order_NxW, _sample(sizes_NxW, share_N, draws_NxW, max_predictions), axis=1)
+    taken_NxL = np.take_along_axis(taken_NxW, np.maximum(word_NxL, 0), axis=1) & maskable_NxL
+    chosen_NxL = np.sort(np.where(taken_NxL, np.arange(length), length), axis=1)
     return _padded(chosen_NxL[:, :max_predictions], max_predictions, length)
+
+
+def _sample(
+    sizes_NxW: npt.NDArray[np.int64],
+    share_N: npt.NDArray[np.float64],
+    draws_NxW: npt.NDArray[np.float64],
+    max_total: int,
+) -> npt.NDArray[np.bool_]:
+    """NxW: which words are taken, each with probability `share_N`, at a total size of the share of all sizes.
+
+    The cube method (Deville and Tille, "Efficient balanced sampling", 2004) with the size as its one
+    constraint: two undecided words shift probability between them so that the expected total stays, until one
+    is decided. Size 0 is no word. A last word that nothing is left to balance is taken by its probability,
+    and words of one piece make up for it; if the total exceeds `max_total` even so, it is left out.
+    """
+    rows, words = sizes_NxW.shape
+    every = np.arange(rows)
+    taken_NxW = np.zeros((rows, words), np.bool_)
+    held_N, held_chance_N, held_size_N = np.zeros(rows, np.int64), np.zeros(rows), np.ones(rows)
+    for word in range(words):
+        size_N = np.maximum(sizes_NxW[:, word], 1)
+        chance_N = np.where(sizes_NxW[:, word] > 0, share_N, 0.0)
+        # The held word's chance may rise by `up` times this one's size, while this one's falls by `up` times
+        # the held one's; or the other way, by `down`.
+        up_N = np.minimum((1 - held_chance_N) / size_N, chance_N / held_size_N)
+        down_N = np.minimum(held_chance_N / size_N, (1 - chance_N) / held_size_N)
+        rises_N = draws_NxW[:, word] * (up_N + down_N) < down_N
+        shift_N = np.where(rises_N, up_N, -down_N)
+        new_held_N = _decided(held_chance_N + shift_N * size_N)
+        new_chance_N = _decided(chance_N - shift_N * held_size_N)
+        won_N = new_held_N == 1
+        taken_NxW[every[won_N], held_N[won_N]] = True
+        taken_NxW[:, word] = new_chance_N == 1
+        settled_N = won_N | (new_held_N == 0)
+        held_N = np.where(settled_N, word, held_N)
+        held_size_N = np.where(settled_N, size_N, held_size_N)
+        held_chance_N = np.where(settled_N, new_chance_N % 1, new_held_N)
+    last_N = draws_NxW[:, words] < held_chance_N
+    taken_NxW[every[last_N], held_N[last_N]] = True
+    missing_N = np.rint(share_N * sizes_NxW.sum(axis=1)) - (sizes_NxW * taken_NxW).sum(axis=1)
+    # As much either way, so that on average they lose what they gain: no more than are taken on average.
+    single_NxW = sizes_NxW == 1
+    limit_N = np.floor(share_N * single_NxW.sum(axis=1))
+    _make_up(taken_NxW, single_NxW, np.clip(missing_N, -limit_N, limit_N))
+    too_many_N = last_N & ((sizes_NxW * taken_NxW).sum(axis=1) > max_total)
+    taken_NxW[every[too_many_N], held_N[too_many_N]] = False
+    return taken_NxW
+
+
+def _make_up(
+    taken_NxW: npt.NDArray[np.bool_], single_NxW: npt.NDArray[np.bool_], missing_N: npt.NDArray[np.float64]
+) -> None:
+    """Take as many more words of one piece as pieces are missing, or as many fewer, where there are so many."""
+    give_back_NxW = taken_NxW & single_NxW
+    give_back_NxW &= np.cumsum(give_back_NxW, axis=1) <= -missing_N[:, None]
+    add_NxW = ~taken_NxW & single_NxW
+    add_NxW &= np.cumsum(add_NxW, axis=1) <= missing_N[:, None]
+    taken_NxW &= ~give_back_NxW
+    taken_NxW |= add_NxW
+
+
+def _decided(chance_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Chances with those that rounding alone keeps from 0 or 1 put there."""
+    nearest_N = np.rint(chance_N)
+    return np.where(np.abs(chance_N - nearest_N) < 1e-9, nearest_N, chance_N)
 
 
 def _random_order(keys_N: random_bits.Keys, length: int) -> npt.NDArray[np.uint64]:
