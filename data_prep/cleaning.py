@@ -10,6 +10,7 @@ import re
 import unicodedata
 
 from clinicalbert_jax.errors import UserError
+from data_prep.unicode_ranges import AFTER_UNICODE_14, LATE_MARKS
 
 DEID_POLICIES = ("keep", "type", "remove")
 
@@ -56,7 +57,8 @@ def characters(text: str) -> str:
             return text
         return text.translate({ord(c): _replacement(c) for c in set(text)})
     text = text.translate({ord(c): new for c in set(text) if (new := _replacement(c)) != c})
-    return unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", text)
+    return _CAPITALS_WITH_SIGMA.sub(_with_final_sigmas, text) if "Σ" in text else text
 
 
 @functools.lru_cache(maxsize=4096)
@@ -67,7 +69,35 @@ def _replacement(character: str) -> str:
         return " "
     if character == "\ufffd" or unicodedata.category(character) in _UNWANTED:
         return ""
-    return character
+    if character in LATE_MARKS or character in AFTER_UNICODE_14:
+        return ""
+    return f" {character} " if character > "\u0370" and _is_cut_differently(character) else character
+
+
+def _is_cut_differently(character: str) -> bool:
+    # Which characters of rarer scripts are punctuation, or ideographs, depends on the age of a tokenizer's tables.
+    # Set off by spaces, every tokenizer cuts at them.
+    if character == "\u166d" or "\U0002b820" <= character <= "\U0002b91f":
+        return True
+    common = (("\u2010", "\u205e"), ("\u3000", "\u303f"), ("\ufe10", "\uff65"))
+    if any(first <= character <= last for first, last in common):
+        return False
+    return unicodedata.category(character)[0] == "P"
+
+
+# Python lower-cases a capital sigma by its place in the word, Rust does not. Written small at a word's end, both agree.
+_CAPITALS_WITH_SIGMA = re.compile(r"\S*Σ\S*")
+
+
+def _with_final_sigmas(match: re.Match[str]) -> str:
+    word = match[0]
+    if len(word) > 1000:  # no word, and [UNK] to every tokenizer
+        return word
+    lowered = word.lower()
+    return "".join(
+        "ς" if character == "Σ" and lowered[len(word[:place].lower())] == "ς" else character
+        for place, character in enumerate(word)
+    )
 
 
 # --- lines
@@ -148,8 +178,8 @@ def _continues(above: str, line: str, width: int, is_next_item: bool) -> bool:
 
 def _without_repeated_headers(lines: list[str]) -> list[str]:
     """Drop '(Over)' and the like, and directly after them the lines that repeat lines of the note's beginning."""
-    filled = [line for line in lines if line.strip() and not _is_rule(line)]
-    top = {" ".join(line.split()) for line in filled[:16]}
+    first_page = itertools.takewhile(lambda line: not _PAGE_MARK.fullmatch(line), lines)
+    top = {" ".join(line.split()) for line in itertools.islice(filter(str.strip, first_page), 16)}
     kept: list[str] = []
     at_page_start = False
     for line in lines:
@@ -218,6 +248,6 @@ def _blank_kind(match: re.Match[str]) -> str:
 
 def _spaced(match: re.Match[str], word: str) -> str:
     text, start, end = match.string, match.start(), match.end()
-    left = " " if start and text[start - 1].isalnum() else ""
+    left = " " if start and (text[start - 1].isalnum() or text[start - 1] == "]") else ""
     right = " " if end < len(text) and text[end].isalnum() else ""
     return left + word + right

@@ -32,8 +32,8 @@ class SelectionConfig:
 
     categories: tuple[str, ...] = ()
     exclude_patients: str = ""
-    validation_fraction: float = 0.02
-    test_fraction: float = 0.02
+    validation_fraction: float = 0.05
+    test_fraction: float = 0.05
     bucket_megabytes: float = 8.0
     salt: str = "clinicalbert_jax"
 
@@ -105,7 +105,8 @@ def spill(
 ) -> Spilled:
     """Read all files and write each note kept to its bucket's file in `directory`.
 
-    `progress` is called now and then with the number of notes read so far. Raises `UserError` for unreadable input and where nothing is left.
+    `progress` is called now and then with the number of notes read so far. Raises `UserError` for unreadable input,
+    and where nothing is left.
     """
     report = Spilled()
     counts = Counter(bucket.split for bucket in buckets)

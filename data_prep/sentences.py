@@ -165,7 +165,7 @@ def _ends(line: str, start: int, cut: int) -> bool:
     if lower in NEVER_END:
         return False
     if following.islower():
-        return len(word) >= 3 and word.isalpha() and lower not in RARELY_END
+        return word.isdigit() or (len(word) >= 3 and word.isalpha() and lower not in RARELY_END)
     if following.isdigit() and (lower in BEFORE_NUMBER or lower in RARELY_END):
         return False
     if len(word) == 1 and word.isupper():
@@ -173,7 +173,9 @@ def _ends(line: str, start: int, cut: int) -> bool:
         return before in LETTERED or _word_at(line, cut).rstrip(".,;:") in BEGINNERS
     if lower in RARELY_END:
         return following.isupper() and len(_word_at(line, cut)) > 1
-    if len(word) >= 3 and word[1::2] == "." * (len(word) // 2):  # letters with stops, as in 'M.D.'
+    if (
+        len(word) >= 3 and word[0::2].isalpha() and word[1::2] == "." * (len(word) // 2)
+    ):  # letters with stops, as in 'M.D.'
         return _word_at(line, cut).rstrip(".,;:") in BEGINNERS
     return True
 
