@@ -9,31 +9,27 @@ from absl import flags
 from clinicalbert_jax import commands, loading, texts
 from clinicalbert_jax.errors import UserError
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("model", None, "Run's directory, exported directory, or Hugging Face BERT.", required=True)
-flags.DEFINE_string(
-    "input", None, "One text a line ('-': standard input), or .jsonl with `id` and `text`.", required=True
-)
-flags.DEFINE_string("output", None, "Where to write: FILE.parquet or FILE.npz.", required=True)
-flags.DEFINE_enum("pooling", "mean", ["mean", "cls"], "Mean over all tokens, or the vector of [CLS].")
-flags.DEFINE_bool("overwrite", False, "Replace the output where it exists.")
+MODEL = flags.DEFINE_string("model", None, "Run's directory, exported directory, or Hugging Face BERT.")
+INPUT = flags.DEFINE_string("input", None, "One text a line ('-': standard input), or .jsonl with `id` and `text`.")
+OUTPUT = flags.DEFINE_string("output", None, "Where to write: FILE.parquet or FILE.npz.")
+POOLING = flags.DEFINE_enum("pooling", "mean", ["mean", "cls"], "Mean over all tokens, or the vector of [CLS].")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the output where it exists.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Write ids and vectors, one row a text, in the order of the input."""
-    if argv[1:]:
-        raise UserError(f"expected no arguments beside the flags, found {len(argv) - 1}")
-    output = Path(FLAGS.output).expanduser()
+    commands.refuse_arguments(argv)
+    output = Path(commands.required(OUTPUT)).expanduser()
     if output.suffix not in (".parquet", ".npz") or not output.parent.is_dir():
         raise UserError(f"--output: expected FILE.parquet or FILE.npz in an existing directory, found {output}")
-    if output.exists() and not FLAGS.overwrite:
+    if output.exists() and not OVERWRITE.value:
         raise UserError(f"--output: {output} exists: give another name, or --overwrite")
-    ids, given = texts.read_records(FLAGS.input)
-    source = loading.find(FLAGS.model)
+    ids, given = texts.read_records(commands.required(INPUT))
+    source = loading.find(commands.required(MODEL))
     from clinicalbert_jax.inference import Inference  # brings JAX: only once the flags are known to be right
 
     model = Inference(loading.load(source), show_progress=True)
-    vectors_NxD, cut = model.embed(given, FLAGS.pooling)
+    vectors_NxD, cut = model.embed(given, POOLING.value)
     partial = output.with_name(f".{output.name}.partial{output.suffix}")
     _write(partial, ids, vectors_NxD)
     partial.replace(output)

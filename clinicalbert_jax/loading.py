@@ -34,11 +34,19 @@ def find(source: str | Path) -> Source:
     """Locate a model; raises `UserError` where there is none that could be loaded."""
     path = Path(source).expanduser()
     if (path / CHECKPOINTS).is_dir():
-        workdir.read_config(path)
-        return Source(path, is_run=True)
+        return find_run(path)
     directory = huggingface.find(source)
     huggingface.read_config(directory)
     return Source(directory, is_run=False)
+
+
+def find_run(path: str | Path) -> Source:
+    """Locate a run; raises `UserError` where there is none with a checkpoint."""
+    directory = Path(path).expanduser()
+    workdir.read_config(directory)
+    if not (directory / CHECKPOINTS).is_dir():
+        raise UserError(f"--workdir: expected a run with checkpoints in {directory}, found none: train first")
+    return Source(directory, is_run=True)
 
 
 def load(source: Source, step: int | None = None) -> Loaded:

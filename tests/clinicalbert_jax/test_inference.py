@@ -11,10 +11,10 @@ from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.inference import Inference, load_tokenizer
 
-WORDS = (
+WORDS = (  # noqa: SIM905
     "[PAD] [UNK] [CLS] [SEP] [MASK] the patient was admitted for pneumonia community - acquired "
     "chest pain . he she has fever and no cough ##s ##ed ##mon pneu ##ia"
-).split()  # noqa: SIM905
+).split()
 CONFIG = ModelConfig(
     vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
     max_position_embeddings=40,

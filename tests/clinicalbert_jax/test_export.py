@@ -1,0 +1,129 @@
+"""A run becomes a directory that PyTorch loads: whole or not at all, and equal to the run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clinicalbert_jax import checkpoint, huggingface, output_directory, weights
+from clinicalbert_jax.errors import UserError
+from tests import toy_dataset, toy_run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("export")
+    return toy_run.write(directory / "run", toy_dataset.write(directory / "data"))
+
+
+def export(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "clinicalbert_jax.export", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_pytorch_loads_what_was_exported_and_computes_the_same(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    import transformers
+
+    process = export(f"--workdir={run}", f"--output_dir={tmp_path / 'out'}", "--verify")
+    output, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error
+    assert "step 4 of" in output
+    assert "0 differ\nequal" in output
+    for name in ("embeddings", "layer 2", "pooler", "MLM logits", "NSP logits"):
+        difference = next(line for line in output.splitlines() if line.strip().startswith(name)).split()[-1]
+        assert float(difference) <= 1e-4
+    _, info = transformers.BertForPreTraining.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer("Word7 word8", "word9")["input_ids"] == [2, 12, 13, 3, 14, 3]
+    assert tokenizer.mask_token == "[MASK]"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+    repeated = export(f"--workdir={run}", f"--output_dir={tmp_path / 'out'}")
+    _, error = repeated.communicate(timeout=200)
+    assert repeated.returncode == 2
+    assert error.count("\n") == 1
+    assert "--overwrite to replace it" in error
+    options = ("--step=2", "--overwrite", "--encoder_only", "--dtype=bfloat16", "--verify")
+    replaced = export(f"--workdir={run}", f"--output_dir={tmp_path / 'out'}", *options)
+    output, error = replaced.communicate(timeout=200)
+    assert replaced.returncode == 0, error
+    assert "step 2 of" in output
+    _, params, _, _ = checkpoint.restore_params(run, 2)
+    written = huggingface.read_tensors(tmp_path / "out")
+    expected = params["pooler"]["kernel"].T.astype(weights.DTYPES["bfloat16"])
+    np.testing.assert_array_equal(written["pooler.dense.weight"].view(np.uint16), expected.view(np.uint16))
+    assert json.loads((tmp_path / "out/config.json").read_text())["architectures"] == ["BertModel"]
+
+
+@pytest.mark.fast
+def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), output_directory.new(tmp_path / "out") as partial:
+        (partial / "config.json").write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fast
+def test_interrupted_while_replacing_it_leaves_the_old(tmp_path: Path) -> None:
+    with output_directory.new(tmp_path / "out") as partial:
+        (partial / "config.json").write_text("old")
+    with pytest.raises(KeyboardInterrupt), output_directory.new(tmp_path / "out", overwrite=True) as partial:
+        (partial / "config.json").write_text("half")
+        raise KeyboardInterrupt
+    assert (tmp_path / "out/config.json").read_text() == "old"
+    with output_directory.new(tmp_path / "out", overwrite=True) as partial:
+        (partial / "config.json").write_text("new")
+    assert (tmp_path / "out/config.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.fast
+def test_only_an_export_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/precious.txt").write_text("kept")
+    with pytest.raises(UserError, match="found something else"):
+        output_directory.check(tmp_path / "notes", overwrite=True)
+    with pytest.raises(UserError, match="inside an existing one"):
+        output_directory.check(tmp_path / "absent/out", overwrite=False)
+
+
+def test_terminated_it_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    # The directory appears and fills in a moment, so signal as soon as the hidden one is there.
+    process = export(f"--workdir={run}", f"--output_dir={tmp_path / 'out'}")
+    while not list(tmp_path.iterdir()) and process.poll() is None:
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=100)
+    left = [path.name for path in tmp_path.iterdir()]
+    assert left in ([], ["out"])
+    if left:  # the signal came after the end
+        assert (tmp_path / "out/tokenizer_config.json").exists()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("what", ["absent", "no run", "no step"])
+def test_mistakes_are_one_line(run: Path, tmp_path: Path, what: str) -> None:
+    workdir = {"absent": tmp_path / "absent", "no run": tmp_path, "no step": run}[what]
+    process = export(f"--workdir={workdir}", f"--output_dir={tmp_path / 'out'}", "--step=3")
+    _, error = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert error.count("\n") == 1, error
+    if what == "no step":
+        assert "--step: expected one of [2, 4], found 3" in error
+    assert not (tmp_path / "out").exists()
