@@ -170,6 +170,7 @@ def _sample(
     rows, words = sizes_NxW.shape
     every = np.arange(rows)
     taken_NxW = np.zeros((rows, words), np.bool_)
+    # The first draw is for the last word, since the number of words depends on the other rows.
     held_N, held_chance_N, held_size_N = np.zeros(rows, np.int64), np.zeros(rows), np.ones(rows)
     for word in range(words):
         size_N = np.maximum(sizes_NxW[:, word], 1)
@@ -178,7 +179,7 @@ def _sample(
         # the held one's; or the other way, by `down`.
         up_N = np.minimum((1 - held_chance_N) / size_N, chance_N / held_size_N)
         down_N = np.minimum(held_chance_N / size_N, (1 - chance_N) / held_size_N)
-        rises_N = draws_NxW[:, word] * (up_N + down_N) < down_N
+        rises_N = draws_NxW[:, word + 1] * (up_N + down_N) < down_N
         shift_N = np.where(rises_N, up_N, -down_N)
         new_held_N = _decided(held_chance_N + shift_N * size_N)
         new_chance_N = _decided(chance_N - shift_N * held_size_N)
@@ -189,7 +190,7 @@ def _sample(
         held_N = np.where(settled_N, word, held_N)
         held_size_N = np.where(settled_N, size_N, held_size_N)
         held_chance_N = np.where(settled_N, new_chance_N % 1, new_held_N)
-    last_N = draws_NxW[:, words] < held_chance_N
+    last_N = draws_NxW[:, 0] < held_chance_N
     taken_NxW[every[last_N], held_N[last_N]] = True
     missing_N = np.rint(share_N * sizes_NxW.sum(axis=1)) - (sizes_NxW * taken_NxW).sum(axis=1)
     # As much either way, so that on average they lose what they gain: no more than are taken on average.
