@@ -151,7 +151,7 @@ class _Maker:
                 # As long as the part it stands for, where that ends the note: length must not give the label
                 # away.
                 room = (end if reaches_end else max(end, start + target)) - middle
-                b_start, b_end = self._other(document, inner, room, cut=inner == first)
+                b_start, b_end = self._other(document, inner, room, longest - (middle - start), cut=inner == first)
                 yield start, middle, b_start, b_end, 1, document, self.other_document
                 first, start = inner, middle
             else:
@@ -166,7 +166,9 @@ class _Maker:
         self.surplus += 1
         self.counts["random nexts after a single word"] += 1
         end = min(end, start + self.config.max_pieces - 1)
-        b_start, b_end = self._other(document, sentence, self.config.max_pieces - (end - start), cut=False)
+        room = self.config.max_pieces - (end - start)
+        following = min(sentence + 1, self.document_ends[document + 1] - 1)
+        b_start, b_end = self._other(document, following, room, room, cut=False)
         return start, end, b_start, b_end, 1, document, self.other_document
 
     def _takes_random_next(self) -> bool:
@@ -177,7 +179,7 @@ class _Maker:
         self.surplus += 1 if label else -1
         return label
 
-    def _other(self, document: int, sentence: int, room: int, cut: bool) -> tuple[int, int]:
+    def _other(self, document: int, sentence: int, room: int, most: int, cut: bool) -> tuple[int, int]:
         """Consecutive sentences of another patient, as many as fit in `room`; sets `other_document`.
 
         `cut`: begin inside a sentence, as the second part that they stand for does. At least one sentence is
@@ -192,7 +194,11 @@ class _Maker:
         after = bisect_right(self.sentence_ends, start + room, found, self.document_ends[other + 1])
         if after > found:
             return start, self.sentence_ends[after - 1]
-        return start, self._boundary_before(start, start + room)
+        end = self._boundary_before(start, start + room)
+        if self.continues[end : end + 1] == b"\1":  # not one word fits: take it all the same, if the row has room
+            word_end = self.continues.find(0, end, self.sentence_ends[found])
+            end = min(word_end if word_end > 0 else self.sentence_ends[found], start + most)
+        return start, end
 
     def _other_sentence(self, document: int, sentence: int, room: int) -> int:
         """A sentence of another patient; of several drawn, one that fits with its document's rest filling
