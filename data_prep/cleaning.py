@@ -102,7 +102,8 @@ def _with_final_sigmas(match: re.Match[str]) -> str:
 
 # --- lines
 
-_INNER_RULE = re.compile(r"[=*~#]{4,}|-{4,}(?!>)|_{4,}")
+_INNER_RULE = re.compile(r"[=~#]{4,}|-{4,}(?!>)")
+_INNER_BLANK = re.compile(r"_{4,}")
 _PAGE_MARK = re.compile(r"\s*(?:\((?:over|cont|cont'd|continued)\)|page \d+ of \d+)\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*\(?(\d{1,2})[.)]\s")
 _STARTS_BLOCK = re.compile(
@@ -137,7 +138,7 @@ def _logical_lines(lines: list[str]) -> list[str]:
                 item = int(number[1])
         above = line.rstrip()
         parts.append(above)
-    return _INNER_RULE.sub(" ", "".join(parts)).split("\n")
+    return _INNER_BLANK.sub("___", _INNER_RULE.sub(" ", "".join(parts))).split("\n")
 
 
 def _is_rule(line: str) -> bool:
@@ -161,7 +162,7 @@ def _wrap_width(lines: list[str]) -> int:
         and "[**" not in line
     )
     if not lengths:  # no lower case at all, perhaps
-        lengths = [max(map(len, lines))]
+        lengths = [max(map(len, lines), default=0)]
     width = lengths[-2] if len(lengths) >= 4 else lengths[-1]
     return width if _MIN_WIDTH <= width <= _MAX_WIDTH else 0
 
