@@ -83,6 +83,15 @@ def reading(url: str) -> Iterator[IO[bytes]]:
         raise UserError(f"{url} cannot be read ({type(error).__name__})") from None
 
 
+@contextmanager
+def reading_text(url: str, encoding: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
+    """A file's text. Bytes that are none of the encoding's become U+FFFD; a byte order mark is passed over."""
+    if encoding.lower().replace("-", "").replace("_", "") == "utf8":
+        encoding = "utf-8-sig"
+    with reading(url) as stream, io.TextIOWrapper(stream, encoding, errors="replace", newline=newline) as text:
+        yield text
+
+
 def _opened(url: str) -> Any:
     if not is_url(url):
         return Path(url).open("rb")

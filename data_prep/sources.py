@@ -5,7 +5,6 @@ text of a note: the errors of csv, json and pyarrow quote the offending line, so
 """
 
 import csv
-import io
 import itertools
 import json
 import re
@@ -197,9 +196,8 @@ def _check_columns(source: Source, config: SourceConfig) -> None:
 
 def _json_keys(url: str, config: SourceConfig) -> list[str]:
     """The keys of the first records of a JSON-lines file: any of them may lack some."""
-    with files.reading(url) as stream:
-        lines = itertools.islice(io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace"), 100)
-        records = [record for line in lines if (record := _parse_json(line)) is not None]
+    with files.reading_text(url, config.encoding) as text:
+        records = [record for line in itertools.islice(text, 100) if (record := _parse_json(line)) is not None]
     return list(dict.fromkeys(key for record in records for key in record))
 
 
@@ -230,8 +228,7 @@ def _shown(columns: Sequence[str]) -> str:
 
 
 def _csv_header(url: str, config: SourceConfig) -> list[str]:
-    with files.reading(url) as stream:
-        text = io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace", newline="")
+    with files.reading_text(url, config.encoding, newline="") as text:
         try:
             return next(_csv_rows(text, url), [])
         except csv.Error:
@@ -242,8 +239,7 @@ def _csv_header(url: str, config: SourceConfig) -> list[str]:
 
 
 def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with files.reading(source.url) as stream:
-        text = io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace", newline="")
+    with files.reading_text(source.url, config.encoding, newline="") as text:
         rows = _csv_rows(text, source.url)
         header = next(rows, [])
         if source.format != "csv":
@@ -330,8 +326,7 @@ def _picker(header: list[str], config: SourceConfig) -> Any:
 
 def _read_jsonl(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
     columns = _own_columns(config)
-    with files.reading(source.url) as stream:
-        text = io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace", newline="\n")
+    with files.reading_text(source.url, config.encoding, newline="\n") as text:
         for number, line in enumerate(text, 1):
             if line.isspace():
                 continue
@@ -369,8 +364,8 @@ def _read_parquet(source: Source, config: SourceConfig, counts: Counter[str]) ->
 
 
 def _read_text(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with files.reading(source.url) as stream:
-        text = stream.read().decode(config.encoding, errors="replace")
+    with files.reading_text(source.url, config.encoding) as stream:
+        text = stream.read()
     path = PurePosixPath(source.url)
     patient = path.parent.name if config.patient_column else None
     note, reason = _own_note([text, patient, str(path), None, None], source, config, 1)
@@ -381,10 +376,10 @@ def _read_text(source: Source, config: SourceConfig, counts: Counter[str]) -> It
 
 
 def _read_sentences(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with files.reading(source.url) as stream:
+    with files.reading_text(source.url, config.encoding) as text:
         lines: list[str] = []
         number = 0
-        for line in io.TextIOWrapper(stream, _with_mark(config.encoding), errors="replace"):
+        for line in text:
             if not line.isspace():
                 lines.append(line)
                 continue
@@ -418,7 +413,3 @@ def _identifier(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
-
-
-def _with_mark(encoding: str) -> str:
-    return "utf-8-sig" if encoding.lower().replace("-", "").replace("_", "") == "utf8" else encoding
