@@ -1,0 +1,56 @@
+# Everything runs from a checkout with Python 3.11 or newer; PYTHON and VENV may name others.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+DATA := $(DEMO)/data/clinical_notes/1.0.0
+
+.PHONY: demo test test-fast lint soak clean
+
+# Synthetic notes -> vocabulary and shards -> a tiny BERT -> held-out figures -> a PyTorch directory -> predictions.
+demo: $(VENV)/.installed
+	$(BIN)/python -m data_prep.synthetic --output=$(DEMO)/NOTEEVENTS.csv.gz --num_notes=2000
+	$(BIN)/python -m data_prep --input=$(DEMO)/NOTEEVENTS.csv.gz --output_dir=$(DEMO)/data --train_vocab --vocab_size=2000 \
+	    --validation_fraction=0.05 --test_fraction=0.05
+	$(BIN)/python run_pretrain.py --config=configs/demo.py --data_dir=$(DATA) --workdir=$(DEMO)/run
+	$(BIN)/python -m clinicalbert_jax.evaluate --workdir=$(DEMO)/run --data_dir=$(DATA) --split=test
+	$(BIN)/python -m clinicalbert_jax.export --workdir=$(DEMO)/run --output_dir=$(DEMO)/model --overwrite --verify=auto
+	$(BIN)/python -m clinicalbert_jax.fill_mask --model=$(DEMO)/model "The patient was admitted for [MASK] pneumonia."
+	@printf '\n%s\n' \
+	    "In $(DEMO)/: NOTEEVENTS.csv.gz (the notes), data (shards and data card), run (checkpoints and metrics)," \
+	    "model (for PyTorch: BertForPreTraining.from_pretrained('$(DEMO)/model'))." \
+	    "With your own notes: $(BIN)/python -m data_prep --input=NOTEEVENTS.csv.gz --output_dir=DATA --vocab_file=vocab.txt," \
+	    "then run_pretrain.py with a config of configs/; README.md goes on from there."
+
+# Lint, types and tests, with everything the tests need.
+test: $(VENV)/.installed-test lint
+	$(BIN)/pytest -q -n 2 --dist=loadfile -m "not soak" tests
+
+# The tests marked `fast`, for a second Python: no PyTorch, no Beam.
+test-fast: $(VENV)/.installed-fast
+	$(BIN)/pytest -q -n 2 --dist=loadfile -m "fast and not soak" tests
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# What takes longer than a test run should.
+soak: $(VENV)/.installed-test
+	$(BIN)/pytest -q -m soak tests
+
+clean:
+	rm -rf $(DEMO) .venv .venv-* .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,torch,beam]"
+	touch $@
+
+$(VENV)/.installed-fast: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
