@@ -119,9 +119,7 @@ def encode(arrays: Mapping[str, npt.NDArray], features: Features) -> tuple[bytea
     rows = len(arrays[form.integers[0]])
     values = {name: np.asarray(arrays[name]).reshape(rows, -1) for name in features}
     counts = {name: _varint_bytes(values[name]) for name in form.integers}
-    lengths = _nested_lengths(
-        form, {name: count.sum(axis=1, dtype=np.int64) for name, count in counts.items()}
-    )
+    lengths = _nested_lengths(form, {name: count.sum(axis=1, dtype=np.int64) for name, count in counts.items()})
 
     # One byte matrix with room for the widest value in every column, and which of its bytes are used.
     blocks: list[tuple[npt.NDArray, npt.NDArray | None]] = [(np.zeros((rows, _HEADER_BYTES), np.uint8), None)]
@@ -168,13 +166,9 @@ def decode(payloads: Sequence[bytes], features: Features) -> Arrays:
     last_NxC = _varint_ends(head, ends_N, form.template_C.size)
     size_NxC = np.diff(last_NxC.ravel(), prepend=-1).reshape(last_NxC.shape)
     low_NxC = head[last_NxC]
-    wrong_NxC = (size_NxC > form.max_size_C) | ((low_NxC ^ form.template_C) & form.constant_C).astype(
-        np.bool_
-    )
+    wrong_NxC = (size_NxC > form.max_size_C) | ((low_NxC ^ form.template_C) & form.constant_C).astype(np.bool_)
     _refuse(wrong_NxC.any(axis=1), "its bytes are not an example of the dataset's features")
-    _refuse(
-        ((tail_NxT ^ form.tail_T) & form.constant_T).any(axis=1), "its float features are not the dataset's"
-    )
+    _refuse(((tail_NxT ^ form.tail_T) & form.constant_T).any(axis=1), "its float features are not the dataset's")
 
     def integers(columns: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         values, sizes = low_NxC[:, columns].astype(np.int64), size_NxC[:, columns]
@@ -276,9 +270,7 @@ def _layout_of(
         else:
             assert isinstance(piece, str)
             starts[piece] = len(tail)
-            tail, tail_constant = (
-                array + bytes(4 * features[piece].length) for array in (tail, tail_constant)
-            )
+            tail, tail_constant = (array + bytes(4 * features[piece].length) for array in (tail, tail_constant))
     return _Form(
         pieces=tuple(pieces),
         integers=integers,
@@ -295,9 +287,7 @@ def _layout_of(
     )
 
 
-def _nested_lengths(
-    form: _Form, packed: dict[str, npt.NDArray[np.int64]]
-) -> dict[Length, npt.NDArray[np.int64]]:
+def _nested_lengths(form: _Form, packed: dict[str, npt.NDArray[np.int64]]) -> dict[Length, npt.NDArray[np.int64]]:
     """Every length of a batch, N each, from the number of bytes of each integer feature's values."""
     lengths: dict[Length, npt.NDArray[np.int64]] = {}
     total_N = np.full(len(packed[form.integers[0]]), form.tail_T.size, np.int64)
@@ -357,9 +347,7 @@ def _varint_ends(head: npt.NDArray[np.uint8], ends_N: npt.NDArray, columns: int)
         if (last_NxC[:, -1] == ends_N - 1).all():
             return last_NxC
     found_N = np.diff(np.searchsorted(last, ends_N), prepend=0)
-    _refuse(
-        (found_N != columns) | (head[ends_N - 1] >= 0x80), "it does not have the dataset's number of values"
-    )
+    _refuse((found_N != columns) | (head[ends_N - 1] >= 0x80), "it does not have the dataset's number of values")
     raise AssertionError("unreachable: every record has its number of varints")
 
 

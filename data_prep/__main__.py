@@ -75,9 +75,12 @@ def main(argv: Sequence[str]) -> int:
     commands.refuse_arguments(argv)
     output_dir = Path(commands.required(OUTPUT_DIR)).expanduser()
     config = read_flags()
+    engine = prepare.EngineConfig(
+        ENGINE.value, NUM_WORKERS.value, tuple(f"--{option}" for option in BEAM_OPTIONS.value)
+    )
     signal.signal(signal.SIGTERM, _stop)
     try:
-        dataset_dir = prepare.run(config, output_dir, NUM_WORKERS.value)
+        dataset_dir = prepare.run(config, output_dir, engine)
     except KeyboardInterrupt:
         print("stopped: the same command again goes on from here", file=sys.stderr)
         return EXIT_STOPPED

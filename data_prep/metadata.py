@@ -47,6 +47,7 @@ def make_manifest(plan: Plan, spilled: Spilled, built: Sequence[Built], fingerpr
         extra={
             "fingerprint": fingerprint,
             "num_notes_read": spilled.num_read,
+            "num_notes_with_undecodable_bytes": spilled.num_undecodable,
             "statistics": {
                 split: _statistics(parts, config.example_layout) for split, parts in by_split.items() if parts
             },

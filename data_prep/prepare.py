@@ -39,8 +39,23 @@ RUN_FILE = "run.json"  # time and stages: the one file of a dataset that differs
 _BYTES_PER_PIECE = 3.6  # of clinical text; sizing only
 
 
-def run(config: PrepConfig, output_dir: Path, num_workers: int) -> Path:
-    """Prepare a dataset on local processes, or finish one begun; returns its directory."""
+@dataclass(frozen=True)
+class EngineConfig:
+    """Who does the work; no byte of the shards depends on it. `beam_options` are Beam's own flags."""
+
+    name: str = "local"
+    num_workers: int = 2
+    beam_options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name not in ("local", "beam"):
+            raise UserError(f"--engine: expected local or beam, found {self.name!r}")
+        if self.num_workers < 1:
+            raise UserError(f"--num_workers: expected at least 1, found {self.num_workers}")
+
+
+def run(config: PrepConfig, output_dir: Path, engine: EngineConfig) -> Path:
+    """Prepare a dataset, or finish one begun; returns its directory."""
     started = time.time()
     files = sources.resolve(config.source)
     given = _given_tokenizer(config)
@@ -54,21 +69,24 @@ def run(config: PrepConfig, output_dir: Path, num_workers: int) -> Path:
     _require_disk(files, config, work.directory)
 
     seconds: dict[str, float] = {}
-    with _timed(seconds, "reading"):
-        spilled = _spill_once(work, files, config, buckets)
-    if not sum(map(Counter.total, spilled.kept.values())):
-        raise UserError(f"expected notes to prepare, found none: {_listed(spilled.drops) or 'the input is empty'}")
     plan = Plan(
         config=config,
         tokenizer=given or Tokenizer(["[PAD]"], False),
-        categories=spilled.categories,
+        categories=(),
         excluded_S=excluded_S,
         sample_one_in=leakage.sampling_rate(sum(file.num_bytes for file in files)),
     )
-    with _timed(seconds, "vocabulary"):
-        plan = dataclasses.replace(plan, tokenizer=_final_tokenizer(work, plan, given, buckets, num_workers))
-    with _timed(seconds, "building"):
-        built = _build_all(work, plan, spilled, buckets, num_workers)
+    if engine.name == "beam":
+        with _timed(seconds, "pipeline"):
+            plan, spilled, built = _on_beam(work, plan, files, buckets, engine.beam_options)
+    else:
+        with _timed(seconds, "reading"):
+            spilled = _spill_once(work, files, config, buckets)
+        plan = dataclasses.replace(plan, categories=spilled.categories)
+        with _timed(seconds, "vocabulary"):
+            plan = dataclasses.replace(plan, tokenizer=_final_tokenizer(work, plan, given, buckets, engine.num_workers))
+        with _timed(seconds, "building"):
+            built = _build_all(work, plan, spilled, buckets, engine.num_workers)
     with _timed(seconds, "publishing"):
         _publish(work, plan, spilled, built, fingerprint, dataset_dir, seconds, started)
     return dataset_dir
@@ -176,18 +194,27 @@ def _require_disk(files: Sequence[Source], config: PrepConfig, directory: Path) 
 
 
 def _spill_once(work: Work, files: Sequence[Source], config: PrepConfig, buckets: list[Bucket]) -> Spilled:
-    done_file = work.directory / "spill.json"
-    if (done := _read_json(done_file)) is not None:
-        kept = {split: Counter(counts) for split, counts in done["kept"].items()}
-        return Spilled(done["num_read"], Counter(done["drops"]), kept)
+    if done := _read_spilled(work):
+        return done
     shutil.rmtree(work.spill)
     work.spill.mkdir()
     with tqdm(desc="reading", unit=" notes", unit_scale=True) as bar:
         spilled = notes.spill(
             files, config.source, config.selection, buckets, work.spill, lambda count: _advance(bar, count)
         )
-    _write_json(done_file, vars(spilled))
+    _write_json(_spilled_file(work), vars(spilled))
     return spilled
+
+
+def _spilled_file(work: Work) -> Path:
+    return work.directory / "spill.json"
+
+
+def _read_spilled(work: Work) -> Spilled | None:
+    if (done := _read_json(_spilled_file(work))) is None:
+        return None
+    kept = {split: Counter(counts) for split, counts in done["kept"].items()}
+    return Spilled(**done | {"drops": Counter(done["drops"]), "kept": kept})
 
 
 def _advance(bar: tqdm, count: int) -> None:
@@ -251,6 +278,25 @@ def _build_all(work: Work, plan: Plan, spilled: Spilled, buckets: list[Bucket], 
 
 def _num_notes_in(built: Built) -> int:
     return built.num_notes + built.drops.total()
+
+
+def _on_beam(
+    work: Work, plan: Plan, files: Sequence[Source], buckets: list[Bucket], options: Sequence[str]
+) -> tuple[Plan, Spilled, list[Built]]:
+    """Both stages as one pipeline."""
+    if plan.config.vocabulary.train_vocab or plan.config.vocabulary.extend_vocab:
+        raise UserError(
+            "--engine=beam: expected a finished --vocab_file: train or extend one with the local engine, on a sample"
+        )
+    from data_prep import beam
+
+    spilled = _read_spilled(work)
+    if spilled is None:
+        spilled = beam.run(files, plan, buckets, work.spill, work.shards, options)
+        _write_json(_spilled_file(work), vars(spilled))
+    built = [engines.read_built(bucket, work.shards) for bucket in buckets]
+    plan = dataclasses.replace(plan, categories=spilled.categories)
+    return plan, spilled, [one for one in built if one is not None]
 
 
 # --- the dataset's directory
@@ -329,7 +375,3 @@ def _write_json(path: Path, value: Any) -> None:
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
     unfinished.replace(path)
-
-
-def _listed(drops: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(drops.items()) if count)
