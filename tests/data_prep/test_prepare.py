@@ -1,0 +1,272 @@
+"""The command from notes to a dataset: what it writes, that nothing is lost, and how it starts, stops and refuses."""
+
+import dataclasses
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.manifest import Manifest, sha256_of
+from clinicalbert_jax.tfrecord import Shard
+from data_prep import prepare, synthetic
+from data_prep.config import PrepConfig, VocabularyConfig
+from data_prep.notes import SelectionConfig
+from data_prep.prepare import EngineConfig
+from data_prep.sources import SourceConfig
+
+ROOT = Path(__file__).parents[2]
+NUM_NOTES = 500
+VARYING = {"run.json", "data_card.md", "data_card.html"}  # hold time and memory
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with NOTEEVENTS.csv and a small vocab.txt."""
+    directory = tmp_path_factory.mktemp("corpus")
+    synthetic.write(directory / "NOTEEVENTS.csv", NUM_NOTES, seed=3)
+    trained = config(directory, vocabulary=VocabularyConfig(train_vocab=True, vocab_size=600, do_lower_case=False))
+    dataset = prepare.run(dataclasses.replace(trained, dupe_factor=1), directory / "trained", EngineConfig())
+    shutil.copy(dataset / "vocab.txt", directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def dataset(corpus: Path) -> Path:
+    """The dataset of one worker."""
+    return prepare.run(config(corpus), corpus / "one", EngineConfig(num_workers=1))
+
+
+def config(corpus: Path, **changes: Any) -> PrepConfig:
+    settings = {
+        "source": SourceConfig(inputs=(str(corpus / "NOTEEVENTS.csv"),)),
+        "vocabulary": VocabularyConfig(vocab_file=str(corpus / "vocab.txt")),
+        "selection": SelectionConfig(validation_fraction=0.2, test_fraction=0.2, bucket_megabytes=0.1),
+        "dupe_factor": 2,
+    }
+    return PrepConfig(**settings | changes)
+
+
+def command(corpus: Path, output_dir: Path, *flags: str) -> list[str]:
+    """The command line of `config(corpus)`."""
+    given = {
+        "input": corpus / "NOTEEVENTS.csv",
+        "vocab_file": corpus / "vocab.txt",
+        "output_dir": output_dir,
+        "validation_fraction": 0.2,
+        "test_fraction": 0.2,
+        "bucket_megabytes": 0.1,
+        "dupe_factor": 2,
+    }
+    return [sys.executable, "-m", "data_prep", *(f"--{name}={value}" for name, value in given.items()), *flags]
+
+
+def contents(dataset: Path) -> dict[str, str]:
+    return {file.name: sha256_of(file) for file in sorted(dataset.iterdir()) if file.name not in VARYING}
+
+
+def examples(dataset: Path, split: str) -> Iterator[dict[str, np.ndarray]]:
+    manifest = Manifest.load(dataset)
+    for shard in manifest.splits[split].shards:
+        opened = Shard(dataset / shard.file, manifest.layout.features())
+        assert len(opened) == shard.num_examples
+        assert sha256_of(dataset / shard.file) == shard.sha256
+        yield opened.read(range(len(opened)))
+
+
+def all_examples(dataset: Path, split: str) -> dict[str, np.ndarray]:
+    parts = list(examples(dataset, split))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def test_nothing_is_lost(dataset: Path) -> None:
+    manifest = Manifest.load(dataset)
+    written = sum(split.num_notes for split in manifest.splits.values())
+    assert manifest.extra["num_notes_read"] == NUM_NOTES == written + sum(manifest.drops.values())
+    for name, split in manifest.splits.items():
+        assert manifest.extra["statistics"][name]["least_share_of_pieces_in_a_pass"] == 1
+        assert split.num_notes == sum(split.notes_by_category.values())
+    assert len(manifest.splits["train"].shards) > 2
+
+
+def test_counts_are_those_of_the_examples(dataset: Path) -> None:
+    manifest = Manifest.load(dataset)
+    patients: list[set[int]] = []
+    for name, split in manifest.splits.items():
+        read = all_examples(dataset, name)
+        assert len(read["input_ids"]) == split.num_examples == split.num_pairs
+        assert read["input_mask"].sum() == split.num_tokens
+        assert read["masked_lm_weights"].sum() == split.num_predictions
+        assert read["next_sentence_labels"].sum() == split.num_random_next
+        assert split.num_random_next / split.num_pairs == pytest.approx(0.5, abs=0.01)
+        assert split.num_predictions / (split.num_tokens - 3 * split.num_pairs) == pytest.approx(0.15, abs=0.003)
+        patients.append(set(read["patient_group"].ravel().tolist()))
+        assert len(patients[-1]) == split.num_patients
+    assert len(set.union(*patients)) == sum(map(len, patients))  # no patient in two splits
+
+
+def test_one_and_two_workers_write_the_same_bytes(corpus: Path, dataset: Path) -> None:
+    two = prepare.run(config(corpus), corpus / "two", EngineConfig(num_workers=2))
+    assert contents(two) == contents(dataset)
+    assert not (corpus / "two" / "_work").exists()
+
+
+def test_kill_and_rerun_ends_in_the_same_bytes(corpus: Path, dataset: Path) -> None:
+    output_dir = corpus / "killed"
+    moments = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(command(corpus, output_dir), cwd=ROOT, stdout=-3, stderr=-3, start_new_session=True)
+        time.sleep(moments.uniform(0.7, 2.0))
+        process.kill()
+        process.wait()
+    finished = subprocess.run(command(corpus, output_dir), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines()[-1] == str(output_dir / "clinical_notes" / "1.0.0")
+    assert contents(output_dir / "clinical_notes" / "1.0.0") == contents(dataset)
+    assert not (output_dir / "_work").exists()
+
+
+def test_a_finished_bucket_is_not_built_again(corpus: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output_dir = corpus / "partly"
+    calls = []
+    build = prepare.engines.shards.build
+
+    def fails_at_the_third(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return build(*arguments)
+
+    monkeypatch.setattr(prepare.engines.shards, "build", fails_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.run(config(corpus), output_dir, EngineConfig(num_workers=1))
+    finished = prepare.run(config(corpus), output_dir, EngineConfig(num_workers=1))
+    num_buckets = sum(len(split.shards) for split in Manifest.load(finished).splits.values())
+    assert len(calls) == num_buckets + 1
+    assert contents(finished) == contents(dataset)
+
+
+def test_sigterm_stops_in_order(corpus: Path) -> None:
+    arguments = command(corpus, corpus / "stopped", "--dupe_factor=60")
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("stopped")
+    assert "Traceback" not in errors
+
+
+def test_another_option_is_refused(corpus: Path, dataset: Path) -> None:
+    changed = config(corpus, max_seq_length=64)
+    with pytest.raises(UserError, match="max_seq_length=128, found max_seq_length=64"):
+        prepare.run(changed, corpus / "one", EngineConfig())
+    before = contents(dataset)
+    assert prepare.run(config(corpus), corpus / "one", EngineConfig()) == dataset
+    assert contents(dataset) == before
+
+
+def test_only_the_owner_may_read(corpus: Path, tmp_path: Path) -> None:
+    subprocess.run(command(corpus, tmp_path / "out", "--dupe_factor=1"), cwd=ROOT, capture_output=True, check=True)
+    written = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
+    assert len(written) > 10
+    assert not any(path.stat().st_mode & 0o077 for path in written)
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+@pytest.mark.parametrize("pairing", ["balanced", "hard", "google"])
+@pytest.mark.parametrize("masking", ["static", "dynamic"])
+def test_every_combination(corpus: Path, tmp_path: Path, layout: str, pairing: str, masking: str) -> None:
+    wanted = config(
+        corpus, layout=layout, pairing=pairing, masking=masking, whole_word_masking=pairing == "hard", dupe_factor=1
+    )
+    manifest = Manifest.load(prepare.run(wanted, tmp_path, EngineConfig(num_workers=1)))
+    read = all_examples(tmp_path / "clinical_notes" / "1.0.0", "train")
+    assert ("masked_lm_ids" in read) == (masking == "static")
+    weights = read.get("next_sentence_weights", np.ones_like(read["next_sentence_labels"]))
+    assert weights.sum() == manifest.splits["train"].num_pairs
+    fill = manifest.extra["statistics"]["train"]["fill"]
+    assert fill > (0.9 if layout == "packed" else 0.5)
+    if pairing != "google":
+        assert manifest.extra["statistics"]["train"]["least_share_of_pieces_in_a_pass"] == 1
+
+
+def test_the_disk_must_have_room(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(UserError, match=r"expected about 0\.0 GB of free disk"):
+        prepare.run(config(corpus), tmp_path, EngineConfig())
+
+
+def test_tfds_opens_the_dataset(dataset: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder_from_directory(str(dataset)).info
+    manifest = Manifest.load(dataset)
+    assert {name: split.num_examples for name, split in info.splits.items()} == {
+        name: split.num_examples for name, split in manifest.splits.items()
+    }
+    for name, split in manifest.splits.items():
+        assert info.splits[name].shard_lengths == [shard.num_examples for shard in split.shards]
+    assert {name: feature.shape[0] for name, feature in info.features.items()} == {
+        name: feature.length for name, feature in manifest.layout.features().items()
+    }
+
+
+def test_beam_writes_the_same_bytes(corpus: Path, dataset: Path) -> None:
+    pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install '.[beam]'")
+    on_beam = prepare.run(config(corpus), corpus / "beam", EngineConfig("beam"))
+    assert contents(on_beam) == contents(dataset)
+
+
+def without_text(corpus: Path, directory: Path) -> list[str]:
+    lines = (corpus / "NOTEEVENTS.csv").read_text().splitlines(keepends=True)
+    (directory / "in.csv").write_text(lines[0].replace("TEXT", "TXT") + "".join(lines[1:]))
+    return [f"--input={directory / 'in.csv'}"]
+
+
+def without_mask(corpus: Path, directory: Path) -> list[str]:
+    (directory / "vocab.txt").write_text((corpus / "vocab.txt").read_text().replace("[MASK]\n", ""))
+    return [f"--vocab_file={directory / 'vocab.txt'}"]
+
+
+def cut_gzip(corpus: Path, directory: Path) -> list[str]:
+    synthetic.write(directory / "whole.csv.gz", 50, seed=0)
+    (directory / "NOTEEVENTS.csv.gz").write_bytes((directory / "whole.csv.gz").read_bytes()[:-1000])
+    return [f"--input={directory / 'NOTEEVENTS.csv.gz'}"]
+
+
+MISTAKES: dict[str, tuple[Any, str]] = {
+    "missing file": (lambda c, d: [f"--input={d / 'none.csv'}"], "none.csv"),
+    "no TEXT": (without_text, "TEXT"),
+    "no [MASK]": (without_mask, "[MASK]"),
+    "no vocabulary": (lambda c, d: ["--vocab_file="], "--vocab_file"),
+    "casing": (lambda c, d: ["--do_lower_case"], "do_lower_case"),
+    "misspelt flag": (lambda c, d: ["--max_seq_len=128"], "max_seq_len"),
+    "ill-typed flag": (lambda c, d: ["--max_seq_length=long"], "max_seq_length"),
+    "wrong value": (lambda c, d: ["--dupe_factor=0"], "--dupe_factor: expected 1 to 1000, found 0"),
+    "unknown pairing": (lambda c, d: ["--pairing=mixed"], "pairing"),
+    "stray word": (lambda c, d: ["NOTEEVENTS.csv"], "NOTEEVENTS.csv"),
+    "nowhere to write": (lambda c, d: ["--output_dir=/proc/none"], "--output_dir"),
+    "cut gzip": (cut_gzip, "NOTEEVENTS.csv.gz"),
+    "no workers": (lambda c, d: ["--num_workers=0"], "--num_workers"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line(corpus: Path, tmp_path: Path, mistake: str) -> None:
+    flags, expected = MISTAKES[mistake]
+    arguments = command(corpus, tmp_path / "out", *flags(corpus, tmp_path))
+    result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert result.returncode == 2, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert expected in last
+    assert "Traceback" not in result.stderr
+    assert not result.stdout
