@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from clinicalbert_jax import commands, huggingface, loading, vocabulary, workdir
+from clinicalbert_jax import commands, huggingface, loading, model_card, vocabulary, workdir
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
 
@@ -124,24 +124,25 @@ def evaluate(
         "num_patients": targets.num_patients,
         "unigram_entropy": evaluation.unigram_entropy(targets),
         "models": models,
-        "warnings": [warning for source in sources for warning in _warnings(source, manifest)],
+        "warnings": [warning for source in sources for warning in warnings_of(source, manifest)],
     }
     if len(scored) == 2:
         document["difference"] = evaluation.difference(targets, scored[0], scored[1], with_nsp)
     return document
 
 
-def _warnings(source: loading.Source, manifest: Manifest) -> list[str]:
-    # Whether the held-out patients are known to have been held out from this model too.
-    if not source.is_run:
+def warnings_of(source: loading.Source, manifest: Manifest) -> list[str]:
+    """What makes it doubtful that the held-out patients were held out from this model too."""
+    if source.is_run:
+        shards: list[str] | None = model_card.shards_of(workdir.manifest_of(source.directory))
+    else:
+        shards = vocabulary.read_json(source.directory / model_card.PROVENANCE_FILE).get("shards")
+    if shards is None:
         return [
             f"{source.directory} does not say what it was trained on: a public clinical model may have been trained on "
             "these very patients, and then its figures say nothing"
         ]
-    trained_on = workdir.manifest_of(source.directory)
-    if {shard.sha256 for split in trained_on.splits.values() for shard in split.shards} != {
-        shard.sha256 for split in manifest.splits.values() for shard in split.shards
-    }:
+    if shards != model_card.shards_of(manifest):
         return [
             f"{source.directory} was trained on another preparation of data: these held-out patients may have been "
             "among those it was trained on"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from clinicalbert_jax import commands, huggingface, loading, output_directory, weights
+from clinicalbert_jax import commands, huggingface, loading, model_card, output_directory, weights
 from clinicalbert_jax.errors import UserError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
@@ -34,11 +34,13 @@ def main(argv: Sequence[str]) -> int:
     output_directory.clean_up_when_terminated()
 
     loaded = loading.load(source, STEP.value)
+    assert loaded.step is not None  # of a run it is known
     parts = ("encoder", "pooler") if ENCODER_ONLY.value else weights.PARTS
     with output_directory.new(output, OVERWRITE.value) as partial:
         huggingface.write_directory(
             partial, loaded.config, loaded.params, loaded.tokenizer_dir, dtype=DTYPE.value, parts=parts
         )
+        model_card.write(partial, source.directory, loaded.step)
     print(f"step {loaded.step:,} of {source.directory} exported to {output}")
     if not VERIFY.value:
         return 0

@@ -22,6 +22,7 @@ from clinicalbert_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 
 # The fields of a config that the weights fix. Dropout rates are not among them: they are the training's to choose.
 ARCHITECTURE = (
@@ -177,6 +178,10 @@ def write_directory(
     for name in vocabulary.FILES:
         if (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, directory / name)
+    settings = vocabulary.read_json(directory / TOKENIZER_CONFIG_FILE)
+    if settings:
+        settings["model_max_length"] = config.max_position_embeddings
+        (directory / TOKENIZER_CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def _config_document(

@@ -22,8 +22,8 @@ class WordPieces(NamedTuple):
 
 def read(directory: Path) -> WordPieces | None:
     """The vocabulary in a model's or a tokenizer's directory, or None where there is none."""
-    tokenizer = _json(directory / "tokenizer.json")
-    lower = _json(directory / "tokenizer_config.json").get("do_lower_case")
+    tokenizer = read_json(directory / "tokenizer.json")
+    lower = read_json(directory / "tokenizer_config.json").get("do_lower_case")
     if lower is None:
         lower = (tokenizer.get("normalizer") or {}).get("lowercase")
     if (directory / "vocab.txt").exists():
@@ -78,7 +78,8 @@ def _pieces(entry: str, ids: dict[str, int]) -> list[int]:
     return found or [ids["[UNK]"]]
 
 
-def _json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """The object in a JSON file, empty where there is no such file; raises `UserError` where it is damaged."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
