@@ -121,29 +121,32 @@ def encode(arrays: Mapping[str, npt.NDArray], features: Features) -> tuple[bytea
     counts = {name: _varint_bytes(values[name]) for name in form.integers}
     lengths = _nested_lengths(form, {name: count.sum(axis=1, dtype=np.int64) for name, count in counts.items()})
 
-    # One byte matrix with room for the widest value in every column, and which of its bytes are used.
-    blocks: list[tuple[npt.NDArray, npt.NDArray | None]] = [(np.zeros((rows, _HEADER_BYTES), np.uint8), None)]
+    # One byte matrix with room for the widest value in every column, and which of its bytes are used. Constant bytes
+    # are the same in every row; the other blocks are put over them.
+    template = bytearray(_HEADER_BYTES)
+    blocks: list[tuple[int, npt.NDArray, npt.NDArray | None]] = []
     for piece in form.pieces:
         if isinstance(piece, bytes):
-            constant_M = np.frombuffer(piece, np.uint8)
-            blocks.append((np.broadcast_to(constant_M, (rows, constant_M.size)), None))
-        elif isinstance(piece, Length):
-            blocks.append(_varints(lengths[piece][:, None], _varint_bytes(lengths[piece][:, None])))
+            template += piece
+            continue
+        if isinstance(piece, Length):
+            lengths_Nx1 = lengths[piece][:, None]
+            block, used = _varints(lengths_Nx1, _varint_bytes(lengths_Nx1))
         elif piece in counts:
-            blocks.append(_varints(values[piece], counts[piece]))
+            block, used = _varints(values[piece], counts[piece])
         else:
-            blocks.append((np.ascontiguousarray(values[piece], "<f4").view(np.uint8), None))
-    blocks.append((np.zeros((rows, _FOOTER_BYTES), np.uint8), None))
-
-    width = sum(block.shape[1] for block, _ in blocks)
-    bytes_NxW, used_NxW = np.empty((rows, width), np.uint8), np.ones((rows, width), np.bool_)
-    column = 0
-    for block, used in blocks:
+            block, used = np.ascontiguousarray(values[piece], "<f4").view(np.uint8), None
+        blocks.append((len(template), block, used))
+        template += bytes(block.shape[1])
+    template += bytes(_FOOTER_BYTES)
+    bytes_NxW = np.empty((rows, len(template)), np.uint8)
+    bytes_NxW[:] = np.frombuffer(bytes(template), np.uint8)
+    used_NxW = np.ones(bytes_NxW.shape, np.bool_)
+    for column, block, used in blocks:
         bytes_NxW[:, column : column + block.shape[1]] = block
         if used is not None:
             used_NxW[:, column : column + block.shape[1]] = used
-        column += block.shape[1]
-    records = bytearray(bytes_NxW[used_NxW])
+    records = bytearray(np.compress(used_NxW.ravel(), bytes_NxW.ravel()))
     ends_N = np.cumsum(used_NxW.sum(axis=1))
     _frame(records, ends_N)
     return records, ends_N
