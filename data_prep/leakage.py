@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from clinicalbert_jax.errors import UserError
-from data_prep.shingles import shingles
+from data_prep.shingles import runs, shingles
 
 SHINGLE_WORDS = 13  # the length of Brown et al. (2020), appendix C
 
@@ -33,15 +33,15 @@ def holds_any(text: str, excluded_S: np.ndarray) -> bool:
     """Whether a text has a run of 13 words in common with the excluded ones."""
     if not len(excluded_S):
         return False
-    return bool(_is_in(shingles(text, SHINGLE_WORDS), excluded_S).any())
+    return bool(_is_in(runs(text, SHINGLE_WORDS), excluded_S).any())
 
 
 def sample(texts: Iterable[str], one_in: int) -> np.ndarray:
     """Sorted distinct shingles of texts, of which one in `one_in` is kept, by its hash: uint64 [S]."""
     kept = []
     for text in texts:
-        shingles_S = shingles(text, SHINGLE_WORDS)
-        kept.append(shingles_S[shingles_S % np.uint64(one_in) == 0])
+        runs_S = runs(text, SHINGLE_WORDS)
+        kept.append(runs_S[runs_S % np.uint64(one_in) == 0])
     return np.unique(np.concatenate([np.empty(0, np.uint64), *kept]))
 
 

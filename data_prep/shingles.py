@@ -1,4 +1,7 @@
-"""Shingles: the hashes of all runs of n words of a text, by which copied text is found."""
+"""Shingles: the hashes of all runs of n words of a text, by which copied text is found.
+
+Shape legend: W words, S shingles.
+"""
 
 import hashlib
 import re
@@ -7,7 +10,7 @@ import numpy as np
 
 _WORD = re.compile(r"\w+")
 _MAX_CACHED_WORDS = 200_000
-_ODD = 0x9E3779B97F4A7C15
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class _WordHashes(dict[str, int]):
@@ -29,6 +32,11 @@ def shingles(text: str, num_words: int) -> np.ndarray:
 
     A text of fewer words has none.
     """
+    return np.unique(runs(text, num_words))
+
+
+def runs(text: str, num_words: int) -> np.ndarray:
+    """The hashes of all runs of `num_words` words, as they come: uint64 [S]."""
     words = _WORD.findall(text.lower())
     count = len(words) - num_words + 1
     if count <= 0:
@@ -36,8 +44,8 @@ def shingles(text: str, num_words: int) -> np.ndarray:
     hashes_W = np.fromiter(map(_word_hashes.__getitem__, words), np.uint64, len(words))
     runs_S = np.zeros(count, np.uint64)
     for place in range(num_words):
-        runs_S = runs_S * np.uint64(_ODD) + hashes_W[place : place + count]
-    return np.unique(mix(runs_S))
+        runs_S = runs_S * _MULTIPLIER + hashes_W[place : place + count]
+    return mix(runs_S)
 
 
 def mix(values: np.ndarray) -> np.ndarray:

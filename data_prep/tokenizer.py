@@ -131,15 +131,19 @@ class Tokenizer:
 
 
 def load(path: str | Path, do_lower_case: bool | None = None) -> Tokenizer:
-    """The tokenizer of a `vocab.txt`, or of a directory that holds one (its `tokenizer_config.json` says the casing).
+    """The tokenizer of a `vocab.txt`, or of a directory with one or with a `tokenizer.json`.
 
     `do_lower_case` None: as the directory says, else as the vocabulary shows. Raises `UserError` for a file that is
     no BERT vocabulary and for a casing that contradicts it.
     """
     path = Path(path).expanduser()
+    if path.is_dir() and not (path / "vocab.txt").exists() and (path / "tokenizer.json").exists():
+        file = path / "tokenizer.json"
+        vocabulary = _checked(_vocabulary_of_json(file), file)
+    else:
+        file = path / "vocab.txt" if path.is_dir() else path
+        vocabulary = read_vocabulary(file)
     said = _said_casing(path) if path.is_dir() else None
-    file = path / "vocab.txt" if path.is_dir() else path
-    vocabulary = read_vocabulary(file)
     shown = is_uncased(vocabulary)
     asked = do_lower_case if do_lower_case is not None else said if said is not None else shown
     if asked != shown:
@@ -163,6 +167,10 @@ def read_vocabulary(file: Path) -> list[str]:
     vocabulary = [token.rstrip("\r") for token in vocabulary]
     while vocabulary and not vocabulary[-1]:
         vocabulary.pop()
+    return _checked(vocabulary, file)
+
+
+def _checked(vocabulary: list[str], file: Path) -> list[str]:
     missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
     if missing:
         raise UserError(
@@ -174,12 +182,26 @@ def read_vocabulary(file: Path) -> list[str]:
     return vocabulary
 
 
+def _vocabulary_of_json(file: Path) -> list[str]:
+    """The entries of a `tokenizer.json`, which is all that transformers 5 saves, in the order of their ids."""
+    try:
+        model = json.loads(file.read_text("utf-8"))["model"]
+        ids = {str(token): int(number) for token, number in model["vocab"].items()}
+        is_berts = model["type"] == "WordPiece" and model["continuing_subword_prefix"] == "##"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        is_berts, ids = False, {}
+    if not is_berts or sorted(ids.values()) != list(range(len(ids))):
+        raise UserError(f"--vocab_file: expected a vocab.txt or the tokenizer.json of a WordPiece, found {file}")
+    return sorted(ids, key=ids.__getitem__)
+
+
 def is_uncased(vocabulary: Iterable[str]) -> bool:
     """Whether no entry but the bracketed ones has a capital letter."""
     return not any(token != token.lower() for token in vocabulary if not token.startswith("["))
 
 
 def _said_casing(directory: Path) -> bool | None:
+    """What `tokenizer_config.json` says of the casing, if anything."""
     try:
         config = json.loads((directory / "tokenizer_config.json").read_text("utf-8"))
     except (OSError, ValueError):

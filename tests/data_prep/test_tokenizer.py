@@ -145,6 +145,24 @@ def test_saved_tokenizers_load_again_with_their_casing(vocab_file, tmp_path):
     assert (again.vocabulary, again.do_lower_case) == (ours.vocabulary, ours.do_lower_case)
 
 
+def test_what_transformers_saves_is_opened(vocab_file, tmp_path):
+    """transformers 5 writes no vocab.txt."""
+    from transformers import BertTokenizer
+
+    ours = load(vocab_file)
+    theirs = BertTokenizer(vocab=str(vocab_file), do_lower_case=ours.do_lower_case)
+    theirs.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    assert (again.vocabulary, again.do_lower_case) == (ours.vocabulary, ours.do_lower_case)
+
+
+def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
+    for text in ("{", "[]", json.dumps({"model": {"type": "BPE", "vocab": {}, "continuing_subword_prefix": "##"}})):
+        (tmp_path / "tokenizer.json").write_text(text)
+        with pytest.raises(UserError, match="of a WordPiece"):
+            load(tmp_path)
+
+
 def written(tmp_path, *entries):
     (tmp_path / "vocab.txt").write_text("\n".join(entries) + "\n")
     return tmp_path / "vocab.txt"
