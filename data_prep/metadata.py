@@ -12,7 +12,7 @@ import clinicalbert_jax
 from clinicalbert_jax import manifest
 from clinicalbert_jax.manifest import Manifest
 from clinicalbert_jax.schema import Layout
-from data_prep import leakage
+from data_prep import leakage, overlaps
 from data_prep.notes import SPLITS, Spilled
 from data_prep.shards import Built, Plan
 
@@ -112,7 +112,7 @@ def _summed(counters: Iterable[Counter[Any]]) -> dict[str, int]:
 def _overlaps(by_split: dict[str, list[Built]], one_in: int) -> dict[str, Any]:
     """The share of runs of 13 words of a held-out split that stand in another split too, by a sample."""
     samples = {
-        split: np.unique(np.array([shingle for part in parts for shingle in part.shingles], np.uint64))
+        split: np.unique(np.array([run for part in parts for run in part.runs], np.uint64))
         for split, parts in by_split.items()
         if parts
     }
@@ -122,7 +122,7 @@ def _overlaps(by_split: dict[str, list[Built]], one_in: int) -> dict[str, Any]:
         for part, whole in pairs
         if part in samples and whole in samples
     }
-    return {"words_in_a_run": leakage.SHINGLE_WORDS, "sampled_one_in": one_in, "shares": shares}
+    return {"words_in_a_run": overlaps.WORDS_IN_A_RUN, "sampled_one_in": one_in, "shares": shares}
 
 
 def write_tfds(directory: Path, document: Manifest) -> None:

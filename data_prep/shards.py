@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clinicalbert_jax import manifest, masking, random_bits, tfrecord
-from data_prep import cleaning, leakage, near_duplicates, packing, pairs, sentences
+from data_prep import cleaning, leakage, near_duplicates, overlaps, packing, pairs, sentences
 from data_prep.config import PrepConfig
 from data_prep.notes import SPLITS, Bucket, Note, load_bucket, patient_group
 from data_prep.statistics import PieceKinds, Statistics
@@ -34,7 +34,7 @@ class Plan:
     tokenizer: Tokenizer
     categories: tuple[str, ...]
     excluded_S: npt.NDArray[np.uint64]  # shingles of `--exclude_text`
-    sample_one_in: int  # of the shingles by which overlaps between splits are found
+    sample_one_in: int  # of the runs of words by which overlaps between splits are found
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Built:
     pieces_by_category: Counter[str] = field(default_factory=Counter)
     sentence_lengths: Counter[int] = field(default_factory=Counter)  # in pieces
     note_lengths: Counter[int] = field(default_factory=Counter)  # in pieces, to two significant digits
-    shingles: list[int] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
     statistics: dict[str, Any] = field(default_factory=dict)  # `Statistics` for the data card, as JSON
     seconds: dict[str, float] = field(default_factory=dict)  # by stage; the only part that varies
 
@@ -75,14 +75,15 @@ def build(spill_file: Path, bucket: Bucket, plan: Plan, path: Path) -> Built:
     clock = _Clock(built.seconds)
     notes = cleaned_notes(spill_file, plan, built.drops, clock)
     documents = tokenized(notes, plan, built.drops, clock)
-    built.shingles = leakage.sample((note.text for note in notes), plan.sample_one_in).tolist()
-    clock.lap("leakage")
+    continues_T = plan.tokenizer.is_continuation()[documents.ids_T]
+    built.runs = overlaps.sample(documents, continues_T, plan.sample_one_in).tolist()
+    clock.lap("overlaps")
     _count_notes(built, documents, plan)
     kinds = PieceKinds.of(plan.tokenizer.vocabulary)
     statistics = Statistics.of_bucket(documents, kinds, len(plan.categories))
     clock.lap("statistics")
     key = random_bits.fold(plan.config.seed, SPLITS.index(bucket.split), bucket.number)
-    batches = _batches(documents, plan, key, built, statistics, clock)
+    batches = _batches(documents, continues_T, plan, key, built, statistics, clock)
     features = plan.config.example_layout.features()
     built.num_examples = tfrecord.write_shard(path, batches, features)
     built.statistics = statistics.to_json()
@@ -150,6 +151,7 @@ def _count_notes(built: Built, notes: TokenizedNotes, plan: Plan) -> None:
 
 def _batches(
     notes: TokenizedNotes,
+    continues_T: npt.NDArray[np.bool_],
     plan: Plan,
     key: random_bits.Keys,
     built: Built,
@@ -167,7 +169,6 @@ def _batches(
         whole_word=config.whole_word_masking,
         google=config.pairing == "google",
     )
-    continues_T = plan.tokenizer.is_continuation()[notes.ids_T]
     passes: list[tuple[pairs.Pairs, packing.Placement]] = []
     for number in range(config.dupe_factor):
         made = pairs.make(notes, continues_T, config.pair_config, random_bits.fold(key, 1, number), built.pairing)
