@@ -13,11 +13,11 @@ NEVER_END = _words(
 
 # After these one ends only if the next word has a capital.
 RARELY_END = _words(
-    """a.c a.m abd admin ant apr aug av avg b.i.d bid bilat c/o cap caps cc cm co cont corp d/c dc dec dist
-    dx etc ext f/u feb fri ft fx gtt gtts h.s h/o hr hrs hx i.m i.v inc inf inj jan jul jun kg lat lb lbs ltd
-    mar max mcg med mg min mins ml mm mo mon mos n.p.o neg neuro nl nov o.d o.s o.u oct oz p.c p.m p.o
-    p.r p.r.n po pos post prn prox pt pts q q.a.m q.d q.h q.h.s q.i.d q.o.d q.p.m qd qhs qid resp
-    rx s.c s.l s.q sat sec secs sep sept sol sun subcu subcut subq sup supp susp sx t.i.d tab tabs temp thu tid tue tx u.s
+    """a.c a.m abd admin ant apr aug av avg b.i.d bid bilat c/o cap caps cc cm co cont corp d/c dc dec dist dx
+    etc ext f/u feb fri ft fx gtt gtts h.s h/o hr hrs hx i.m i.v inc inf inj jan jul jun kg lat lb lbs ltd
+    mar max mcg med mg min mins ml mm mo mon mos n.p.o neg neuro nl nov o.d o.s o.u oct oz p.c p.m p.o p.r
+    p.r.n po pos post prn prox pt pts q q.a.m q.d q.h q.h.s q.i.d q.o.d q.p.m qd qhs qid resp rx s.c s.l s.q
+    sat sec secs sep sept sol sun subcu subcut subq sup supp susp sx t.i.d tab tabs temp thu tid tue tx u.s
     units wed wk wks wnl yo yr yrs"""
 )
 
