@@ -1,65 +1,153 @@
-"""Checkpoints of a run: asynchronous, atomic, the last few kept. The only module that knows orbax.
+"""Checkpoints of a run: asynchronous, atomic, vouched for, the last few and the best kept. Alone knows orbax.
 
-`WORKDIR/checkpoints/STEP` holds the parameters and the optimizer's state as two items, so that whoever only wants
-the model reads only the model.
+    WORKDIR/checkpoints/STEP/{params,optimizer,progress}/   what orbax wrote
+    WORKDIR/checkpoints/STEP/run/                           config, manifest and tokenizer: complete by itself
+    WORKDIR/checkpoints/STEP/checksums.json                 written last, over all of the above
+
+Parameters and optimizer are two items, so that whoever only wants the model reads only the model.
 """
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from clinicalbert_jax import model, workdir
-from clinicalbert_jax.config import Config
+from clinicalbert_jax import integrity, model, workdir
+from clinicalbert_jax.config import Config, TrainConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.step import State
 
 DIRECTORY = "checkpoints"
+_VALIDATION_LOSS = "validation_loss"
+
+
+def recover(run: Path) -> tuple[int | None, list[str]]:
+    """The newest checkpoint that can be trusted, and a line for each newer one, which is moved out of the way.
+
+    One without checksums was cut short by a kill: nothing is lost but the minutes since the one before. Raises
+    `UserError` where every checkpoint that was once complete is damaged, rather than begin again from nothing.
+    """
+    warnings, damaged = [], 0
+    chosen = None
+    for step in reversed(_steps(run)):
+        directory = run / DIRECTORY / str(step)
+        reason = integrity.damage(directory) if integrity.is_published(directory) else "it was not finished"
+        if reason is None:
+            chosen = step
+            break
+        damaged += integrity.is_published(directory)
+        warnings.append(f"checkpoint {step} is left out: {reason}; it was moved to {_aside(run, step).name}")
+    if chosen is None and damaged:
+        raise UserError(
+            f"{run / DIRECTORY}: expected a checkpoint that is as it was written, found {damaged} damaged and none "
+            f"whole ({warnings[-1]}): restore one from a copy, or remove {run / DIRECTORY} to start from the beginning"
+        )
+    # Every process must have looked before the first one moves anything.
+    multihost_utils.sync_global_devices("checkpoints were checked")
+    if jax.process_index() == 0:
+        for step in _steps(run):
+            if chosen is None or step > chosen:
+                (run / DIRECTORY / str(step)).rename(_aside(run, step))
+    multihost_utils.sync_global_devices("checkpoints were recovered")
+    return chosen, warnings
 
 
 class Checkpoints:
-    """Saves and restores the state of one run. Use as a context: leaving it waits for the save under way."""
+    """Saves and restores the state of one run. Use as a context: leaving it waits for the save under way.
 
-    def __init__(self, run: Path, keep: int) -> None:
+    Raises `UserError` from `save`, `wait` or the end of the context where a save failed, a full disk for one.
+    """
+
+    def __init__(self, run: Path, config: TrainConfig) -> None:
+        policies = ocp.training.preservation_policies
+        kept: list[Any] = [policies.LatestN(config.keep_checkpoints)]
+        if config.keep_best:
+            kept.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: -metrics[_VALIDATION_LOSS],
+                    n=config.keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        if config.keep_every_hours:
+            kept.append(policies.EveryNSeconds(round(config.keep_every_hours * 3600)))
+        self._run = run
         self._checkpointer = ocp.training.Checkpointer(
             (run / DIRECTORY).resolve(),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._publishing: tuple[int, Future[None]] | None = None
+        self.blocked_s = 0.0  # how long the latest `save` held the caller up
 
-    def __enter__(self) -> "Checkpoints":
-        return self
+    def save(self, state: State, step: int, validation_loss: float | None = None) -> None:
+        """Start saving; returns once the state may be overwritten. Waits for the save before, if it still goes on."""
+        started = time.perf_counter()
+        self.wait()
+        metrics = None if validation_loss is None else {_VALIDATION_LOSS: validation_loss}
+        try:
+            response = self._checkpointer.save_checkpointables_async(step, _items(state), metrics=metrics)
+        except Exception as error:
+            raise self._failed(step, error) from None
+        if response is not None:
+            self._publishing = step, self._executor.submit(self._publish, response, step)
+        self.blocked_s = time.perf_counter() - started
 
-    def __exit__(self, *_: object) -> None:
-        self._checkpointer.close()
+    def wait(self) -> None:
+        """Return when the save under way, if any, is whole on disk, checksums included."""
+        if self._publishing is None:
+            return
+        (step, future), self._publishing = self._publishing, None
+        try:
+            future.result()
+        except Exception as error:  # whatever orbax, tensorstore or the file system made of it
+            raise self._failed(step, error) from None
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest committed checkpoint, if there is one."""
-        newest = self._checkpointer.latest
-        return None if newest is None else newest.step
-
-    def save(self, state: State, step: int) -> None:
-        """Start saving in the background; returns once the state may be overwritten. Nothing if `step` is saved."""
-        if self.latest != step:
-            self._checkpointer.save_checkpointables_async(step, _items(state))
-
-    def wait(self) -> None:
-        """Return when the save under way, if any, is committed."""
-        self._checkpointer.wait()
+        """The step of the newest whole checkpoint, if there is one."""
+        whole = [step for step in _steps(self._run) if integrity.is_published(self._run / DIRECTORY / str(step))]
+        return whole[-1] if whole else None
 
     def restore(self, abstract_state: State, step: int) -> State:
         """The state saved at `step`, laid out over the devices as `abstract_state` says."""
         items = self._checkpointer.load_checkpointables(step, _items(abstract_state))
-        counters = items["progress"]
-        return State(
-            step=counters["step"],
-            updates=counters["updates"],
-            params=items["params"],
-            opt_state=items["optimizer"],
+        return State(**items["progress"], params=items["params"], opt_state=items["optimizer"])
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        try:
+            self.wait()
+        except UserError:
+            if kind is None:  # else the first error is the one to tell
+                raise
+        finally:
+            self._executor.shutdown()
+            self._checkpointer.close()
+
+    def _publish(self, response: Any, step: int) -> None:
+        response.result()
+        if jax.process_index() == 0:
+            directory = self._run / DIRECTORY / str(step)
+            workdir.copy(self._run, directory / "run")
+            integrity.publish(directory)
+
+    def _failed(self, step: int, error: Exception) -> UserError:
+        good = [s for s in _steps(self._run) if integrity.is_published(self._run / DIRECTORY / str(s))]
+        last = f"checkpoint {good[-1]} is whole" if good else "there is none before it"
+        return UserError(
+            f"--workdir: the checkpoint of step {step} could not be written to {self._run / DIRECTORY} "
+            f"({_reason(error)}); {last}: free space or permit writing, then run the same command again"
         )
 
 
@@ -67,26 +155,47 @@ def restore_params(run: Path, step: int | None = None) -> tuple[Config, Any, Pat
     """The model of a run on its own, for inference and export, whatever devices trained it.
 
     Returns its config, its parameters (nested dict of NumPy float32 arrays), the directory of its tokenizer and the
-    step: the latest unless `step` names another. Raises `UserError` where the run or the step does not exist.
+    step: the latest whole one unless `step` names another. Raises `UserError` where the run or the step does not
+    exist or is damaged.
     """
     config = workdir.read_config(run)
-    directory = run / DIRECTORY
-    steps = sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit()) if directory.is_dir() else []
-    if not steps:
-        raise UserError(f"--workdir: expected a run with a checkpoint, found none in {directory}: train first")
-    chosen = steps[-1] if step is None else step
-    if chosen not in steps:
-        raise UserError(f"--step: expected one of {steps}, found {step}")
+    whole = [step for step in _steps(run) if integrity.is_published(run / DIRECTORY / str(step))]
+    if not whole:
+        raise UserError(f"--workdir: expected a run with a checkpoint, found none in {run / DIRECTORY}: train first")
+    chosen = whole[-1] if step is None else step
+    if chosen not in whole:
+        raise UserError(f"--step: expected one of {whole}, found {step}")
+    directory = run / DIRECTORY / str(chosen)
+    if reason := integrity.damage(directory):
+        others = [step for step in whole if step != chosen]
+        raise UserError(f"{directory} is damaged ({reason}): choose another --step of {others}, or restore a copy")
     abstract = jax.eval_shape(lambda: model.init(config.model, jax.random.key(0)))
     on_host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract)
-    params = ocp.load_checkpointables((directory / str(chosen)).resolve(), {"params": abstract})["params"]
+    params = ocp.load_checkpointables(directory.resolve(), {"params": abstract})["params"]
     return config, jax.tree.map(np.asarray, params), run / "tokenizer", chosen
 
 
 def _items(state: State) -> dict[str, Any]:
-    return {
-        "params": state.params,
-        "optimizer": state.opt_state,
-        "progress": {"step": state.step, "updates": state.updates},
-    }
+    return {"params": state.params, "optimizer": state.opt_state, "progress": state.progress()}
+
+
+def _steps(run: Path) -> list[int]:
+    """Steps of the committed checkpoints, ascending; a commit is a rename to the bare number."""
+    directory = run / DIRECTORY
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit()) if directory.is_dir() else []
+
+
+def _aside(run: Path, step: int) -> Path:
+    number = 0
+    while (path := run / DIRECTORY / f"damaged-{step}-{number}").exists():
+        number += 1
+    return path
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    for known in ("No space left on device", "Read-only file system", "Permission denied", "Disk quota exceeded"):
+        if known in text:
+            return known
+    return f"{type(error).__name__}: {text.splitlines()[0][:200]}"

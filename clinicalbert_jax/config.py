@@ -104,11 +104,13 @@ class DataConfig:
     max_seq_length: int = 128
     do_lower_case: bool | None = None  # None: as the data's vocabulary says
     num_threads: int = 2  # that decode batches ahead of the step
+    on_corrupt: str = "stop"  # at a record that fails its checksum; 'skip': its row gets no weight, and is counted
 
     def __post_init__(self) -> None:
         _require_types("data", self)
         _require(self.max_seq_length >= 8, "data.max_seq_length", "at least 8", self.max_seq_length)
         _require(self.num_threads >= 1, "data.num_threads", "at least 1", self.num_threads)
+        _require(self.on_corrupt in ("stop", "skip"), "data.on_corrupt", "'stop' or 'skip'", self.on_corrupt)
 
 
 @dataclass
@@ -163,7 +165,12 @@ class TrainConfig:
     eval_every: int = 1_000
     eval_batches: int = 0  # 0: the whole validation split
     checkpoint_every: int = 1_000
-    keep_checkpoints: int = 3
+    keep_checkpoints: int = 3  # the latest; besides, the best by validation loss and one every so many hours
+    keep_best: int = 1
+    keep_every_hours: float = 0.0  # 0: none
+    max_skips: int = 10  # steps in a row without a finite gradient, after which the last checkpoint is returned to
+    max_returns: int = 3  # after which the run stops
+    profile: bool = False  # trace steps 10 to 15 after the start into WORKDIR/profile, for XProf
 
     def __post_init__(self) -> None:
         _require_types("train", self)
@@ -175,8 +182,11 @@ class TrainConfig:
             "eval_every",
             "checkpoint_every",
             "keep_checkpoints",
+            "max_skips",
         ):
             _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+        for name in ("keep_best", "keep_every_hours", "max_returns"):
+            _require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
         _require(self.eval_batches >= 0, "train.eval_batches", "0 (all) or more", self.eval_batches)
         _require(0 <= self.seed < 2**31, "train.seed", "a value in [0, 2^31)", self.seed)
         _require(

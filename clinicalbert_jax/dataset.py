@@ -3,6 +3,7 @@
 Shape legend: B global batch, R rows of it that this process reads; others as in `schema`.
 """
 
+import bisect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ import numpy as np
 from clinicalbert_jax import masking, random_bits
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
-from clinicalbert_jax.tfrecord import Shard
+from clinicalbert_jax.tfrecord import CorruptRecordError, Shard
 
 Batch = dict[str, np.ndarray]
 Item = TypeVar("Item")
@@ -28,11 +29,14 @@ class Dataset:
     """One split of a prepared dataset.
 
     A batch is a dict of the arrays in `schema.BATCH_SHAPES`, whatever the layout on disk. Raises `UserError` for a
-    split or a shard that does not exist, and `tfrecord.CorruptRecordError` for a damaged record, when it is read.
+    split or a shard that does not exist or has changed, and `tfrecord.CorruptRecordError` for a damaged record, when
+    it is read; with `skip_corrupt` such a record is a row of padding without weight instead.
     """
 
-    def __init__(self, data_dir: Path, split: str) -> None:
+    def __init__(self, data_dir: Path, split: str, skip_corrupt: bool = False) -> None:
         self.manifest = Manifest.load(data_dir)
+        self.corrupt: set[tuple[str, int]] = set()  # the damaged records met so far, by file and number
+        self._skip_corrupt = skip_corrupt
         self.layout = self.manifest.layout
         if split not in self.manifest.splits:
             raise UserError(f"--split: expected one of {tuple(self.manifest.splits)} of {data_dir}, found {split}")
@@ -40,10 +44,11 @@ class Dataset:
         features = self.layout.features()
         self._shards = [Shard(data_dir / shard.file, features) for shard in shards]
         for opened, shard in zip(self._shards, shards, strict=True):
-            if len(opened) != shard.num_examples:
+            size = opened.path.stat().st_size
+            if (len(opened), size) != (shard.num_examples, shard.num_bytes):
                 raise UserError(
-                    f"{data_dir / shard.file}: expected {shard.num_examples} records, as the manifest says, "
-                    f"found {len(opened)}: restore the shard or prepare the data again"
+                    f"{opened.path}: expected {shard.num_examples} records in {shard.num_bytes} bytes, as the manifest "
+                    f"says, found {len(opened)} in {size}: restore the shard or prepare the data again"
                 )
         self._ends = list(itertools.accumulate(len(shard) for shard in self._shards))
         self.num_examples = self._ends[-1] if self._ends else 0
@@ -53,8 +58,7 @@ class Dataset:
 
     def train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
         """Rows `rows_R` of the global batch of `step`. Every epoch visits each example once, in an order of its own."""
-        epochs_R, places_R = np.divmod(np.int64(step) * batch_size + rows_R, self.num_examples)
-        examples_R = permute(places_R, self.num_examples, random_bits.fold(seed, epochs_R))
+        examples_R, epochs_R = self._order(seed, step, batch_size, rows_R)
         return self._read(examples_R, random_bits.fold(seed, epochs_R, examples_R))
 
     def eval_batch(self, number: int, batch_size: int, rows_R: np.ndarray) -> Batch:
@@ -67,6 +71,20 @@ class Dataset:
             batch[name][beyond_R] = 0
         return batch
 
+    def records(self, seed: int, step: int, batch_size: int) -> list[str]:
+        """Names of the records in the global batch of `step`, as FILE:NUMBER."""
+        examples_B, _ = self._order(seed, step, batch_size, np.arange(batch_size))
+        return [f"{self._shards[shard].path.name}:{number}" for shard, number in map(self._locate, examples_B)]
+
+    def _order(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Examples and epochs of rows `rows_R` in the global batch of `step`."""
+        epochs_R, places_R = np.divmod(np.int64(step) * batch_size + rows_R, self.num_examples)
+        return permute(places_R, self.num_examples, random_bits.fold(seed, epochs_R)), epochs_R
+
+    def _locate(self, example: int) -> tuple[int, int]:
+        shard = bisect.bisect_right(self._ends, example)
+        return shard, int(example) - (self._ends[shard - 1] if shard else 0)
+
     def _read(self, examples_R: np.ndarray, keys_R: np.ndarray) -> Batch:
         """The examples in the given order; `keys_R` are what their masks depend on where they come unmasked."""
         shards_R = np.searchsorted(self._ends, examples_R, side="right")
@@ -74,10 +92,28 @@ class Dataset:
         parts = []
         for number, places in itertools.groupby(order_R, key=lambda place: int(shards_R[place])):
             start = self._ends[number - 1] if number else 0
-            parts.append(self._shards[number].read(examples_R[list(places)] - start))
+            parts.append(self._read_shard(self._shards[number], examples_R[list(places)] - start))
         back_R = np.argsort(order_R, kind="stable")
         batch = {name: np.concatenate([part[name] for part in parts])[back_R] for name in parts[0]}
         return _as_batch(batch, keys_R, self._masking)
+
+    def _read_shard(self, shard: Shard, numbers: np.ndarray) -> Batch:
+        try:
+            return shard.read(numbers)
+        except CorruptRecordError as error:
+            if not self._skip_corrupt:
+                raise
+            self.corrupt.add((shard.path.name, error.record))
+        good = [number for number in numbers if (shard.path.name, int(number)) not in self.corrupt]
+        arrays = {
+            name: np.zeros((len(numbers), feature.length), feature.dtype)
+            for name, feature in self.layout.features().items()
+        }
+        if good:
+            rows = np.isin(numbers, good)
+            for name, array in self._read_shard(shard, np.array(good)).items():
+                arrays[name][rows] = array
+        return arrays
 
 
 def permute(places: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
@@ -144,7 +180,7 @@ def _as_batch(arrays: Batch, keys_R: np.ndarray, policy: masking.Policy | None) 
     if "sequence_ids" not in batch:
         batch["sequence_ids"] = batch.pop("input_mask")
         batch["next_sentence_positions"] = np.zeros_like(batch["next_sentence_labels"])
-        batch["next_sentence_weights"] = np.ones_like(batch["next_sentence_labels"], np.float32)
+        batch["next_sentence_weights"] = batch["sequence_ids"][:, :1].astype(np.float32)  # 0 in a row of padding
     if policy is not None:
         batch |= masking.mask(keys_R, batch["input_ids"], policy)._asdict()
     return batch

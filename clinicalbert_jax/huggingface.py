@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from clinicalbert_jax import vocabulary, weights
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.manifest import TOKENIZER_FILES
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -175,7 +176,7 @@ def write_directory(
     document = _config_document(config, architecture, dtype, pieces.entries, classifier)
     (directory / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
     save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
-    for name in vocabulary.FILES:
+    for name in TOKENIZER_FILES:
         if (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, directory / name)
     settings = vocabulary.read_json(directory / TOKENIZER_CONFIG_FILE)

@@ -2,16 +2,17 @@
 
 import dataclasses
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clinicalbert_jax import sealed_json
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.schema import Layout
 
 FILE_NAME = "manifest.json"
 FORMAT = 1
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")  # they lie beside it
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A dataset in full. `options` is every preparation setting; `drops` counts notes by reason."""
+    """A dataset in full.
+
+    `options` is every preparation setting; `drops` counts notes by reason; `files` holds the SHA-256 of the
+    vocabulary and the other tokenizer files, by name.
+    """
 
     name: str
     version: str
@@ -62,27 +67,32 @@ class Manifest:
     categories: tuple[str, ...]
     drops: dict[str, int]
     splits: dict[str, Split]
+    files: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
         """Write `manifest.json` in `directory`."""
         document = {"format": FORMAT} | dataclasses.asdict(self)
-        (directory / FILE_NAME).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+        sealed_json.write(directory / FILE_NAME, document)
 
     @classmethod
     def load(cls, directory: Path) -> "Manifest":
         """Read the manifest of a dataset directory; raises `UserError` where there is none that we understand."""
         path = directory / FILE_NAME
         try:
-            document = json.loads(path.read_text())
+            document = sealed_json.read(path)
         except FileNotFoundError:
             raise UserError(
                 f"expected a prepared dataset in {directory}, found no {FILE_NAME}: "
                 "point --data_dir at the NAME/VERSION folder that `python -m data_prep` printed"
             ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise UserError(f"{path} cannot be read ({type(error).__name__}): prepare the data again") from None
-        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): permit it, or prepare the data again") from None
+        except ValueError:
+            raise UserError(
+                f"{path} is not as it was written: restore it from a copy, or prepare the data again"
+            ) from None
+        if document.pop("format", None) != FORMAT:
             raise UserError(f"{path} is not of manifest format {FORMAT}: prepare the data again with this version")
         try:
             splits = {

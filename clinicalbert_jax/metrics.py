@@ -14,6 +14,24 @@ from tqdm import tqdm
 
 FILE_NAME = "metrics.jsonl"
 
+_SPIKE_DEVIATIONS = 6.0  # a step's loss so far above the running mean is called a spike
+_SPIKE_MEMORY = 100  # steps over which mean and deviation are taken, and before which nothing is called a spike
+
+
+def read(workdir: Path) -> list[dict[str, Any]]:
+    """The records of a run in order, without those of steps that a restart took again, nor a line cut short."""
+    records: list[dict[str, Any]] = []
+    path = workdir / FILE_NAME
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # the process was killed while it wrote
+        if record["kind"] == "start":
+            records = [r for r in records if r["kind"] == "start" or r["step"] <= record["step"]]
+        records.append(record)
+    return records
+
 
 class Averages:
     """Adds up (sum, weight) pairs that may still be on their way from the device; reads them only when asked."""
@@ -25,15 +43,17 @@ class Averages:
         """Take one step's pairs, by name."""
         self._pending.append(sums)
 
-    def means(self) -> dict[str, float]:
-        """Sum of sums over sum of weights, by name; NaN where nothing had weight. Waits for the device. Then empty."""
-        totals: dict[str, tuple[float, float]] = {}
-        for sums in jax.device_get(self._pending):
-            for name, (total, weight) in sums.items():
-                before = totals.get(name, (0.0, 0.0))
-                totals[name] = (before[0] + float(total), before[1] + float(weight))
+    def read(self) -> tuple[dict[str, float], list[dict[str, float]]]:
+        """Sum of sums over sum of weights, by name, over all steps and for each. Waits for the device. Then empty.
+
+        NaN where nothing had weight.
+        """
+        steps = jax.device_get(self._pending)
         self._pending = []
-        return {name: total / weight if weight else math.nan for name, (total, weight) in totals.items()}
+        names = steps[0] if steps else ()
+        return {name: _ratio([step[name] for step in steps]) for name in names}, [
+            {name: _ratio([pair]) for name, pair in step.items()} for step in steps
+        ]
 
 
 class Writer:
@@ -42,19 +62,23 @@ class Writer:
     def __init__(self, workdir: Path, active: bool) -> None:
         self._active = active
         if active:
-            self._lines = (workdir / FILE_NAME).open("a", encoding="utf-8")
+            path = workdir / FILE_NAME
+            torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+            self._lines = path.open("a", encoding="utf-8")
+            if torn:  # a killed process left half a line
+                self._lines.write("\n")
             self._tensorboard = SummaryWriter(str(workdir))
 
-    def write(self, step: int, prefix: str, scalars: dict[str, float]) -> None:
-        """Record `scalars` at `step` under `prefix` ('train', 'validation', ...)."""
+    def write(self, step: int, kind: str, scalars: dict[str, float], **details: Any) -> None:
+        """Record `scalars` at `step` under `kind` ('train', 'validation', ...); `details` go to the JSON line only."""
         if not self._active:
             return
         # JSON has no NaN: a value that is not finite is written as null.
         finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
-        self._lines.write(json.dumps({"step": step, "time": time.time(), "kind": prefix} | finite) + "\n")
+        self._lines.write(json.dumps({"step": step, "time": time.time(), "kind": kind} | finite | details) + "\n")
         self._lines.flush()
         for name, value in scalars.items():
-            self._tensorboard.add_scalar(f"{prefix}/{name}", value, step)
+            self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
 
     def __enter__(self) -> "Writer":
         return self
@@ -85,11 +109,7 @@ class Progress:
         self._bar.set_postfix_str(_brief(scalars))
         if self._lines:
             left = (self._steps - step) * (time.monotonic() - self._started) / max(step - self._start, 1)
-            print(
-                f"step {step}/{self._steps}  {_brief(scalars)}  {_duration(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"step {step}/{self._steps}  {_brief(scalars)}  {_duration(left)} left", file=sys.stderr, flush=True)
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar where there is one."""
@@ -104,18 +124,125 @@ class Progress:
         self._bar.close()
 
 
-def describe(means: dict[str, float]) -> str:
-    """Evaluation figures in words."""
-    return (
-        f"MLM loss {means['mlm_loss']:.3f}, accuracy {means['mlm_accuracy']:.1%}; "
-        f"NSP loss {means['nsp_loss']:.3f}, accuracy {means['nsp_accuracy']:.1%}"
-    )
+class Meter:
+    """The figures of the steps since the last line: means, throughput, MFU, waiting, goodput.
+
+    `flops_per_step` and `peak_flops` are of all devices together; without a known peak there is no MFU. `history` is
+    what `read` found of the run's earlier starts, from which goodput goes on.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        progress: Progress,
+        history: list[dict[str, Any]],
+        flops_per_step: float,
+        peak_flops: float | None,
+    ) -> None:
+        self._writer, self._progress = writer, progress
+        self._flops_per_step, self._peak_flops = flops_per_step, peak_flops
+        self._first_start = history[0]["time"] if history else time.time()
+        self._useful_s = max((r["useful_s"] for r in history if r["kind"] == "train"), default=0.0)
+        self._averages = Averages()
+        self._last: tuple[int, dict[str, Any]] | None = None
+        self._timed_steps = 0
+        self._compiled = False
+        self._spikes = _Spikes()
+        self.checkpoint_s = 0.0
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leave what happened until now (an evaluation, say) out of the throughput."""
+        self._started, self._waited, self._timed_steps = time.perf_counter(), 0.0, 0
+
+    def waited(self, seconds: float) -> None:
+        """Time the step had to wait for its batch."""
+        self._waited += seconds
+
+    def add(self, step: int, happened: dict[str, Any]) -> None:
+        """Take what step number `step` returned; nothing is read from the device yet."""
+        self._averages.add(happened["sums"])
+        self._last = step, happened
+        self._timed_steps += 1
+        self._progress.advance()
+        if not self._compiled:  # the first step of a process compiles
+            happened["grad_norm"].block_until_ready()
+            self._compiled = True
+            self.restart_clock()
+
+    def flush(self) -> None:
+        """Write the figures of the steps since the last time, if there were any."""
+        if self._last is None:
+            return
+        (step, happened), self._last = self._last, None
+        means, each = self._averages.read()
+        seconds = time.perf_counter() - self._started
+        timed = max(self._timed_steps, 1)
+        self._useful_s += seconds if self._timed_steps else 0.0
+        steps_per_s = timed / seconds
+        num_tokens = means.pop("num_tokens")
+        scalars = means | {
+            "loss": means["mlm_loss"] + means["nsp_loss"],
+            "grad_norm": float(happened["grad_norm"]),
+            "update_norm": float(happened["update_norm"]),
+            "learning_rate": float(happened["learning_rate"]),
+            "updates": float(happened["updates"]),
+            "steps_per_s": steps_per_s,
+            "tokens_per_s": num_tokens * steps_per_s,
+            "padding": 1 - num_tokens / float(happened["batch_tokens"]),
+            "data_wait": self._waited / seconds,
+            "checkpoint_s": self.checkpoint_s,
+            "useful_s": self._useful_s,
+            "goodput": self._useful_s / max(time.time() - self._first_start, 1e-9),
+        }
+        if self._peak_flops:
+            scalars["mfu"] = self._flops_per_step * steps_per_s / self._peak_flops
+        memory = jax.local_devices()[0].memory_stats()
+        if memory:
+            scalars["memory_gb"] = memory["peak_bytes_in_use"] / 1e9
+        self._writer.write(step, "train", scalars)
+        self._progress.show(step, scalars)
+        for number, loss in self._spikes.among([one["mlm_loss"] + one["nsp_loss"] for one in each]):
+            spiked = step - len(each) + 1 + number
+            self._progress.say(f"step {spiked}: loss spike: {loss:.2f}")
+            self._writer.write(spiked, "spike", {"loss": loss})
+        self.restart_clock()
+
+
+class _Spikes:
+    """Finds losses far above their exponentially weighted mean."""
+
+    def __init__(self) -> None:
+        self._count, self._mean, self._variance = 0, 0.0, 0.0
+
+    def among(self, losses: list[float]) -> list[tuple[int, float]]:
+        """Place and value of each spike among the next `losses`; steps that were skipped (NaN) do not count."""
+        found = []
+        for number, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                continue
+            excess = loss - self._mean
+            deviation = math.sqrt(self._variance)
+            if self._count >= _SPIKE_MEMORY and excess > _SPIKE_DEVIATIONS * deviation:
+                found.append((number, loss))
+                continue  # a spike is no measure of what is usual
+            share = max(1 / (self._count + 1), 1 / _SPIKE_MEMORY)
+            self._mean += share * excess
+            self._variance = (1 - share) * (self._variance + share * excess * excess)
+            self._count += 1
+        return found
+
+
+def _ratio(pairs: list[tuple[Any, Any]]) -> float:
+    total, weight = sum(float(pair[0]) for pair in pairs), sum(float(pair[1]) for pair in pairs)
+    return total / weight if weight else math.nan
 
 
 def _brief(scalars: dict[str, float]) -> str:
+    mfu = f"mfu {scalars['mfu']:.0%}  " if "mfu" in scalars else ""
     return (
         f"loss {scalars['loss']:.3f}  mlm {scalars['mlm_accuracy']:.1%}  nsp {scalars['nsp_accuracy']:.1%}  "
-        f"{scalars['tokens_per_s']:,.0f} tok/s  wait {scalars['data_wait']:.0%}"
+        f"{scalars['tokens_per_s']:,.0f} tok/s  {mfu}wait {scalars['data_wait']:.0%}"
     )
 
 

@@ -104,9 +104,7 @@ def attention(
     from_BxLx1, to_Bx1xL = sequence_ids_BxL[:, :, None], sequence_ids_BxL[:, None, :]
     allowed_BxLxL = ((from_BxLx1 == to_Bx1xL) | (from_BxLx1 == 0)) & (to_Bx1xL != 0)
     scale = query_BxLxHxK.shape[-1] ** -0.5
-    scores_BxHxLxL = jnp.einsum(
-        "blhk,bmhk->bhlm", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32
-    )
+    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
     scores_BxHxLxL = jnp.where(allowed_BxLxL[:, None], scores_BxHxLxL * scale, NEGATIVE)
     probabilities_BxHxLxL = jax.nn.softmax(scores_BxHxLxL, axis=-1).astype(value_BxLxHxK.dtype)
     probabilities_BxHxLxL = dropout(probabilities_BxHxLxL, dropout_rate, dropout_key)
@@ -207,9 +205,7 @@ class Layer(nnx.Module):
         self.attention = SelfAttention(config, dtype, rngs)
         self.feed_forward = FeedForward(config, dtype, rngs)
 
-    def __call__(
-        self, x_BxLxD: jax.Array, sequence_ids_BxL: jax.Array, dropout_key: jax.Array | None
-    ) -> jax.Array:
+    def __call__(self, x_BxLxD: jax.Array, sequence_ids_BxL: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
         """B x L x D to the same."""
         x_BxLxD = self.attention(x_BxLxD, sequence_ids_BxL, _fold(dropout_key, 0), _fold(dropout_key, 1))
         return self.feed_forward(x_BxLxD, _fold(dropout_key, 2))
@@ -250,9 +246,7 @@ class SelfAttention(nnx.Module):
         mixed_BxLxHxK = attention(
             query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL, self.attention_rate, attention_key
         )
-        added_BxLxD = dropout(
-            self.output(mixed_BxLxHxK.reshape(batch, length, width)), self.hidden_rate, hidden_key
-        )
+        added_BxLxD = dropout(self.output(mixed_BxLxHxK.reshape(batch, length, width)), self.hidden_rate, hidden_key)
         return self.layer_norm(x_BxLxD + added_BxLxD).astype(self.dtype)
 
 

@@ -30,24 +30,32 @@ from clinicalbert_jax.sharding import (
 Batch = Mapping[str, jax.Array]
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["step", "updates", "params", "opt_state"], meta_fields=[]
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class State:
-    """All that training changes. `step` counts batches consumed; `updates` counts those that were not skipped."""
+    """All that training changes.
+
+    `step` counts batches consumed and only ever advances; `updates` counts those whose gradient was applied.
+    `skipped_in_a_row` and `returns` are what recovery from non-finite gradients goes by (see `train`).
+    """
 
     step: jax.Array
     updates: jax.Array
+    skipped_in_a_row: jax.Array
+    returns: jax.Array
     params: Any
     opt_state: Any
+
+    def progress(self) -> dict[str, jax.Array]:
+        """The counters, by name."""
+        return {name: getattr(self, name) for name in ("step", "updates", "skipped_in_a_row", "returns")}
 
 
 def init_state(config: Config, optimizer: optax.GradientTransformation) -> State:
     """The state before the first step, from `train.seed`. Pure: call it under `jax.jit` with shardings."""
     params = model.init(config.model, jax.random.key(config.train.seed))
     zero = jnp.zeros((), jnp.int32)
-    return State(step=zero, updates=zero, params=params, opt_state=optimizer.init(params))
+    return State(zero, zero, zero, zero, params=params, opt_state=optimizer.init(params))
 
 
 def train_step(
@@ -69,23 +77,30 @@ def train_step(
     )
     grads, sums = gradient(state.params, batch, key)
     grad_norm = optax.tree.norm(grads)
-    finite = jnp.isfinite(grad_norm)
+    finite = jnp.isfinite(grad_norm) & jnp.all(jnp.isfinite(jnp.stack(jax.tree.leaves(sums))))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
+
+    def if_finite(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
+
     next_state = State(
         step=state.step + 1,
         updates=state.updates + finite,
-        params=keep(params, state.params),
-        opt_state=keep(opt_state, state.opt_state),
+        skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
+        returns=state.returns,
+        params=if_finite(params, state.params),
+        opt_state=if_finite(opt_state, state.opt_state),
     )
     num_tokens = jnp.sum(batch["sequence_ids"] > 0, dtype=jnp.float32)
     return next_state, {
-        "sums": sums | {"num_tokens": (num_tokens, jnp.float32(1))},
+        "sums": if_finite(sums, jax.tree.map(jnp.zeros_like, sums)) | {"num_tokens": (num_tokens, jnp.float32(1))},
         "grad_norm": grad_norm,
         "update_norm": optax.tree.norm(updates),
         "learning_rate": make_schedule(config.optimizer, config.train.steps)(state.updates),
-        "skipped": 1 - finite.astype(jnp.int32),
+        "updates": next_state.updates,
+        "skipped_in_a_row": next_state.skipped_in_a_row,
+        "batch_tokens": jnp.float32(batch["sequence_ids"].size),
     }
 
 

@@ -1,69 +1,197 @@
 """The loop: batches in, steps, evaluations and checkpoints, until the last step or a signal."""
 
-import os
-import signal
+import dataclasses
 import time
 from collections import deque
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
+from clinicalbert_jax import flops, metrics
 from clinicalbert_jax import step as steps
-from clinicalbert_jax.checkpoint import Checkpoints
+from clinicalbert_jax.checkpoint import Checkpoints, recover
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.dataset import Dataset, Prefetcher
-from clinicalbert_jax.metrics import Averages, Progress, Writer, describe
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.interruption import Interruption
+from clinicalbert_jax.metrics import Averages, Meter, Progress, Writer
 from clinicalbert_jax.sharding import local_rows, put_batch
 
 EXIT_DONE = 0
 EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: stopped before the end, all saved; the same command goes on from there
 
-_STEPS_AHEAD = (
-    2  # steps dispatched before the oldest must have ended: the device never waits, a signal never waits long
-)
+_STEPS_AHEAD = 2  # dispatched before the oldest must have ended: the device never waits, and a signal never waits long
+_AGREE_EVERY = 8  # steps between which several processes ask each other whether one was told to stop
+_PROFILED = (10, 15)  # steps after the start
 
 
 def train(config: Config, data_dir: Path, workdir: Path) -> int:
-    """Train until `train.steps`, from the last checkpoint in `workdir` if there is one. Returns the exit code."""
-    leader = jax.process_index() == 0
+    """Train until `train.steps`, from the last good checkpoint in `workdir` if there is one. Returns the exit code."""
+    try:
+        return _train(config, data_dir, workdir)
+    except OSError as error:
+        raise UserError(
+            f"--workdir: cannot write {error.filename or workdir} ({error.strerror or error}); checkpoints written so "
+            "far are whole: free space or permit writing, then run the same command again"
+        ) from None
+
+
+def _train(config: Config, data_dir: Path, workdir: Path) -> int:
     program = steps.build(config)
-    training, validation = Dataset(data_dir, "train"), Dataset(data_dir, "validation")
+    skip = config.data.on_corrupt == "skip"
+    training, validation = Dataset(data_dir, "train", skip), Dataset(data_dir, "validation", skip)
+    saved, warnings = recover(workdir)
+    leader = jax.process_index() == 0
     with (
-        _Interruption() as interruption,
-        Checkpoints(workdir, config.train.keep_checkpoints) as checkpoints,
+        Interruption() as interruption,
+        Checkpoints(workdir, config.train) as checkpoints,
         Writer(workdir, leader) as writer,
     ):
-        saved = checkpoints.latest
         state = program.init() if saved is None else checkpoints.restore(program.abstract_state, saved)
         start = int(state.step)
         with Progress(start, config.train.steps, leader) as progress:
-            progress.say(_opening(config, program, training, start))
-            with training_batches(program, training, start) as batches:
-                window = _Window(config, writer, progress)
-                for number in range(start, config.train.steps):
-                    state, happened = program.train_step(state, window.wait_for(batches))
-                    done = number + 1
-                    window.add(done, happened)
-                    last = done == config.train.steps
-                    if done % config.train.eval_every == 0 or last:
-                        window.flush()
-                        means = evaluate(program, state.params, validation)
-                        writer.write(done, "validation", means)
-                        progress.say(f"step {done}: validation: {describe(means)}")
-                        window.restart_clock()
-                    if done % config.train.checkpoint_every == 0 or last or interruption.requested:
-                        checkpoints.save(state, done)
-                    if interruption.requested and not last:
-                        window.flush()
-                        checkpoints.wait()
-                        progress.say(f"stopped at step {done}, saved; the same command continues from there")
-                        return EXIT_RESUME
-                window.flush()
+            for warning in warnings:
+                progress.say(f"warning: {warning}")
             if start >= config.train.steps:
                 progress.say(f"nothing to do: {workdir} is at step {start} of {config.train.steps}")
-    return EXIT_DONE
+                return EXIT_DONE
+            progress.say(_opening(program, training, start))
+            history = metrics.read(workdir)
+            writer.write(start, "start", {}, devices=program.mesh.size, config=dataclasses.asdict(config))
+            meter = Meter(writer, progress, history, *_flops(program, training))
+            loop = _Loop(program, training, validation, checkpoints, writer, progress, meter, interruption)
+            return loop.run(state, start, workdir)
+
+
+class _Loop:
+    """The parts of a run while it runs."""
+
+    def __init__(
+        self,
+        program: steps.Program,
+        training: Dataset,
+        validation: Dataset,
+        checkpoints: Checkpoints,
+        writer: Writer,
+        progress: Progress,
+        meter: Meter,
+        interruption: Interruption,
+    ) -> None:
+        self._program, self._config = program, program.config.train
+        self._training, self._validation = training, validation
+        self._checkpoints, self._writer, self._progress, self._meter = checkpoints, writer, progress, meter
+        self._interruption = interruption
+        self._in_flight: deque[tuple[int, jax.Array]] = deque()  # step, and skips in a row after it
+        self._corrupt_reported = 0
+
+    def run(self, state: steps.State, start: int, workdir: Path) -> int:
+        """Steps `start` to the last; returns the exit code."""
+        with training_batches(self._program, self._training, start) as batches:
+            for number in range(start, self._config.steps):
+                if self._config.profile:
+                    self._profile(number - start, workdir)
+                asked = time.perf_counter()
+                batch = next(batches)
+                self._meter.waited(time.perf_counter() - asked)
+                state, happened = self._program.train_step(state, batch)
+                done = number + 1
+                self._meter.add(done, happened)
+                self._in_flight.append((done, happened["skipped_in_a_row"]))
+                last = done == self._config.steps
+                stop = self._should_stop(done)
+                state = self._recovered(state, done, ahead=0 if last or stop else _STEPS_AHEAD)
+                validation_loss = None
+                if done % self._config.log_every == 0:
+                    self._log()
+                if done % self._config.eval_every == 0 or last:
+                    validation_loss = self._evaluate(state, done)
+                if done % self._config.checkpoint_every == 0 or last or stop:
+                    self._save(state, done, validation_loss)
+                if stop and not last:
+                    self._log()
+                    self._checkpoints.wait()
+                    self._progress.say(f"stopped at step {done}, saved; the same command continues from there")
+                    return EXIT_RESUME
+            self._log()
+        return EXIT_DONE
+
+    def _should_stop(self, done: int) -> bool:
+        if jax.process_count() == 1:
+            return self._interruption.requested
+        if done % _AGREE_EVERY:
+            return False
+        return bool(np.any(multihost_utils.process_allgather(np.array(self._interruption.requested))))
+
+    def _recovered(self, state: steps.State, done: int, ahead: int) -> steps.State:
+        """Look at all steps but the `ahead` latest; after too many skips in a row, the state to go on from instead.
+
+        That is the last good checkpoint's parameters at the present step: the batches that broke it are behind.
+        """
+        while len(self._in_flight) > ahead:
+            step, skipped = self._in_flight.popleft()
+            in_a_row = int(skipped)
+            if in_a_row:
+                size, seed = self._config.global_batch_size, self._config.seed
+                records = self._training.records(seed, step - 1, size)
+                self._progress.say(f"step {step}: skipped, its loss or gradient was not finite ({in_a_row} in a row)")
+                self._writer.write(step, "skipped", {"in_a_row": float(in_a_row)}, records=records)
+            if in_a_row >= self._config.max_skips:
+                self._in_flight.clear()
+                return self._returned(state, done)
+        return state
+
+    def _returned(self, state: steps.State, done: int) -> steps.State:
+        returns = int(state.returns) + 1
+        if returns > self._config.max_returns:
+            raise UserError(
+                f"stopped at step {done}: {self._config.max_skips} steps in a row had no finite loss or gradient, "
+                f"after {returns - 1} returns to a checkpoint; metrics.jsonl names their records (kind 'skipped'): look "
+                "at them, or start anew with a lower learning rate"
+            )
+        self._checkpoints.wait()
+        good = self._checkpoints.latest
+        restored = (
+            self._program.init() if good is None else self._checkpoints.restore(self._program.abstract_state, good)
+        )
+        self._progress.say(f"step {done}: returned to the parameters of step {good or 0} ({returns} times by now)")
+        self._writer.write(done, "return", {"to": float(good or 0), "returns": float(returns)})
+        counters = jax.device_put(
+            {"step": np.int32(done), "skipped_in_a_row": np.int32(0), "returns": np.int32(returns)},
+            state.step.sharding,
+        )
+        state = dataclasses.replace(restored, **counters)
+        self._save(state, done, None)
+        return state
+
+    def _log(self) -> None:
+        self._meter.flush()
+        found = sorted(self._training.corrupt | self._validation.corrupt)
+        for file, record in found[self._corrupt_reported :]:
+            self._progress.say(f"warning: record {record} of {file} is damaged; its row has no weight")
+            self._writer.write(0, "corrupt", {"record": float(record)}, file=file)
+        self._corrupt_reported = len(found)
+
+    def _evaluate(self, state: steps.State, done: int) -> float:
+        self._log()
+        means = evaluate(self._program, state.params, self._validation)
+        self._writer.write(done, "validation", means)
+        self._progress.say(f"step {done}: validation: {describe(means)}")
+        self._meter.restart_clock()
+        return means["mlm_loss"] + means["nsp_loss"]
+
+    def _save(self, state: steps.State, done: int, validation_loss: float | None) -> None:
+        self._checkpoints.save(state, done, validation_loss)
+        self._meter.checkpoint_s = self._checkpoints.blocked_s
+
+    def _profile(self, since: int, workdir: Path) -> None:
+        if since == _PROFILED[0]:
+            jax.profiler.start_trace(str(workdir / "profile"))
+        elif since == _PROFILED[1]:
+            jax.profiler.stop_trace()
+            self._progress.say(f"profile of steps {_PROFILED[0]} to {_PROFILED[1]} written to {workdir / 'profile'}")
 
 
 def training_batches(program: steps.Program, dataset: Dataset, start: int) -> Prefetcher[dict[str, jax.Array]]:
@@ -93,95 +221,30 @@ def evaluate(program: steps.Program, params: Any, dataset: Dataset) -> dict[str,
     with Prefetcher(load, range(count), program.config.data.num_threads) as batches:
         for batch in batches:
             averages.add(program.eval_step(params, batch))
-    return averages.means()
+    return averages.read()[0]
 
 
-class _Window:
-    """The steps since the last logged line. Their figures are read after later steps were dispatched."""
-
-    def __init__(self, config: Config, writer: Writer, progress: Progress) -> None:
-        self._config, self._writer, self._progress = config, writer, progress
-        self._in_flight: deque[Any] = deque()
-        self._averages = Averages()
-        self._steps = 0
-        self._last: tuple[int, Any] = (0, None)
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leave what happened until now (an evaluation, say) out of the throughput."""
-        self._started, self._waited = time.perf_counter(), 0.0
-
-    def wait_for(self, batches: Prefetcher[dict[str, jax.Array]]) -> dict[str, jax.Array]:
-        """The next batch, its wait on the clock."""
-        asked = time.perf_counter()
-        batch = next(batches)
-        self._waited += time.perf_counter() - asked
-        return batch
-
-    def add(self, done: int, happened: dict[str, Any]) -> None:
-        """Take what step number `done` returned."""
-        self._in_flight.append(happened["grad_norm"])
-        if len(self._in_flight) > _STEPS_AHEAD:
-            self._in_flight.popleft().block_until_ready()
-        self._averages.add(happened["sums"] | {"skipped": (happened["skipped"], 1)})
-        self._last = done, happened
-        self._steps += 1
-        self._progress.advance()
-        if done % self._config.train.log_every == 0:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the window's figures and begin the next."""
-        if not self._steps:
-            return
-        done, happened = self._last
-        means = self._averages.means()
-        seconds = time.perf_counter() - self._started
-        skipped = means.pop("skipped") * self._steps
-        num_tokens = means.pop("num_tokens") * self._steps
-        scalars = means | {
-            "loss": means["mlm_loss"] + means["nsp_loss"],
-            "grad_norm": float(happened["grad_norm"]),
-            "update_norm": float(happened["update_norm"]),
-            "learning_rate": float(happened["learning_rate"]),
-            "skipped_steps": skipped,
-            "steps_per_s": self._steps / seconds,
-            "tokens_per_s": num_tokens / seconds,
-            "data_wait": self._waited / seconds,
-        }
-        self._writer.write(done, "train", scalars)
-        self._progress.show(done, scalars)
-        if skipped:
-            self._progress.say(f"step {done}: skipped {skipped:.0f} steps whose gradient was not finite")
-        self._steps = 0
-        self.restart_clock()
+def describe(means: dict[str, float]) -> str:
+    """Evaluation figures in words."""
+    return (
+        f"MLM loss {means['mlm_loss']:.3f}, accuracy {means['mlm_accuracy']:.1%}; "
+        f"NSP loss {means['nsp_loss']:.3f}, accuracy {means['nsp_accuracy']:.1%}"
+    )
 
 
-class _Interruption:
-    """SIGTERM or the first Ctrl-C asks the loop to save and stop; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __enter__(self) -> "_Interruption":
-        self._before = {number: signal.signal(number, self._request) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
-            os._exit(128 + number)  # threads of a save under way must not hold the process back
-        self.requested = True
+def _flops(program: steps.Program, dataset: Dataset) -> tuple[float, float | None]:
+    """FLOPs of a step, and the peak FLOP/s of all devices where it is known."""
+    config, mesh = program.config, program.mesh
+    per_step = flops.train_flops_per_row(config.model, dataset.layout) * config.train.global_batch_size
+    peak = flops.peak_flops(mesh.devices.flat[0].device_kind)
+    return per_step, peak and peak * mesh.size
 
 
-def _opening(config: Config, program: steps.Program, dataset: Dataset, start: int) -> str:
+def _opening(program: steps.Program, dataset: Dataset, start: int) -> str:
     count = sum(leaf.size for leaf in jax.tree.leaves(program.abstract_state.params))
     device = program.mesh.devices.flat[0].device_kind
     begin = f"continuing from step {start}" if start else "from random weights"
     return (
         f"{count / 1e6:.1f} M parameters, {dataset.num_examples:,} training examples, "
-        f"batch {config.train.global_batch_size} on {program.mesh.size} × {device}, {begin}"
+        f"batch {program.config.train.global_batch_size} on {program.mesh.size} × {device}, {begin}"
     )

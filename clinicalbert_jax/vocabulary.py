@@ -10,7 +10,6 @@ import numpy as np
 from clinicalbert_jax.errors import UserError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 
 
 class WordPieces(NamedTuple):

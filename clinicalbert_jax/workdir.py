@@ -4,18 +4,17 @@ config.json  manifest.json  tokenizer/  metrics.jsonl  events.out.tfevents.*  ch
 """
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from clinicalbert_jax import sealed_json
 from clinicalbert_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import FILE_NAME as MANIFEST_FILE
-from clinicalbert_jax.manifest import Manifest
+from clinicalbert_jax.manifest import TOKENIZER_FILES, Manifest, sha256_of
 
 CONFIG_FILE = "config.json"
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 
 # Changing one of these under a run would silently make it another run. The rest (steps, logging, evaluation,
 # retention, threads, mesh, microbatches) may change between restarts.
@@ -38,6 +37,12 @@ def check_data(config: Config, manifest: Manifest, data_dir: Path) -> Config:
             f"prepare the data with --max_seq_length={config.data.max_seq_length}, or set it to {found} "
             f"(the model has {config.model.max_position_embeddings} positions)"
         )
+    for name, expected in manifest.files.items():
+        if not (data_dir / name).exists() or sha256_of(data_dir / name) != expected:
+            raise UserError(
+                f"{data_dir / name} is not the file that the data was prepared with: restore it from a copy, or "
+                "prepare the data again"
+            )
     lower = config.data.do_lower_case
     if lower is not None and lower != manifest.vocabulary.do_lower_case:
         raise UserError(
@@ -79,24 +84,33 @@ def start(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> 
         for name in TOKENIZER_FILES:
             shutil.copyfile(data_dir / name, workdir / "tokenizer" / name)
         manifest.save(workdir)
-        partial = workdir / (CONFIG_FILE + ".partial")
-        partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        partial.replace(workdir / CONFIG_FILE)  # last: its presence says that there is a run
+        sealed_json.write(workdir / CONFIG_FILE, dataclasses.asdict(config))  # last: it says that there is a run
     except OSError as error:
         raise UserError(
             f"--workdir: cannot write {error.filename} ({error.strerror}): free or choose another"
         ) from None
 
 
+def copy(workdir: Path, directory: Path) -> None:
+    """Copy what `start` wrote into `directory`."""
+    directory.mkdir(exist_ok=True)
+    for name in (CONFIG_FILE, MANIFEST_FILE):
+        shutil.copyfile(workdir / name, directory / name)
+    shutil.copytree(workdir / "tokenizer", directory / "tokenizer", dirs_exist_ok=True)
+
+
 def read_config(workdir: Path) -> Config:
     """The configuration of the run in `workdir`; raises `UserError` where there is none."""
     path = workdir / CONFIG_FILE
     try:
-        return config_from_dict(json.loads(path.read_text()))
+        return config_from_dict(sealed_json.read(path))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"--workdir: expected a run in {workdir}, found no {CONFIG_FILE} there") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}): restore it from a copy") from None
+        raise UserError(
+            f"{path} is not as it was written ({type(error).__name__}): restore it from a copy, such as the one in "
+            f"{workdir / 'checkpoints'}/STEP/run"
+        ) from None
 
 
 def config_from_dict(document: dict[str, Any]) -> Config:

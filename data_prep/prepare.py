@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import clinicalbert_jax
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.manifest import FILE_NAME, Manifest
+from clinicalbert_jax.manifest import FILE_NAME, TOKENIZER_FILES, Manifest, sha256_of
 from clinicalbert_jax.tfrecord import INDEX_SUFFIX
 from data_prep import engines, leakage, metadata, notes, report, shards, sources, tokenizer, vocabulary
 from data_prep.config import PrepConfig
@@ -327,6 +327,7 @@ def _publish(
                     part.rename(work.dataset / (shard.file + suffix))
     plan.tokenizer.save(work.dataset)
     metadata.write_tfds(work.dataset, document)
+    document = dataclasses.replace(document, files={name: sha256_of(work.dataset / name) for name in TOKENIZER_FILES})
     document.save(work.dataset)
     _write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
     parts = (Statistics.from_json(one.statistics) for one in built)

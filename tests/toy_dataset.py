@@ -6,7 +6,7 @@ import numpy as np
 from tokenizers import BertWordPieceTokenizer
 
 from clinicalbert_jax import masking, random_bits, tfrecord
-from clinicalbert_jax.manifest import Manifest, Shard, Split, Vocabulary, sha256_of
+from clinicalbert_jax.manifest import TOKENIZER_FILES, Manifest, Shard, Split, Vocabulary, sha256_of
 from clinicalbert_jax.schema import Layout
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -47,6 +47,7 @@ def write(directory: Path, num_train: int = 200, num_other: int = 50, seed: int 
         categories=("made up",),
         drops={},
         splits=splits,
+        files={name: sha256_of(directory / name) for name in TOKENIZER_FILES},
     ).save(directory)
     return directory
 

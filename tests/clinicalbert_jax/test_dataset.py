@@ -1,7 +1,6 @@
-"""The loader: every example once an epoch, the same batch whoever reads which rows, faults named by shard and record."""
+"""The loader: each example once an epoch, the same batch whoever reads it, faults named by shard and record."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clinicalbert_jax import random_bits, tfrecord
+from clinicalbert_jax import random_bits, sealed_json, tfrecord
 from clinicalbert_jax.dataset import Dataset, Prefetcher, permute
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
@@ -82,7 +81,8 @@ def test_dynamic_masks_change_with_the_epoch_and_stay_in_evaluation(tmp_path: Pa
     data_dir = toy_dataset.write(tmp_path / "toy", num_train=16, shards=1)
     manifest = Manifest.load(data_dir)
     unmasked = dataclasses.replace(manifest.layout, masked=False)
-    for split in manifest.splits.values():
+    splits = {}
+    for name, split in manifest.splits.items():
         path = data_dir / split.shards[0].file
         arrays = tfrecord.Shard(path, manifest.layout.features()).read(range(split.num_examples))
         rows_NxP = np.arange(split.num_examples)[:, None] + 0 * arrays["masked_lm_positions"]
@@ -90,7 +90,9 @@ def test_dynamic_masks_change_with_the_epoch_and_stay_in_evaluation(tmp_path: Pa
         positions = arrays["masked_lm_positions"][used_NxP]
         arrays["input_ids"][rows_NxP[used_NxP], positions] = arrays["masked_lm_ids"][used_NxP]
         tfrecord.write_shard(path, [arrays], unmasked.features())
-    dataclasses.replace(manifest, layout=unmasked).save(data_dir)
+        shards = (dataclasses.replace(split.shards[0], num_bytes=path.stat().st_size),)
+        splits[name] = dataclasses.replace(split, shards=shards)
+    dataclasses.replace(manifest, layout=unmasked, splits=splits).save(data_dir)
 
     training, evaluation = Dataset(data_dir, "train"), Dataset(data_dir, "validation")
     masks = {}
@@ -120,10 +122,10 @@ def test_a_wrong_split_and_a_wrong_count_are_one_clear_line(data_dir: Path, tmp_
     with pytest.raises(UserError, match="--split: expected one of"):
         Dataset(data_dir, "valid")
     other = toy_dataset.write(tmp_path / "toy", num_train=20, shards=1)
-    document = json.loads((other / "manifest.json").read_text())
+    document = sealed_json.read(other / "manifest.json")
     document["splits"]["train"]["shards"][0]["num_examples"] = 21
-    (other / "manifest.json").write_text(json.dumps(document))
-    with pytest.raises(UserError, match="expected 21 records, as the manifest says, found 20"):
+    sealed_json.write(other / "manifest.json", document)
+    with pytest.raises(UserError, match=r"expected 21 records in \d+ bytes, as the manifest says, found 20 in"):
         Dataset(other, "train")
 
 

@@ -31,18 +31,18 @@ def test_fifty_steps_of_adamw_equal_numpy() -> None:
         ours = optax.apply_updates(ours, updates)
 
         norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(grads)))
-        grads = jax.tree.map(lambda g: g * min(1.0, 1.0 / norm), grads)
+        clip = min(1.0, 1.0 / norm)
+        grads = jax.tree.map(lambda g, clip=clip: g * clip, grads)
         first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, grads)
         second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, second, grads)
         rate = 1e-2 * ((count + 1) / 10 if count < 10 else 1 - count / 50)
+        first_hat = jax.tree.map(lambda m, count=count: m / (1 - 0.9 ** (count + 1)), first)
+        second_hat = jax.tree.map(lambda v, count=count: v / (1 - 0.999 ** (count + 1)), second)
         params = jax.tree.map(
-            lambda p, m, v, decay: (
-                p
-                - rate * ((m / (1 - 0.9 ** (count + 1))) / (np.sqrt(v / (1 - 0.999 ** (count + 1))) + 1e-6) + decay * p)
-            ),
+            lambda p, m, v, decay, rate=rate: p - rate * (m / (np.sqrt(v) + 1e-6) + decay * p),
             params,
-            first,
-            second,
+            first_hat,
+            second_hat,
             decays,
         )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), ours, params)

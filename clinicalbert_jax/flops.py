@@ -1,0 +1,43 @@
+"""Floating-point operations of a training step, and what a device could do: the two sides of MFU. Loads no JAX.
+
+Shape legend: L length, D `hidden_size`, F `intermediate_size`, P predictions, V `vocab_size`.
+"""
+
+from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.schema import Layout
+
+# Peak dense bfloat16 FLOP/s of one device, by the start of jax's `device_kind`; from the vendors' data sheets.
+_PEAK_BFLOAT16 = (
+    ("TPU v4", 275e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5e", 197e12),
+    ("TPU v5p", 459e12),
+    ("TPU v5", 459e12),
+    ("TPU v6 lite", 918e12),
+    ("TPU v6e", 918e12),
+    ("NVIDIA B200", 2250e12),
+    ("NVIDIA H200", 989e12),
+    ("NVIDIA H100 PCIe", 756e12),
+    ("NVIDIA H100", 989e12),
+    ("NVIDIA A100", 312e12),
+    ("NVIDIA L4", 121e12),
+    ("Tesla V100", 125e12),
+)
+
+
+def train_flops_per_row(model: ModelConfig, layout: Layout) -> float:
+    """FLOPs of one row, forward and backward: three times the forward's matrix products, two per multiply-add.
+
+    Encoder, attention over the whole row, and the MLM head on the P masked positions; embeddings, norms, and what
+    rematerialisation computes again are not counted (the convention of Chowdhery et al. 2022, appendix B).
+    """
+    length, predictions = layout.max_seq_length, layout.max_predictions_per_seq
+    width, inner = model.hidden_size, model.intermediate_size
+    per_token = 4 * width * width + 2 * width * inner + 2 * length * width
+    head = predictions * (width * width + width * model.vocab_size)
+    return 3 * 2 * (model.num_hidden_layers * length * per_token + head)
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Peak dense bfloat16 FLOP/s of a device, or None where it is not in the table, a CPU for one."""
+    return next((peak for start, peak in _PEAK_BFLOAT16 if device_kind.startswith(start)), None)
