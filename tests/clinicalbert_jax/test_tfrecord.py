@@ -181,3 +181,13 @@ def test_an_empty_shard(tmp_path: Path) -> None:
     shard = Shard(tmp_path / "shard", features)
     assert len(shard) == 0
     assert {name: array.shape for name, array in shard.read([]).items()}["input_ids"] == (0, 24)
+
+
+def test_a_wrong_length_is_refused() -> None:
+    features = LAYOUTS["padded"].features()
+    records, ends_N = tfrecord.encode(random_arrays(features, 1), features)
+    payload = records[12 : int(ends_N[0]) - 4]
+    at = payload.index(b"input_ids") - 3  # the last byte of the length of this map entry
+    payload[at] ^= 1
+    with pytest.raises(MalformedError, match="a length in it is wrong"):
+        tfrecord.decode([bytes(payload)], features)
