@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clinicalbert_jax import checkpoint, huggingface, output_directory, weights
+from clinicalbert_jax import checkpoint, huggingface, loading, output_directory, weights
+from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.inference import Inference
 from tests import toy_dataset, toy_run
 
 ROOT = Path(__file__).parents[2]
@@ -127,3 +129,50 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path, what: str) -> None:
     if what == "no step":
         assert "--step: expected one of [2, 4], found 3" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_the_directory_serves_what_people_load_it_with(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    import transformers
+
+    loaded = loading.load(loading.find_run(run))
+    directories = {}
+    for name, parts in (("heads", weights.PARTS), ("encoder", ("encoder", "pooler"))):
+        directories[name] = tmp_path / name
+        directories[name].mkdir()
+        huggingface.write_directory(directories[name], loaded.config, loaded.params, loaded.tokenizer_dir, parts=parts)
+    for directory in directories.values():
+        for kind, new in ((transformers.AutoModel, ""), (transformers.BertForTokenClassification, "classifier.")):
+            _, info = kind.from_pretrained(directory, output_loading_info=True)
+            assert all(new and key.startswith(new) for key in info["missing_keys"])
+            assert not info["mismatched_keys"]
+            # transformers lists what a class has no place for: the heads, and for some classes the pooler.
+            unused = [key for key in info["unexpected_keys"] if not key.startswith("cls.") and "pooler." not in key]
+            assert not unused
+    _, info = transformers.AutoModel.from_pretrained(directories["encoder"], output_loading_info=True)
+    assert not info["unexpected_keys"]
+
+    pipeline = transformers.pipeline("fill-mask", model=str(directories["heads"]))
+    theirs = pipeline("word1 word2 [MASK] word4", top_k=3)
+    ours = Inference.load(run).fill_mask(["word1 word2 [MASK] word4"], top_k=3)[0][0]
+    assert [p["token_str"] for p in theirs] == [p.text for p in ours]
+    np.testing.assert_allclose([p["score"] for p in theirs], [p.probability for p in ours], rtol=1e-4)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directories["heads"])
+    assert tokenizer.model_max_length == toy_dataset.LENGTH
+
+
+def test_cased_text_stays_cased(tmp_path: Path, shared_data: Path) -> None:
+    pytest.importorskip("torch")
+    import transformers
+
+    from data_prep import tokenizer
+
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "out").mkdir()
+    tokenizer.load(shared_data / "vocab/bert-base-cased/vocab.txt").save(tmp_path / "tokenizer")
+    config = ModelConfig(vocab_size=28_996, hidden_size=4, num_hidden_layers=1, num_attention_heads=1)
+    tensors = {w.name: np.zeros(w.shape, np.float32) for w in weights.table(config)}
+    params, _ = weights.from_huggingface(config, tensors)
+    huggingface.write_directory(tmp_path / "out", config, params, tmp_path / "tokenizer")
+    opened = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert opened.tokenize("The Boston [MASK] is here") == ["The", "Boston", "[MASK]", "is", "here"]
