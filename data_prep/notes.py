@@ -86,11 +86,13 @@ class Spilled:
 
 def plan_buckets(files: Iterable[Source], config: SelectionConfig) -> list[Bucket]:
     """The buckets of every split. Their number depends on the input's size alone, never on who will work on them."""
-    num_bytes = sum(file.num_bytes for file in files)
+    megabytes = sum(file.num_bytes for file in files) / 2**20
+    # A small input is cut finer, so that two workers or four have enough to share.
+    size = min(config.bucket_megabytes, max(1.0, megabytes / 16))
     buckets = []
     for split, fraction in config.fractions().items():
         if fraction:
-            count = max(1, math.ceil(fraction * num_bytes / (config.bucket_megabytes * 2**20)))
+            count = max(1, math.ceil(fraction * megabytes / size))
             buckets += [Bucket(split, number, count) for number in range(count)]
     return buckets
 

@@ -270,3 +270,19 @@ def test_a_mistake_is_one_line(corpus: Path, tmp_path: Path, mistake: str) -> No
     assert expected in last
     assert "Traceback" not in result.stderr
     assert not result.stdout
+
+
+def test_flags_have_the_defaults_of_the_settings() -> None:
+    script = """
+import dataclasses
+from absl import flags
+import data_prep.__main__
+from data_prep.config import PrepConfig, SelectionConfig, SourceConfig, VocabularyConfig
+for part in (PrepConfig, VocabularyConfig, SelectionConfig, SourceConfig):
+    for entry in dataclasses.fields(part):
+        if entry.default is not dataclasses.MISSING:
+            default = flags.FLAGS[entry.name].default
+            assert (tuple(default) if isinstance(default, list) else default) == entry.default, entry.name
+"""
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
