@@ -1,8 +1,7 @@
-"""Builds the shards of all buckets, on local processes or on Apache Beam: whoever builds one, its bytes are
-the same.
+"""Builds the shards of all buckets on local processes, and of one bucket for whoever asks, with the same bytes.
 
-A finished bucket is three files in the working directory: the shard, its index and, put there last,
-`.done.json` with its counts. Each appears under its name only when whole, so after a kill what is there is
+A finished bucket is four files in the working directory: the shard, its index, statistics for the data card and, put
+there last, `.done.json` with its counts. Each appears under its name only when whole, so after a kill what is there is
 right and the rest is built.
 """
 
@@ -25,6 +24,7 @@ from clinicalbert_jax.tfrecord import INDEX_SUFFIX
 from data_prep import shards
 from data_prep.notes import Bucket
 from data_prep.shards import Built, Plan
+from data_prep.statistics import Statistics
 
 Result = TypeVar("Result")
 
@@ -35,11 +35,11 @@ def build_bucket(bucket: Bucket, plan: Plan, spill_directory: Path, shard_direct
         return finished
     final = shard_file(bucket, shard_directory)
     unfinished = final.with_name(f"{final.name}.{os.getpid()}.tmp")
-    built = shards.build(spill_directory / bucket.file_name, bucket, plan, unfinished)
-    _done_file(bucket, unfinished.parent, f".{os.getpid()}.tmp").write_text(json.dumps(vars(built)))
+    built, statistics = shards.build(spill_directory / bucket.file_name, bucket, plan, unfinished)
     unfinished.rename(final)
     unfinished.with_name(unfinished.name + INDEX_SUFFIX).rename(final.with_name(final.name + INDEX_SUFFIX))
-    _done_file(bucket, unfinished.parent, f".{os.getpid()}.tmp").rename(_done_file(bucket, shard_directory))
+    _write_whole(_statistics_file(bucket, shard_directory), statistics.to_json())
+    _write_whole(_done_file(bucket, shard_directory), vars(built))
     return built
 
 
@@ -62,8 +62,23 @@ def read_built(bucket: Bucket, directory: Path) -> Built | None:
     return Built(**values)
 
 
-def _done_file(bucket: Bucket, directory: Path, suffix: str = "") -> Path:
-    return directory / f"{bucket.split}-{bucket.number:05d}.done.json{suffix}"
+def read_statistics(bucket: Bucket, directory: Path) -> Statistics:
+    """What the data card tells of a finished bucket: too much to hold for all of them at once."""
+    return Statistics.from_json(json.loads(_statistics_file(bucket, directory).read_text()))
+
+
+def _done_file(bucket: Bucket, directory: Path) -> Path:
+    return directory / f"{bucket.split}-{bucket.number:05d}.done.json"
+
+
+def _statistics_file(bucket: Bucket, directory: Path) -> Path:
+    return directory / f"{bucket.split}-{bucket.number:05d}.statistics.json"
+
+
+def _write_whole(path: Path, value: Any) -> None:
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished.write_text(json.dumps(value))
+    unfinished.rename(path)
 
 
 def local(

@@ -330,7 +330,7 @@ def _publish(
     document = dataclasses.replace(document, files={name: sha256_of(work.dataset / name) for name in TOKENIZER_FILES})
     document.save(work.dataset)
     _write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
-    parts = (Statistics.from_json(one.statistics) for one in built)
+    parts = (engines.read_statistics(Bucket(one.split, one.number, 0), work.shards) for one in built)
     report.write(work.dataset, document, functools.reduce(Statistics.merge, parts))
     dataset_dir.parent.mkdir(parents=True, exist_ok=True)
     work.dataset.rename(dataset_dir)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +38,7 @@ class Plan:
 
 @dataclass
 class Built:
-    """What a bucket gave. Counts are over all passes, except of notes, patients and what is said to be of a
-    note.
-    """
+    """What a bucket gave; counts are over all passes, except those of notes, patients, sentences and pieces."""
 
     split: str
     number: int
@@ -65,11 +62,10 @@ class Built:
     sentence_lengths: Counter[int] = field(default_factory=Counter)  # in pieces
     note_lengths: Counter[int] = field(default_factory=Counter)  # in pieces, to two significant digits
     runs: list[int] = field(default_factory=list)
-    statistics: dict[str, Any] = field(default_factory=dict)  # `Statistics` for the data card, as JSON
     seconds: dict[str, float] = field(default_factory=dict)  # by stage; the only part that varies
 
 
-def build(spill_file: Path, bucket: Bucket, plan: Plan, path: Path) -> Built:
+def build(spill_file: Path, bucket: Bucket, plan: Plan, path: Path) -> tuple[Built, Statistics]:
     """Write the shard of a bucket to `path` (and its index beside it), and say what is in it."""
     built = Built(bucket.split, bucket.number)
     clock = _Clock(built.seconds)
@@ -86,11 +82,10 @@ def build(spill_file: Path, bucket: Bucket, plan: Plan, path: Path) -> Built:
     batches = _batches(documents, continues_T, plan, key, built, statistics, clock)
     features = plan.config.example_layout.features()
     built.num_examples = tfrecord.write_shard(path, batches, features)
-    built.statistics = statistics.to_json()
     clock.lap("records")
     built.num_bytes, built.sha256 = path.stat().st_size, manifest.sha256_of(path)
     clock.lap("checksums")
-    return built
+    return built, statistics
 
 
 def cleaned_notes(spill_file: Path, plan: Plan, drops: Counter[str], clock: "_Clock | None" = None) -> list[Note]:
