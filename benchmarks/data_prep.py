@@ -2,6 +2,7 @@
 
     python -m benchmarks.data_prep --part=speed --peer_python=/tmp/tfenv/bin/python
     python -m benchmarks.data_prep --part=scale
+    python -m benchmarks.data_prep --part=codec
 
 The peer is the reference algorithm in the TensorFlow Model Garden, from PyPI, in an environment of its own:
 
@@ -22,16 +23,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
-from clinicalbert_jax import commands
+from clinicalbert_jax import commands, tfrecord
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
+from clinicalbert_jax.schema import Layout
 from data_prep import cleaning, sentences, synthetic
 
 ROOT = Path(__file__).parents[1]
 
-PART = flags.DEFINE_enum("part", "speed", ["speed", "scale"], "What is measured.")
+PART = flags.DEFINE_enum("part", "speed", ["speed", "scale", "codec"], "What is measured.")
 SHARED = flags.DEFINE_string("shared_data", str(ROOT.parent / "shared" / "data"), "Public data beside the project.")
 PEER_PYTHON = flags.DEFINE_string("peer_python", "", "A Python with tf-models-official; '': no peer.")
 PEER_MEGABYTES = flags.DEFINE_float("peer_megabytes", 6.0, "Text given to the peer, which is linear in it.")
@@ -47,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     """Measure one part and print it."""
     commands.refuse_arguments(argv)
     with tempfile.TemporaryDirectory(dir=SCRATCH.value or None) as scratch:
-        {"speed": speed, "scale": scale}[PART.value](Path(scratch))
+        {"speed": speed, "scale": scale, "codec": codec}[PART.value](Path(scratch))
 
 
 # --- speed
@@ -64,14 +67,20 @@ def speed(scratch: Path) -> None:
         peer_rate, peer_cpu_rate = run_peer(text, scratch)
         print(f"ours on {NUM_WORKERS.value} processes is {rate / peer_rate:.1f} times the peer on one by the clock")
         by_cpu = ours.text_bytes / 1e6 / ours.cpu_seconds / peer_cpu_rate
-        print(f"and does {by_cpu:.1f} times as much in a second of CPU, which a busy machine tells better")
+        print(
+            f"and does {by_cpu:.1f} times as much in a second of CPU: {NUM_WORKERS.value} idle cores would give",
+            end=" ",
+        )
+        print(f"{NUM_WORKERS.value * by_cpu:.1f} times the peer on one")
     notes = scratch / "NOTEEVENTS.csv"
     synthetic.write(notes, NUM_NOTES.value, seed=0)
     ours = prepare(notes, scratch / "raw")
     per_minute = NUM_NOTES.value / ours.seconds * 60
     size = notes.stat().st_size / NUM_NOTES.value
     print(f"raw notes to padded shards: {NUM_NOTES.value:,} notes of {size:,.0f} bytes, {per_minute:,.0f} notes/min")
-    print(f"  at 1,800 bytes a note: {per_minute * size / 1800:,.0f} notes/min")
+    print(f"  at 1,800 bytes a note: {per_minute * size / 1800:,.0f} notes/min", end="; ")
+    by_cpu = NUM_WORKERS.value * NUM_NOTES.value / ours.cpu_seconds * 60 * size / 1800
+    print(f"{by_cpu:,.0f} if {NUM_WORKERS.value} cores had been idle, by CPU time")
     print_stages(ours)
 
 
@@ -154,6 +163,33 @@ def _write_megabytes(path: Path, megabytes: float) -> int:
     sample.unlink()
     synthetic.write(path, num_notes, seed=0)
     return num_notes
+
+
+# --- codec
+
+
+def codec(scratch: Path) -> None:
+    """Examples a second of one thread, in batches of 256 in random order, checksums verified."""
+    rng = np.random.default_rng(0)
+    for layout in (Layout("padded", 128, 20), Layout("packed", 512, 80, 8)):
+        features = layout.features()
+        bounds = {"input_ids": 28_996, "masked_lm_ids": 28_996, "masked_lm_positions": layout.max_seq_length}
+        bounds |= {"patient_group": 2**48, "note_category": 15, "next_sentence_positions": layout.max_seq_length}
+        arrays = {
+            name: rng.integers(0, bounds.get(name, 2), (20_000, feature.length)).astype(feature.dtype)
+            for name, feature in features.items()
+        }
+        begin = time.process_time()
+        count = tfrecord.write_shard(scratch / "shard", [arrays], features)
+        written = time.process_time()
+        shard, order = tfrecord.Shard(scratch / "shard", features), rng.permutation(count)
+        for start in range(0, count, 256):
+            shard.read(order[start : start + 256])
+        read = time.process_time()
+        print(
+            f"{layout.kind} at {layout.max_seq_length}: {count / (written - begin):,.0f} examples/s written, "
+            f"{count / (read - written):,.0f} examples/s read, by CPU time"
+        )
 
 
 # --- running ours
