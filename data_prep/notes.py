@@ -88,7 +88,7 @@ def plan_buckets(files: Iterable[Source], config: SelectionConfig) -> list[Bucke
     """The buckets of every split. Their number depends on the input's size alone, never on who will work on them."""
     megabytes = sum(file.num_bytes for file in files) / 2**20
     # A small input is cut finer, so that two workers or four have enough to share.
-    size = min(config.bucket_megabytes, max(1.0, megabytes / 16))
+    size = min(config.bucket_megabytes, max(1.0, megabytes / 8))
     buckets = []
     for split, fraction in config.fractions().items():
         if fraction:

@@ -269,11 +269,19 @@ def _build_all(work: Work, plan: Plan, spilled: Spilled, buckets: list[Bucket], 
             if finished := engines.read_built(bucket, work.shards):
                 results[bucket] = finished
         bar.initial = bar.n = sum(map(_num_notes_in, results.values()))
-        missing = [bucket for bucket in buckets if bucket not in results]
+        # The largest first, so that no worker is left alone with one at the end.
+        missing = sorted(
+            (bucket for bucket in buckets if bucket not in results), key=lambda b: -_spilled_bytes(b, work)
+        )
         for bucket, built in engines.local(build, missing, num_workers):
             results[bucket] = built
             bar.update(_num_notes_in(built))
     return [results[bucket] for bucket in buckets]
+
+
+def _spilled_bytes(bucket: Bucket, work: Work) -> int:
+    path = work.spill / bucket.file_name
+    return path.stat().st_size if path.exists() else 0
 
 
 def _num_notes_in(built: Built) -> int:
