@@ -7,6 +7,7 @@
 Parameters and optimizer are two items, so that whoever only wants the model reads only the model.
 """
 
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -86,6 +87,7 @@ class Checkpoints:
         )
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._publishing: tuple[int, Future[None]] | None = None
+        self._has_failed = False
         self.blocked_s = 0.0  # how long the latest `save` held the caller up
 
     def save(self, state: State, step: int, validation_loss: float | None = None) -> None:
@@ -123,6 +125,7 @@ class Checkpoints:
         return State(**items["progress"], params=items["params"], opt_state=items["optimizer"])
 
     def __enter__(self) -> "Checkpoints":
+        self._excepthook, threading.excepthook = threading.excepthook, self._thread_failed
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
@@ -133,7 +136,18 @@ class Checkpoints:
                 raise
         finally:
             self._executor.shutdown()
-            self._checkpointer.close()
+            try:
+                self._checkpointer.close()
+            except Exception:
+                if not self._has_failed:  # else orbax tells once more what has been told
+                    raise
+            finally:
+                threading.excepthook = self._excepthook
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        # A thread of orbax hands its exception to whoever waits for it, and then raises it once more: `wait` tells it.
+        if not type(failure.thread).__module__.startswith("orbax"):
+            self._excepthook(failure)
 
     def _publish(self, response: Any, step: int) -> None:
         response.result()
@@ -143,6 +157,7 @@ class Checkpoints:
             integrity.publish(directory)
 
     def _failed(self, step: int, error: Exception) -> UserError:
+        self._has_failed = True
         good = [s for s in _steps(self._run) if integrity.is_published(self._run / DIRECTORY / str(s))]
         last = f"checkpoint {good[-1]} is whole" if good else "there is none before it"
         return UserError(

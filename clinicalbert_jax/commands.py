@@ -26,7 +26,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
     def guarded(argv: Sequence[str]) -> int | None:
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # libraries log a screenful a checkpoint
+            # Libraries log a screenful a checkpoint, and a traceback for every exception that they also raise.
+            logging.set_verbosity(logging.FATAL)
         try:
             return main(argv)
         except UserError as error:

@@ -22,11 +22,13 @@ def read(workdir: Path) -> list[dict[str, Any]]:
     """The records of a run in order, without those of steps that a restart took again, nor a line cut short."""
     records: list[dict[str, Any]] = []
     path = workdir / FILE_NAME
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
         except ValueError:
             continue  # the process was killed while it wrote
+        if not isinstance(record, dict) or not {"kind", "step", "time"} <= record.keys():
+            continue
         if record["kind"] == "start":
             records = [r for r in records if r["kind"] == "start" or r["step"] <= record["step"]]
         records.append(record)

@@ -148,8 +148,8 @@ class _Loop:
         if returns > self._config.max_returns:
             raise UserError(
                 f"stopped at step {done}: {self._config.max_skips} steps in a row had no finite loss or gradient, "
-                f"after {returns - 1} returns to a checkpoint; metrics.jsonl names their records (kind 'skipped'): look "
-                "at them, or start anew with a lower learning rate"
+                f"after {returns - 1} returns to a checkpoint; metrics.jsonl names their records (kind 'skipped'): "
+                "look at them, or start anew with a lower learning rate"
             )
         self._checkpoints.wait()
         good = self._checkpoints.latest

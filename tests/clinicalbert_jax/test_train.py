@@ -16,13 +16,21 @@ from clinicalbert_jax.checkpoint import restore_params
 from tests import toy_dataset
 
 ROOT = Path(__file__).parents[2]
-MODEL = (
-    "--config.model.hidden_size=32 --config.model.num_hidden_layers=1 --config.model.num_attention_heads=2 "
-    "--config.model.intermediate_size=64 --config.model.hidden_dropout_prob=0.1 "
-    "--config.model.attention_probs_dropout_prob=0.1 --config.data.max_seq_length=32 "
-    "--config.optimizer.warmup_steps=3 --config.train.steps=12 --config.train.global_batch_size=8 "
-    "--config.train.checkpoint_every=4 --config.train.eval_every=6 --config.train.log_every=2"
-).split()
+MODEL = [
+    "--config.model.hidden_size=32",
+    "--config.model.num_hidden_layers=1",
+    "--config.model.num_attention_heads=2",
+    "--config.model.intermediate_size=64",
+    "--config.model.hidden_dropout_prob=0.1",
+    "--config.model.attention_probs_dropout_prob=0.1",
+    "--config.data.max_seq_length=32",
+    "--config.optimizer.warmup_steps=3",
+    "--config.train.steps=12",
+    "--config.train.global_batch_size=8",
+    "--config.train.checkpoint_every=4",
+    "--config.train.eval_every=6",
+    "--config.train.log_every=2",
+]
 
 
 @pytest.fixture(scope="module")

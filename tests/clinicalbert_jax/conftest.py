@@ -1,0 +1,55 @@
+"""A small run in this process, and one that stopped half-way, for the tests of faults."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from clinicalbert_jax import train, workdir
+from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from clinicalbert_jax.manifest import Manifest
+from tests import toy_dataset
+
+
+@pytest.fixture(scope="session")
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same small step is built again and again: compile it once."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def small_config(steps: int = 12, **overrides: object) -> Config:
+    return Config(
+        model=ModelConfig(
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            hidden_dropout_prob=0.1,
+            attention_probs_dropout_prob=0.1,
+        ),
+        data=DataConfig(max_seq_length=toy_dataset.LENGTH, on_corrupt=str(overrides.pop("on_corrupt", "stop"))),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="constant", warmup_steps=3),
+        train=TrainConfig(
+            **{
+                "steps": steps,
+                "global_batch_size": 8,
+                "dtype": "float32",
+                "log_every": 2,
+                "eval_every": 6,
+                "checkpoint_every": 3,
+            }
+            | overrides
+        ),
+    )
+
+
+def pretrain(config: Config, data_dir: Path, run: Path) -> int:
+    """What run_pretrain.py does once its flags are read."""
+    manifest = Manifest.load(data_dir)
+    config = workdir.check_data(config, manifest, data_dir)
+    workdir.check_same_run(run, config, manifest)
+    workdir.start(run, config, manifest, data_dir)
+    return train.train(config, data_dir, run)
