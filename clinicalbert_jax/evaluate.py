@@ -20,7 +20,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run to evaluate
 MODEL = flags.DEFINE_string("model", None, "Exported directory or Hugging Face BERT to evaluate.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "The NAME/VERSION directory that `python -m data_prep` wrote.")
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "The held-out part.")
-STEP = flags.DEFINE_integer("step", None, "Checkpoint of the run; the latest by default.")
+STEP = flags.DEFINE_string(
+    "step", None, "Checkpoint of the run: its number, or 'best' on the validation split; default: latest."
+)
 OUTPUT = flags.DEFINE_string("output", None, "JSON file; by default RUN/evaluation_SPLIT.json for a single run.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Rows at a time, rounded up to a multiple of the devices.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type of the activations.")
@@ -35,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
     manifest = Manifest.load(data_dir)
     sources = [loading.find_run(WORKDIR.value)] if WORKDIR.value is not None else []
     sources += [loading.find(name) for name in names[len(sources) :]]
+    loading.check_step(STEP.value)
     for source in sources:
         check_fits(source, data_dir, manifest)
     if STEP.value is not None and not sources[0].is_run:
@@ -87,7 +90,7 @@ def evaluate(
     data_dir: Path,
     manifest: Manifest,
     split: str = "test",
-    step: int | None = None,
+    step: str | None = None,
     batch_size: int = 64,
     dtype: str = "float32",
 ) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def unigram_entropy(targets: Targets) -> float:
 
 
 def table(document: Document) -> str:
-    """The document for a reader: two decimals more than the intervals deserve, and no more."""
+    """The document for a reader at a terminal."""
     models = document["models"]
     lines = [
         f"{document['split']} split of {document['data']}: {document['num_predictions']:,} masked tokens, "

@@ -14,7 +14,9 @@ from clinicalbert_jax.errors import UserError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Directory to write; it must not exist yet.")
-STEP = flags.DEFINE_integer("step", None, "Checkpoint to export; the latest by default.")
+STEP = flags.DEFINE_string(
+    "step", None, "Checkpoint of the run: its number, or 'best' on the validation split; default: latest."
+)
 DTYPE = flags.DEFINE_enum("dtype", "float32", list(weights.DTYPES), "Type of the weights written.")
 ENCODER_ONLY = flags.DEFINE_bool("encoder_only", False, "Leave out the pre-training heads: a BertModel.")
 VERIFY = flags.DEFINE_bool("verify", False, "Compare with PyTorch what was written.")
@@ -28,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
     commands.refuse_arguments(argv)
     output = Path(commands.required(OUTPUT_DIR)).expanduser()
     source = loading.find_run(commands.required(WORKDIR))
+    loading.check_step(STEP.value)
     if VERIFY.value and importlib.util.find_spec("torch") is None:
         raise UserError("--verify: expected PyTorch to compare with, found none: install torch, or drop --verify")
     output_directory.check(output, OVERWRITE.value)

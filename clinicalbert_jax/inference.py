@@ -60,7 +60,7 @@ class Inference:
         self._encode, self._heads = encode, heads
 
     @classmethod
-    def load(cls, source: str | Path, step: int | None = None, dtype: str = "float32") -> "Inference":
+    def load(cls, source: str | Path, step: str | None = None, dtype: str = "float32") -> "Inference":
         """From a run's directory, an exported one, or any Hugging Face BERT; raises `UserError`."""
         return cls(loading.load(loading.find(source), step), dtype)
 

@@ -11,6 +11,7 @@ from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 
 CHECKPOINTS = "checkpoints"
+BEST = "best"
 
 
 class Source(NamedTuple):
@@ -49,14 +50,39 @@ def find_run(path: str | Path) -> Source:
     return Source(directory, is_run=True)
 
 
-def load(source: Source, step: int | None = None) -> Loaded:
-    """Read the model; `step` chooses among a run's checkpoints, the latest by default."""
+def check_step(step: str | None) -> None:
+    """Raise `UserError` unless `step` is a number, 'best', or None for the latest."""
+    if step not in (None, BEST) and not (step or "").isdecimal():
+        raise UserError(f"--step: expected the number of a checkpoint or '{BEST}', found {step!r}")
+
+
+def load(source: Source, step: str | None = None) -> Loaded:
+    """Read the model; `step` chooses among a run's checkpoints: see `check_step`."""
+    check_step(step)
     if source.is_run:
         from clinicalbert_jax import checkpoint  # brings JAX and orbax
 
-        config, params, tokenizer_dir, found = checkpoint.restore_params(source.directory, step)
+        number = _best_step(source.directory) if step == BEST else None if step is None else int(step)
+        config, params, tokenizer_dir, found = checkpoint.restore_params(source.directory, number)
         return Loaded(config.model, params, tokenizer_dir, (), found)
     if step is not None:
         raise UserError(f"--step: expected a run's directory to choose a checkpoint from, found {source.directory}")
     overrides, params, fresh = huggingface.load_pretrained(source.directory)
     return Loaded(ModelConfig(**overrides), params, source.directory, tuple(fresh), None)
+
+
+def _best_step(run: Path) -> int:
+    # Of the checkpoints that are still there, the one with the lowest loss on the validation split.
+    from clinicalbert_jax import metrics
+
+    losses = {
+        record["step"]: record["mlm_loss"] + record["nsp_loss"]
+        for record in metrics.read(run)
+        if record["kind"] == "validation" and None not in (record["mlm_loss"], record["nsp_loss"])
+    }
+    kept = [step for step in losses if (run / CHECKPOINTS / str(step)).is_dir()]
+    if not kept:
+        raise UserError(
+            f"--step={BEST}: expected a checkpoint of {run} that was evaluated, found none: give its number"
+        )
+    return min(kept, key=losses.__getitem__)

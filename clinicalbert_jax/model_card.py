@@ -8,12 +8,10 @@ from typing import Any
 
 from clinicalbert_jax import vocabulary, workdir
 from clinicalbert_jax.config import Config
-from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
 
 CARD_FILE = "README.md"
 PROVENANCE_FILE = "pretraining.json"
-METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation_{split}.json"
 
 _TAGS = {
@@ -25,10 +23,12 @@ _TAGS = {
 
 def write(directory: Path, run: Path, step: int) -> None:
     """Write both files into `directory` from what lies in the run's directory beside its checkpoints."""
+    from clinicalbert_jax import metrics  # brings JAX
+
     config, manifest = workdir.read_config(run), workdir.manifest_of(run)
     evaluations = [vocabulary.read_json(run / EVALUATION_FILE.format(split=split)) for split in ("test", "validation")]
     evaluation = next((document for document in evaluations if document and _is_of(document, step)), None)
-    text = card(config, manifest, step, _records(run / METRICS_FILE), evaluation)
+    text = card(config, manifest, step, metrics.read(run), evaluation)
     (directory / CARD_FILE).write_text(text, encoding="utf-8")
     (directory / PROVENANCE_FILE).write_text(json.dumps(provenance(manifest, step), indent=2) + "\n")
 
@@ -231,12 +231,3 @@ def _estimate(estimate: Mapping[str, float | None]) -> str:
 def _is_of(document: Mapping[str, Any], step: int) -> bool:
     models = document.get("models") or [{}]
     return models[0].get("step") == step
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    except ValueError:
-        raise UserError(f"{path} is damaged: restore it from a copy, or remove it") from None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,25 @@ def test_pytorch_loads_what_was_exported_and_computes_the_same(run: Path, tmp_pa
     expected = params["pooler"]["kernel"].T.astype(weights.DTYPES["bfloat16"])
     np.testing.assert_array_equal(written["pooler.dense.weight"].view(np.uint16), expected.view(np.uint16))
     assert json.loads((tmp_path / "out/config.json").read_text())["architectures"] == ["BertModel"]
+
+
+def test_best_is_the_checkpoint_with_the_lowest_validation_loss(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    lines = [
+        {"kind": "validation", "step": 2, "time": 0, "mlm_loss": 4.0, "nsp_loss": 0.5},
+        {"kind": "validation", "step": 3, "time": 0, "mlm_loss": 1.0, "nsp_loss": 0.5},  # its checkpoint is gone
+        {"kind": "validation", "step": 4, "time": 0, "mlm_loss": 3.9, "nsp_loss": 0.7},
+    ]
+    (tmp_path / "run/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source = loading.find_run(tmp_path / "run")
+    assert loading.load(source, "best").step == 2
+    assert loading.load(source).step == 4
+    for wrong in ("last", "-1", ""):
+        with pytest.raises(UserError, match="--step: expected"):
+            loading.load(source, wrong)
+    (tmp_path / "run/metrics.jsonl").unlink()
+    with pytest.raises(UserError, match="that was evaluated"):
+        loading.load(source, "best")
 
 
 @pytest.mark.fast
