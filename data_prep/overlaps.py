@@ -10,6 +10,7 @@ from clinicalbert_jax import random_bits
 from data_prep.tokenizer import TokenizedNotes
 
 WORDS_IN_A_RUN = 13  # as of `leakage`, after Brown et al. (2020), appendix C
+_BLOCK_PIECES = 1 << 18
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that a run's hash depends on the order of its words
 
 
@@ -20,17 +21,31 @@ def sample(notes: TokenizedNotes, continues_T: npt.NDArray[np.bool_], one_in: in
     """
     begins_T = ~continues_T
     begins_T[notes.sentence_offsets[:-1]] = True
+    offsets_D = notes.sentence_offsets[notes.document_offsets]
+    hash_V = random_bits.fold(np.arange(notes.ids_T.max(initial=0) + 1))
+    kept = [np.empty(0, np.uint64)]
+    first = 0
+    while first < len(offsets_D) - 1:  # a block of notes at a time, so that the working arrays stay small
+        after = max(first + 1, int(np.searchsorted(offsets_D, offsets_D[first] + _BLOCK_PIECES, side="right")) - 1)
+        block = slice(offsets_D[first], offsets_D[after])
+        end_D = offsets_D[first + 1 : after + 1] - offsets_D[first]
+        run_R = _runs(hash_V[notes.ids_T[block]], begins_T[block], end_D)
+        kept.append(run_R[run_R % np.uint64(one_in) == 0])
+        first = after
+    return np.unique(np.concatenate(kept))
+
+
+def _runs(
+    hash_T: npt.NDArray[np.uint64], begins_T: npt.NDArray[np.bool_], end_D: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint64]:
+    """The hash of each run of 13 words of some notes, which end at pieces `end_D`."""
     start_W = np.flatnonzero(begins_T)
-    if len(start_W) < WORDS_IN_A_RUN:
-        return np.empty(0, np.uint64)
-    place_T = np.arange(len(begins_T)) - np.repeat(start_W, np.diff(start_W, append=len(begins_T)))
-    word_W = np.add.reduceat(random_bits.fold(notes.ids_T, place_T), start_W)
-    note_end_D = np.searchsorted(start_W, notes.sentence_offsets[notes.document_offsets[1:]])
-    note_W = np.searchsorted(note_end_D, np.arange(len(start_W)), side="right")
     num_runs = len(start_W) - WORDS_IN_A_RUN + 1
+    if num_runs < 1:
+        return np.empty(0, np.uint64)
+    word_W = np.add.reduceat(hash_T, start_W)
+    note_W = np.searchsorted(end_D, start_W, side="right")
     run_R = np.zeros(num_runs, np.uint64)
     for place in range(WORDS_IN_A_RUN):
         run_R = run_R * _MULTIPLIER + word_W[place : place + num_runs]
-    run_R = run_R[note_W[:num_runs] == note_W[WORDS_IN_A_RUN - 1 :]]
-    run_R = random_bits.fold(run_R)
-    return np.unique(run_R[run_R % np.uint64(one_in) == 0])
+    return random_bits.fold(run_R[note_W[:num_runs] == note_W[WORDS_IN_A_RUN - 1 :]])

@@ -53,3 +53,11 @@ def test_order_matters_and_sampling_thins() -> None:
     many = [list(range(20_000))]
     assert len(sample(many, 10)) == pytest.approx(len(sample(many)) / 10, rel=0.1)
     assert np.isin(sample(many, 10), sample(many)).all()
+
+
+def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = [np.random.default_rng(seed).integers(0, 50, 5 + 7 * seed).tolist() for seed in range(40)]
+    whole = sample(documents)
+    for pieces in (1, 100, 1000):
+        monkeypatch.setattr(overlaps, "_BLOCK_PIECES", pieces)
+        np.testing.assert_array_equal(sample(documents), whole)
