@@ -29,7 +29,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data_dir: Path) -> Path:
-    return toy_run.write(data_dir.parent / "run", data_dir, steps=20)
+    return toy_run.write(data_dir.parent / "run", data_dir)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,6 @@ def test_command_writes_a_table_and_json(run: Path, exported: Path, data_dir: Pa
     assert all(abs(value) < 1e-6 for row in difference.values() for value in row.values())
 
 
-@pytest.mark.fast
 def test_mistakes_are_refused(run: Path, exported: Path, data_dir: Path, tmp_path: Path) -> None:
     manifest = Manifest.load(data_dir)
     shutil.copytree(exported, tmp_path / "other")
