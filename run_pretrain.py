@@ -17,6 +17,11 @@ from clinicalbert_jax.manifest import Manifest
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "The NAME/VERSION directory that `python -m data_prep` wrote.")
+COORDINATOR_ADDRESS = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, where several processes make one run and no scheduler tells."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes make the run.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its checkpoints, metrics and configuration.")
 
 
@@ -29,9 +34,9 @@ def main(argv: Sequence[str]) -> int:
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
 
-    from clinicalbert_jax import train
+    from clinicalbert_jax import distributed, train
 
-    workdir.start(run, config, manifest, data_dir)
+    distributed.initialize(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value)
     return train.train(config, data_dir, run)
 
 

@@ -17,8 +17,10 @@ from clinicalbert_jax.config import Config
 from clinicalbert_jax.dataset import Dataset, Prefetcher
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.interruption import Interruption
+from clinicalbert_jax.manifest import Manifest
 from clinicalbert_jax.metrics import Averages, Meter, Progress, Writer
 from clinicalbert_jax.sharding import local_rows, put_batch
+from clinicalbert_jax.workdir import keep
 
 EXIT_DONE = 0
 EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: stopped before the end, all saved; the same command goes on from there
@@ -41,10 +43,12 @@ def train(config: Config, data_dir: Path, workdir: Path) -> int:
 
 def _train(config: Config, data_dir: Path, workdir: Path) -> int:
     program = steps.build(config)
+    leader = jax.process_index() == 0
+    if leader:
+        keep(workdir, config, Manifest.load(data_dir), data_dir)
     skip = config.data.on_corrupt == "skip"
     training, validation = Dataset(data_dir, "train", skip), Dataset(data_dir, "validation", skip)
     saved, warnings = recover(workdir)
-    leader = jax.process_index() == 0
     with (
         Interruption() as interruption,
         Checkpoints(workdir, config.train) as checkpoints,

@@ -77,7 +77,7 @@ def check_same_run(workdir: Path, config: Config, manifest: Manifest) -> None:
         )
 
 
-def start(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> None:
+def keep(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> None:
     """Write what makes the run complete by itself. Safe to repeat."""
     try:
         (workdir / "tokenizer").mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def start(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> 
 
 
 def copy(workdir: Path, directory: Path) -> None:
-    """Copy what `start` wrote into `directory`."""
+    """Copy what `keep` wrote into `directory`."""
     directory.mkdir(exist_ok=True)
     for name in (CONFIG_FILE, MANIFEST_FILE):
         shutil.copyfile(workdir / name, directory / name)

@@ -245,6 +245,7 @@ def _csv_line(row: Row) -> str:
 @contextmanager
 def _open_to_write(path: Path) -> Iterator[IO[bytes]]:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("wb")
     except OSError as error:
         raise UserError(f"--output={path} cannot be written: {error.strerror}") from None

@@ -26,6 +26,6 @@ def write(directory: Path, data_dir: Path, steps: int = 4) -> Path:
     )
     manifest = Manifest.load(data_dir)
     config = workdir.check_data(config, manifest, data_dir)
-    workdir.start(directory, config, manifest, data_dir)
+    workdir.keep(directory, config, manifest, data_dir)
     assert train.train(config, data_dir, directory) == train.EXIT_DONE
     return directory

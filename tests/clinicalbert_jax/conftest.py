@@ -51,5 +51,4 @@ def pretrain(config: Config, data_dir: Path, run: Path) -> int:
     manifest = Manifest.load(data_dir)
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
-    workdir.start(run, config, manifest, data_dir)
     return train.train(config, data_dir, run)
