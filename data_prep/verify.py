@@ -1,0 +1,81 @@
+"""Check a whole dataset directory: `python -m data_prep.verify DATA/clinical_notes/1.0.0`.
+
+Every file is compared with the manifest, and every record with its own checksum and with the layout. Exit code 0 where
+all is as it was written, 2 where it is not, after a line for each fault.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from clinicalbert_jax import commands
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.manifest import Manifest, Shard, sha256_of
+from clinicalbert_jax.schema import Layout
+from clinicalbert_jax.tfrecord import CorruptRecordError
+from clinicalbert_jax.tfrecord import Shard as OpenShard
+
+_BATCH = 1024  # records decoded at a time
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print what is wrong, or what was found whole."""
+    if len(argv) != 2:
+        raise UserError(f"expected one directory, found {len(argv) - 1}: python -m data_prep.verify DIR")
+    directory = Path(argv[1]).expanduser()
+    manifest = Manifest.load(directory)
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    with tqdm(total=sum(shard.num_examples for shard in shards), unit=" records", disable=None) as bar:
+        found = list(faults(directory, manifest, bar.update))
+    for fault in found:
+        print(fault, file=sys.stderr)
+    if found:
+        print(
+            f"error: {len(found)} faults: restore these files from a copy, or prepare the data again", file=sys.stderr
+        )
+        return commands.EXIT_USER_ERROR
+    print(f"{sum(shard.num_examples for shard in shards):,} records in {len(shards)} shards are as they were written")
+    return 0
+
+
+def faults(directory: Path, manifest: Manifest, advance: Callable[[int], object] = lambda count: None) -> Iterator[str]:
+    """A line for each thing that is not as the manifest says; `advance(n)` is told of every n records looked at."""
+    for name, expected in manifest.files.items():
+        if not (directory / name).exists():
+            yield f"{directory / name}: missing"
+        elif sha256_of(directory / name) != expected:
+            yield f"{directory / name}: not the file that was written"
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            yield from _shard_faults(directory / shard.file, shard, manifest.layout, advance)
+
+
+def _shard_faults(path: Path, shard: Shard, layout: Layout, advance: Callable[[int], object]) -> Iterator[str]:
+    try:
+        opened = OpenShard(path, layout.features())
+    except UserError as error:
+        yield str(error)
+        return
+    if len(opened) != shard.num_examples:
+        yield f"{path}: {len(opened)} records, not {shard.num_examples}"
+    damaged = 0
+    for start in range(0, len(opened), _BATCH):
+        numbers = range(start, min(start + _BATCH, len(opened)))
+        try:
+            opened.read(numbers)
+        except CorruptRecordError:
+            for number in numbers:  # one by one, so that every damaged record is named
+                try:
+                    opened.read([number])
+                except CorruptRecordError as error:
+                    damaged += 1
+                    yield str(error)
+        advance(len(numbers))
+    if not damaged and sha256_of(path) != shard.sha256:
+        yield f"{path}: whole records, but not the file that was written: from another preparation?"
+
+
+if __name__ == "__main__":
+    commands.run(main)

@@ -1,0 +1,59 @@
+"""`python -m data_prep.verify` finds every kind of damage to a dataset, and none where there is none."""
+
+from pathlib import Path
+
+import pytest
+
+from clinicalbert_jax.manifest import Manifest
+from data_prep import verify
+from tests import toy_dataset
+
+pytestmark = pytest.mark.fast
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return toy_dataset.write(tmp_path / "toy", num_train=40, num_other=10)
+
+
+def damage_to(data_dir: Path) -> list[str]:
+    return list(verify.faults(data_dir, Manifest.load(data_dir)))
+
+
+def test_a_whole_dataset_has_no_faults(data_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    assert damage_to(data_dir) == []
+    assert verify.main(["verify", str(data_dir)]) == 0
+    assert capsys.readouterr().out == "60 records in 9 shards are as they were written\n"
+
+
+def test_every_damaged_record_is_named(data_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    path = data_dir / "toy-train.tfrecord-00001-of-00003"
+    content = bytearray(path.read_bytes())
+    for place in (len(content) // 4, len(content) // 2):
+        content[place] ^= 1
+    path.write_bytes(content)
+    found = damage_to(data_dir)
+    assert len(found) == 2
+    assert all(f"of {path}" in fault and fault.startswith("record ") for fault in found)
+    assert verify.main(["verify", str(data_dir)]) == 2
+    assert "2 faults" in capsys.readouterr().err
+
+
+def test_missing_truncated_and_foreign_files_are_named(data_dir: Path, tmp_path: Path) -> None:
+    (data_dir / "toy-test.tfrecord-00000-of-00003").unlink()
+    shard = data_dir / "toy-validation.tfrecord-00000-of-00003"
+    shard.write_bytes(shard.read_bytes()[:-5])
+    other = toy_dataset.write(tmp_path / "other", num_train=40, num_other=10, seed=1)
+    for suffix in ("", ".index"):
+        name = f"toy-train.tfrecord-00000-of-00003{suffix}"
+        (data_dir / name).write_bytes((other / name).read_bytes())
+    (data_dir / "vocab.txt").write_text("[PAD]\n")
+    found = damage_to(data_dir)
+    assert len(found) == 4
+    for part, said in (
+        ("toy-test.tfrecord-00000", "No such file"),
+        ("toy-validation.tfrecord-00000", "does not fit its shard"),
+        ("toy-train.tfrecord-00000", "from another preparation"),
+        ("vocab.txt", "not the file that was written"),
+    ):
+        assert any(part in fault and said in fault for fault in found), found
