@@ -1,4 +1,6 @@
-"""Four layers of 256 at length 128: an hour or less on two CPU cores, to see learning on a few thousand real notes.
+"""BERT-tiny on a few thousand real notes and a full vocabulary: under an hour on two CPU cores, to see it learn.
+
+The weights start at 0.08 instead of BERT's 0.02: a model this narrow otherwise spends most of the hour on a plateau.
 
 Command: python run_pretrain.py --config=configs/small_128.py --data_dir=DATA --workdir=RUN
 Cost:    not measured
@@ -11,10 +13,16 @@ from clinicalbert_jax.config import Config, DataConfig, OptimizerConfig, TrainCo
 def get_config() -> Config:
     """The experiment."""
     return Config(
-        model=model_preset("mini", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.0),
+        model=model_preset("tiny", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.08),
         data=DataConfig(max_seq_length=128),
-        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="linear", warmup_steps=200),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="linear", warmup_steps=200),
         train=TrainConfig(
-            steps=4_000, global_batch_size=32, dtype="float32", log_every=50, eval_every=500, checkpoint_every=500
+            steps=4_000,
+            global_batch_size=32,
+            dtype="float32",
+            log_every=50,
+            eval_every=1_000,
+            eval_batches=40,
+            checkpoint_every=500,
         ),
     )
