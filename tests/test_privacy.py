@@ -1,4 +1,4 @@
-"""No text of a note is in anything that a preparation or a run writes, but for the shards, the vocabulary and the model."""
+"""No text of a note is in anything that is written, but for the shards, the vocabulary and the model."""
 
 import os
 import subprocess
@@ -67,7 +67,6 @@ def test_a_marker_word_is_nowhere(notes: Path, tmp_path: Path) -> None:
     said += command(
         "-m", "clinicalbert_jax.export", f"--workdir={tmp_path / 'run'}", f"--output_dir={tmp_path / 'model'}"
     )
-    assert said.count("\n0\n") + said.startswith("0\n") >= 1
     assert MARKER.lower() not in said.lower()
     notes.unlink()
     assert holding(tmp_path) == []
