@@ -17,12 +17,12 @@ def get_config() -> Config:
         data=DataConfig(max_seq_length=32),
         optimizer=OptimizerConfig(learning_rate=2e-3, schedule="linear", warmup_steps=50),
         train=TrainConfig(
-            steps=1_500,
+            steps=1_200,
             global_batch_size=64,
             dtype="float32",
             log_every=50,
-            eval_every=500,
+            eval_every=400,
             eval_batches=20,
-            checkpoint_every=500,
+            checkpoint_every=400,
         ),
     )

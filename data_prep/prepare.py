@@ -198,7 +198,7 @@ def _spill_once(work: Work, files: Sequence[Source], config: PrepConfig, buckets
         return done
     shutil.rmtree(work.spill)
     work.spill.mkdir()
-    with tqdm(desc="reading", unit=" notes", unit_scale=True) as bar:
+    with tqdm(desc="reading", unit=" notes", unit_scale=True, mininterval=_every_s()) as bar:
         spilled = notes.spill(
             files, config.source, config.selection, buckets, work.spill, lambda count: _advance(bar, count)
         )
@@ -236,7 +236,8 @@ def _final_tokenizer(
     counts = vocabulary.WordCounts()
     train = [bucket for bucket in buckets if bucket.split == "train"]
     count = functools.partial(_count_words, plan=plan, directory=work.spill, do_lower_case=do_lower_case)
-    for _, found in tqdm(engines.local(count, train, num_workers), "counting words", len(train), unit=" buckets"):
+    counted = engines.local(count, train, num_workers)
+    for _, found in tqdm(counted, "counting words", len(train), unit=" buckets", mininterval=_every_s()):
         counts.add(found)
     if given:
         entries = vocabulary.extend(given.vocabulary, counts, config.extend_vocab)
@@ -264,7 +265,7 @@ def _build_all(work: Work, plan: Plan, spilled: Spilled, buckets: list[Bucket], 
     build = functools.partial(engines.build_bucket, plan=plan, spill_directory=work.spill, shard_directory=work.shards)
     results: dict[Bucket, Built] = {}
     total = sum(map(Counter.total, spilled.kept.values()))
-    with tqdm(desc="preparing", total=total, unit=" notes", unit_scale=True) as bar:
+    with tqdm(desc="preparing", total=total, unit=" notes", unit_scale=True, mininterval=_every_s()) as bar:
         for bucket in buckets:
             if finished := engines.read_built(bucket, work.shards):
                 results[bucket] = finished
@@ -305,6 +306,11 @@ def _on_beam(
     built = [engines.read_built(bucket, work.shards) for bucket in buckets]
     plan = dataclasses.replace(plan, categories=spilled.categories)
     return plan, spilled, [one for one in built if one is not None]
+
+
+def _every_s() -> float:
+    """Seconds between two states of a progress bar: a job's log file wants fewer than a terminal."""
+    return 0.1 if sys.stderr.isatty() else 30.0
 
 
 # --- the dataset's directory
