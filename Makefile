@@ -18,7 +18,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m clinicalbert_jax.evaluate --workdir=$(DEMO)/run --data_dir=$(DATA) --split=test
 	$(BIN)/python -m clinicalbert_jax.export --workdir=$(DEMO)/run --output_dir=$(DEMO)/model --overwrite $(VERIFY)
 	$(BIN)/python -m clinicalbert_jax.fill_mask --model=$(DEMO)/model "The patient was admitted for [MASK] pneumonia."
-	@printf '\n%s\n' \
+	@printf '%s\n' "" \
 	    "In $(DEMO)/: NOTEEVENTS.csv.gz (the notes), data (shards and data card), run (checkpoints and metrics)," \
 	    "model (for PyTorch: BertForPreTraining.from_pretrained('$(DEMO)/model'))." \
 	    "With your own notes: $(BIN)/python -m data_prep --input=NOTEEVENTS.csv.gz --output_dir=DATA --vocab_file=vocab.txt," \

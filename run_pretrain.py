@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from clinicalbert_jax import commands, workdir
+from clinicalbert_jax import commands, initialization, workdir
 from clinicalbert_jax.manifest import Manifest
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.")
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     config = commands.read_config(CONFIG)
     data_dir, run = Path(commands.required(DATA_DIR)), Path(commands.required(WORKDIR))
     manifest = Manifest.load(data_dir)
-    config = workdir.check_data(config, manifest, data_dir)
+    config = workdir.check_data(initialization.adopt_architecture(config), manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
 
     from clinicalbert_jax import distributed, train

@@ -201,8 +201,13 @@ class TrainConfig:
 
 @dataclass
 class Config:
-    """One pre-training experiment; what `configs/*.py` return."""
+    """One pre-training experiment; what `configs/*.py` return.
 
+    `init_from`: the directory or hub name of a BERT, or another run's directory, to start from; its architecture
+    replaces `model`'s. Empty: random weights.
+    """
+
+    init_from: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from clinicalbert_jax import flops, metrics
+from clinicalbert_jax import flops, initialization, metrics
 from clinicalbert_jax import step as steps
 from clinicalbert_jax.checkpoint import Checkpoints, recover
 from clinicalbert_jax.config import Config
@@ -54,7 +54,7 @@ def _train(config: Config, data_dir: Path, workdir: Path) -> int:
         Checkpoints(workdir, config.train) as checkpoints,
         Writer(workdir, leader) as writer,
     ):
-        state = program.init() if saved is None else checkpoints.restore(program.abstract_state, saved)
+        state, origin = _first_state(program, checkpoints, saved, data_dir)
         start = int(state.step)
         with Progress(start, config.train.steps, leader) as progress:
             for warning in warnings:
@@ -62,12 +62,27 @@ def _train(config: Config, data_dir: Path, workdir: Path) -> int:
             if start >= config.train.steps:
                 progress.say(f"nothing to do: {workdir} is at step {start} of {config.train.steps}")
                 return EXIT_DONE
-            progress.say(_opening(program, training, start))
+            progress.say(_opening(program, training, origin))
             history = metrics.read(workdir)
             writer.write(start, "start", {}, devices=program.mesh.size, config=dataclasses.asdict(config))
             meter = Meter(writer, progress, history, *_flops(program, training))
-            loop = _Loop(program, training, validation, checkpoints, writer, progress, meter, interruption)
+            loop = _Loop(program, data_dir, training, validation, checkpoints, writer, progress, meter, interruption)
             return loop.run(state, start, workdir)
+
+
+def _first_state(
+    program: steps.Program, checkpoints: Checkpoints, saved: int | None, data_dir: Path
+) -> tuple[steps.State, str]:
+    """The state to start with, and where it comes from: own checkpoint, then `init_from`, then random weights."""
+    if saved is not None:
+        return checkpoints.restore(program.abstract_state, saved), f"continuing from step {saved}"
+    state, config = program.init(), program.config
+    if not config.init_from:
+        return state, "from random weights"
+    params, fresh = initialization.pretrained(config, Manifest.load(data_dir), data_dir)
+    shardings = jax.tree.map(lambda shape: shape.sharding, program.abstract_state.params)
+    lacking = f" (from random weights: {', '.join(fresh)})" if fresh else ""
+    return dataclasses.replace(state, params=jax.device_put(params, shardings)), f"from {config.init_from}{lacking}"
 
 
 class _Loop:
@@ -76,6 +91,7 @@ class _Loop:
     def __init__(
         self,
         program: steps.Program,
+        data_dir: Path,
         training: Dataset,
         validation: Dataset,
         checkpoints: Checkpoints,
@@ -84,7 +100,7 @@ class _Loop:
         meter: Meter,
         interruption: Interruption,
     ) -> None:
-        self._program, self._config = program, program.config.train
+        self._program, self._config, self._data_dir = program, program.config.train, data_dir
         self._training, self._validation = training, validation
         self._checkpoints, self._writer, self._progress, self._meter = checkpoints, writer, progress, meter
         self._interruption = interruption
@@ -157,9 +173,7 @@ class _Loop:
             )
         self._checkpoints.wait()
         good = self._checkpoints.latest
-        restored = (
-            self._program.init() if good is None else self._checkpoints.restore(self._program.abstract_state, good)
-        )
+        restored, _ = _first_state(self._program, self._checkpoints, good, self._data_dir)
         self._progress.say(f"step {done}: returned to the parameters of step {good or 0} ({returns} times by now)")
         self._writer.write(done, "return", {"to": float(good or 0), "returns": float(returns)})
         counters = jax.device_put(
@@ -244,11 +258,10 @@ def _flops(program: steps.Program, dataset: Dataset) -> tuple[float, float | Non
     return per_step, peak and peak * mesh.size
 
 
-def _opening(program: steps.Program, dataset: Dataset, start: int) -> str:
+def _opening(program: steps.Program, dataset: Dataset, origin: str) -> str:
     count = sum(leaf.size for leaf in jax.tree.leaves(program.abstract_state.params))
     device = program.mesh.devices.flat[0].device_kind
-    begin = f"continuing from step {start}" if start else "from random weights"
     return (
         f"{count / 1e6:.1f} M parameters, {dataset.num_examples:,} training examples, "
-        f"batch {program.config.train.global_batch_size} on {program.mesh.size} × {device}, {begin}"
+        f"batch {program.config.train.global_batch_size} on {program.mesh.size} × {device}, {origin}"
     )

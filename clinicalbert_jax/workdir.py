@@ -19,6 +19,7 @@ CONFIG_FILE = "config.json"
 # Changing one of these under a run would silently make it another run. The rest (steps, logging, evaluation,
 # retention, threads, mesh, microbatches) may change between restarts.
 FIXED = (
+    "init_from",
     "model",
     "data.max_seq_length",
     "optimizer",
@@ -116,6 +117,7 @@ def read_config(workdir: Path) -> Config:
 def config_from_dict(document: dict[str, Any]) -> Config:
     """The inverse of `dataclasses.asdict`."""
     return Config(
+        init_from=document["init_from"],
         model=ModelConfig(**document["model"]),
         data=DataConfig(**document["data"]),
         optimizer=OptimizerConfig(**document["optimizer"]),
