@@ -137,18 +137,25 @@ def evaluate(
 def warnings_of(source: loading.Source, manifest: Manifest) -> list[str]:
     """What makes it doubtful that the held-out patients were held out from this model too."""
     if source.is_run:
-        shards: list[str] | None = model_card.shards_of(workdir.manifest_of(source.directory))
+        known = model_card.provenance(
+            workdir.read_config(source.directory), workdir.manifest_of(source.directory), step=0
+        )
     else:
-        shards = vocabulary.read_json(source.directory / model_card.PROVENANCE_FILE).get("shards")
-    if shards is None:
+        known = vocabulary.read_json(source.directory / model_card.PROVENANCE_FILE)
+    if not known:
         return [
             f"{source.directory} does not say what it was trained on: a public clinical model may have been trained on "
             "these very patients, and then its figures say nothing"
         ]
-    if shards != model_card.shards_of(manifest):
+    if known["shards"] != model_card.shards_of(manifest):
         return [
             f"{source.directory} was trained on another preparation of data: these held-out patients may have been "
             "among those it was trained on"
+        ]
+    if known["started_from"]:
+        return [
+            f"{source.directory} started from {known['started_from']}: if that is a clinical model, it may have been "
+            "trained on these very patients"
         ]
     return []
 

@@ -30,12 +30,22 @@ def write(directory: Path, run: Path, step: int) -> None:
     evaluation = next((document for document in evaluations if document and _is_of(document, step)), None)
     text = card(config, manifest, step, metrics.read(run), evaluation)
     (directory / CARD_FILE).write_text(text, encoding="utf-8")
-    (directory / PROVENANCE_FILE).write_text(json.dumps(provenance(manifest, step), indent=2) + "\n")
+    (directory / PROVENANCE_FILE).write_text(json.dumps(provenance(config, manifest, step), indent=2) + "\n")
 
 
-def provenance(manifest: Manifest, step: int) -> dict[str, Any]:
+def provenance(config: Config, manifest: Manifest, step: int) -> dict[str, Any]:
     """What `evaluate` needs to know whether held-out patients were held out from this model."""
-    return {"step": step, "data": f"{manifest.name} {manifest.version}", "shards": shards_of(manifest)}
+    return {
+        "step": step,
+        "data": f"{manifest.name} {manifest.version}",
+        "shards": shards_of(manifest),
+        "started_from": started_from(config),
+    }
+
+
+def started_from(config: Config) -> str:
+    """The model that a run started from by its name, without where it lay; empty for random weights."""
+    return Path(config.init_from).name if Path(config.init_from).expanduser().is_absolute() else config.init_from
 
 
 def shards_of(manifest: Manifest) -> list[str]:
@@ -128,9 +138,8 @@ def _deidentified(manifest: Manifest) -> str:
 def _recipe(config: Config, manifest: Manifest, step: int) -> str:
     optimizer, train, layout = config.optimizer, config.train, manifest.layout
     options = manifest.options
-    start = getattr(train, "init_from", "") or getattr(config, "init_from", "") or "random weights"
     rows = [
-        ["started from", f"`{Path(start).name}`" if start != "random weights" else start],
+        ["started from", f"`{started_from(config)}`" if config.init_from else "random weights"],
         ["steps", f"{step:,} of {train.steps:,}, of {train.global_batch_size} rows each"],
         ["rows", f"{layout.kind}, {layout.max_seq_length} tokens, up to {layout.max_predictions_per_seq} masked"],
         ["pairing, masking", f"{options.get('pairing')}, {options.get('masking')}"],

@@ -1,5 +1,7 @@
 """The card says what is known of a run, and tells its reader what is not."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -87,7 +89,24 @@ def test_an_export_says_which_patients_were_held_out(tmp_path: Path) -> None:
 
     source = Source(tmp_path, is_run=False)
     assert "does not say" in evaluate.warnings_of(source, manifest())[0]
-    (tmp_path / model_card.PROVENANCE_FILE).write_text('{"shards": ["0", "1"]}')
-    assert evaluate.warnings_of(source, manifest()) == []
-    (tmp_path / model_card.PROVENANCE_FILE).write_text('{"shards": ["0", "2"]}')
-    assert "another preparation" in evaluate.warnings_of(source, manifest())[0]
+
+    def warnings(config: Config, trained_on: Manifest) -> list[str]:
+        document = model_card.provenance(config, trained_on, 100)
+        (tmp_path / model_card.PROVENANCE_FILE).write_text(json.dumps(document))
+        return evaluate.warnings_of(source, manifest())
+
+    assert warnings(CONFIG, manifest()) == []
+    other = manifest()
+    other.splits["test"] = other.splits["train"]
+    assert "another preparation" in warnings(CONFIG, other)[0]
+    assert "started from some/clinical-bert" in warnings(started("some/clinical-bert"), manifest())[0]
+
+
+def test_a_directory_is_named_without_where_it_lay() -> None:
+    card = model_card.card(started("/home/someone/bert-base-cased"), manifest(), 100, METRICS, None)
+    assert "| started from | `bert-base-cased` |" in card
+    assert "someone" not in card
+
+
+def started(init_from: str) -> Config:
+    return dataclasses.replace(CONFIG, init_from=init_from)
