@@ -117,6 +117,30 @@ def test_killed_and_continued_it_ends_in_the_same_parameters(
     assert_same(parameters(tmp_path / "run", 12), undisturbed)
 
 
+@pytest.mark.soak
+def test_twenty_kills(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One run killed at twenty random moments of steps, saves and evaluations ends as the undisturbed one does."""
+    long = (
+        "--config.optimizer.schedule=constant --config.train.steps=200 --config.train.checkpoint_every=3 "
+        "--config.train.eval_every=5 --config.train.log_every=1"
+    ).split()
+    finish(pretrain(data_dir, tmp_path / "undisturbed", *long))
+    rng, kills, reached = np.random.default_rng(0), 0, []
+    while kills < 20:
+        process = pretrain(data_dir, tmp_path / "run", *long)
+        wait_for_line(process, "step ")
+        time.sleep(rng.uniform(0, 1.2))
+        assert process.poll() is None, "the run is long enough for twenty kills"
+        process.kill()
+        process.communicate()
+        kills += 1
+        reached.append(len(list((tmp_path / "run" / "checkpoints").glob("*.orbax-checkpoint-tmp"))))
+    finish(pretrain(data_dir, tmp_path / "run", *long))
+    assert_same(parameters(tmp_path / "run", 200), parameters(tmp_path / "undisturbed", 200))
+    with capsys.disabled():
+        print(f"\n{kills} kills, {sum(map(bool, reached))} of them in the middle of a save")
+
+
 def test_a_finished_run_can_be_extended_but_not_changed(data_dir: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     finish(pretrain(data_dir, run, "--config.optimizer.schedule=constant"))
