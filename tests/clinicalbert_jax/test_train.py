@@ -121,9 +121,12 @@ def test_killed_and_continued_it_ends_in_the_same_parameters(
 def test_twenty_kills(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """One run killed at twenty random moments of steps, saves and evaluations ends as the undisturbed one does."""
     long = (
-        "--config.optimizer.schedule=constant --config.train.steps=200 --config.train.checkpoint_every=3 "
-        "--config.train.eval_every=5 --config.train.log_every=1"
-    ).split()
+        "--config.optimizer.schedule=constant",
+        "--config.train.steps=200",
+        "--config.train.checkpoint_every=3",
+        "--config.train.eval_every=5",
+        "--config.train.log_every=1",
+    )
     finish(pretrain(data_dir, tmp_path / "undisturbed", *long))
     rng, kills, reached = np.random.default_rng(0), 0, []
     while kills < 20:
