@@ -3,7 +3,8 @@
     python -m benchmarks.run_overhead --data_dir=DATA/clinical_notes/1.0.0
 
 4 layers of 256, batch 16 of length 128. Blocks of 50 steps alternate between bare steps, steps with metrics read and
-written every 10, and steps behind which an asynchronous checkpoint is written. Prints medians and the seconds a save blocked.
+written every 10, and steps behind which an asynchronous checkpoint is written. Prints medians, and the seconds a save
+blocked.
 """
 
 import statistics

@@ -115,11 +115,13 @@ class DataConfig:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW with BERT's decay mask: none on biases and layer norms."""
+    """An optimizer with BERT's decay mask: none on biases and layer norms."""
 
+    name: str = "adamw"  # or 'bert_adam', 'lamb': see `optimizer.make_optimizer`
     learning_rate: float = 1e-4
-    schedule: str = "google"  # or 'linear', 'constant': see `optimizer.make_schedule`
+    schedule: str = "google"  # or 'linear', 'sqrt', 'constant': see `optimizer.make_schedule`
     warmup_steps: int = 10_000
+    cooldown_steps: int = 0  # the last ones, over which 'constant' falls to 0
     weight_decay: float = 0.01
     b1: float = 0.9
     b2: float = 0.999
@@ -129,9 +131,18 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _require_types("optimizer", self)
         _require(self.learning_rate > 0, "optimizer.learning_rate", "a positive value", self.learning_rate)
-        schedules = ("google", "linear", "constant")
+        names = ("adamw", "bert_adam", "lamb")
+        _require(self.name in names, "optimizer.name", f"one of {names}", self.name)
+        schedules = ("google", "linear", "sqrt", "constant")
         _require(self.schedule in schedules, "optimizer.schedule", f"one of {schedules}", self.schedule)
         _require(self.warmup_steps >= 0, "optimizer.warmup_steps", "0 or more", self.warmup_steps)
+        _require(self.cooldown_steps >= 0, "optimizer.cooldown_steps", "0 or more", self.cooldown_steps)
+        _require(
+            self.cooldown_steps == 0 or self.schedule == "constant",
+            "optimizer.cooldown_steps",
+            f"0 with schedule={self.schedule!r}, which falls by itself",
+            self.cooldown_steps,
+        )
         _require(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more", self.weight_decay)
         _require(0 <= self.b1 < 1, "optimizer.b1", "a value in [0, 1)", self.b1)
         _require(0 <= self.b2 < 1, "optimizer.b2", "a value in [0, 1)", self.b2)
@@ -222,11 +233,11 @@ class Config:
             f"at most model.max_position_embeddings={self.model.max_position_embeddings}",
             self.data.max_seq_length,
         )
-        if self.optimizer.schedule != "constant":
+        if self.optimizer.schedule != "constant" or self.optimizer.cooldown_steps:
             _require(
-                self.optimizer.warmup_steps < self.train.steps,
+                self.optimizer.warmup_steps + self.optimizer.cooldown_steps < self.train.steps,
                 "optimizer.warmup_steps",
-                f"fewer than train.steps={self.train.steps}",
+                f"with cooldown_steps fewer than train.steps={self.train.steps}",
                 self.optimizer.warmup_steps,
             )
 

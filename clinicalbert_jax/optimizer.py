@@ -1,4 +1,4 @@
-"""Learning-rate schedules, the decay mask and AdamW, as BERT was trained with them."""
+"""Optimizers and learning-rate schedules that BERTs were trained with, named for whose they are."""
 
 import re
 from typing import Any
@@ -14,13 +14,40 @@ NOT_DECAYED = re.compile(r".*/(bias|output_bias)|.*layer_norm/.*")
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, Adam, decoupled decay, then the schedule. Counts its updates itself."""
+    """Clip by global norm, adapt, decay decoupled from the gradient, then the schedule. Counts its updates itself.
+
+    'adamw': Loshchilov and Hutter (2019). 'bert_adam': the same without bias correction, as google-research/bert has
+    it. 'lamb': You et al. (2020), algorithm 2, its trust ratio on the decayed parameters only, as in the authors' code.
+    """
+    adapt = {
+        "adamw": lambda: optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+        "bert_adam": lambda: scale_by_bert_adam(config.b1, config.b2, config.eps),
+        "lamb": lambda: optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+    }[config.name]()
+    by_layer = [optax.masked(optax.scale_by_trust_ratio(), decay_mask)] if config.name == "lamb" else []
     return optax.chain(
         optax.clip_by_global_norm(config.clip_global_norm),
-        optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+        adapt,
         optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
+        *by_layer,
         optax.scale_by_learning_rate(make_schedule(config, steps)),
     )
+
+
+def scale_by_bert_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam without bias correction (google-research/bert, optimization.py): the first steps are the largest."""
+
+    def init(params: Any) -> optax.ScaleByAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
+        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mean, square)
+        return updates, optax.ScaleByAdamState(state.count + 1, mean, square)
+
+    return optax.GradientTransformation(init, update)
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -29,18 +56,23 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     Each rises over `warmup_steps` updates, and then:
     'google' follows the line from `learning_rate` at update 0 to 0 at `steps`, so that it drops a little where the
     warm-up ends (google-research/bert, optimization.py); 'linear' falls from `learning_rate` at the end of the
-    warm-up; 'constant' stays.
+    warm-up; 'sqrt' is the square root of google's line (NVIDIA's LAMB recipe, degree 0.5); 'constant' stays, and falls
+    by 1 - sqrt over the last `cooldown_steps` (Hägele et al. 2024).
     """
 
     def schedule(count: Any) -> jax.Array:
         updates = jnp.asarray(count, jnp.float32)
         rising = (updates + 1) / max(config.warmup_steps, 1)
-        if config.schedule == "constant":
-            falling = jnp.ones_like(updates)
+        line = jnp.maximum(1 - updates / steps, 0.0)
+        if config.schedule == "google":
+            falling = line
+        elif config.schedule == "sqrt":
+            falling = jnp.sqrt(line)
         elif config.schedule == "linear":
             falling = (steps - updates) / (steps - config.warmup_steps)
         else:
-            falling = 1 - updates / steps
+            into_cooldown = jnp.clip(updates - (steps - config.cooldown_steps), 0, None) / max(config.cooldown_steps, 1)
+            falling = 1 - jnp.sqrt(into_cooldown) if config.cooldown_steps else jnp.ones_like(updates)
         return config.learning_rate * jnp.where(updates < config.warmup_steps, rising, jnp.maximum(falling, 0.0))
 
     return schedule
@@ -49,6 +81,5 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 def decay_mask(params: Any) -> Any:
     """True for each parameter that is decayed."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: not NOT_DECAYED.fullmatch(jax.tree_util.keystr(path, simple=True, separator="/")),
-        params,
+        lambda path, _: not NOT_DECAYED.fullmatch(jax.tree_util.keystr(path, simple=True, separator="/")), params
     )

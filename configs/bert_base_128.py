@@ -16,7 +16,7 @@ def get_config() -> Config:
     return Config(
         model=model_preset("base"),
         data=DataConfig(max_seq_length=128),
-        optimizer=OptimizerConfig(learning_rate=1e-4, schedule="google", warmup_steps=10_000),
+        optimizer=OptimizerConfig(name="bert_adam", learning_rate=1e-4, schedule="google", warmup_steps=10_000),
         train=TrainConfig(
             steps=900_000, global_batch_size=256, dtype="bfloat16", eval_every=5_000, checkpoint_every=5_000
         ),

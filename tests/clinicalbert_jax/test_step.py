@@ -82,8 +82,11 @@ def test_losses_do_not_depend_on_the_mesh_or_on_accumulation(
         np.testing.assert_allclose(other, one, atol=2e-4)
 
 
-def test_parameters_and_optimizer_slots_are_cut_alike() -> None:
-    program = steps.build(config_with(fsdp=4))
+@pytest.mark.parametrize("optimizer", ["adamw", "bert_adam", "lamb"])
+def test_parameters_and_optimizer_slots_are_cut_alike(optimizer: str) -> None:
+    config = config_with(fsdp=4)
+    config.optimizer.name = optimizer
+    program = steps.build(config)
     state = program.init()
     kernel = state.params["layers"]["0"]["attention"]["query"]["kernel"]
     assert kernel.addressable_shards[0].data.shape == (8, 32)
