@@ -181,7 +181,6 @@ class TrainConfig:
     keep_every_hours: float = 0.0  # 0: none
     max_skips: int = 10  # steps in a row without a finite gradient, after which the last checkpoint is returned to
     max_returns: int = 3  # after which the run stops
-    profile: bool = False  # trace steps 10 to 15 after the start into WORKDIR/profile, for XProf
 
     def __post_init__(self) -> None:
         _require_types("train", self)
@@ -215,10 +214,12 @@ class Config:
     """One pre-training experiment; what `configs/*.py` return.
 
     `init_from`: the directory or hub name of a BERT, or another run's directory, to start from; its architecture
-    replaces `model`'s. Empty: random weights.
+    replaces `model`'s. Empty: random weights. `profile`: trace steps 10 to 15 after the start into WORKDIR/profile, for
+    XProf.
     """
 
     init_from: str = ""
+    profile: bool = False
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -111,7 +111,7 @@ class _Loop:
         """Steps `start` to the last; returns the exit code."""
         with training_batches(self._program, self._training, start) as batches:
             for number in range(start, self._config.steps):
-                if self._config.profile:
+                if self._program.config.profile:
                     self._profile(number - start, workdir)
                 asked = time.perf_counter()
                 batch = next(batches)

@@ -118,6 +118,7 @@ def config_from_dict(document: dict[str, Any]) -> Config:
     """The inverse of `dataclasses.asdict`."""
     return Config(
         init_from=document["init_from"],
+        profile=document["profile"],
         model=ModelConfig(**document["model"]),
         data=DataConfig(**document["data"]),
         optimizer=OptimizerConfig(**document["optimizer"]),
