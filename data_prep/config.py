@@ -1,6 +1,7 @@
 """Every setting of a preparation, checked when it is built. Whatever changes a byte of the shards is here."""
 
 import dataclasses
+import hashlib
 import math
 import re
 from dataclasses import dataclass, field
@@ -109,10 +110,14 @@ class PrepConfig:
         return PairConfig(self.pairing, self.max_seq_length - NUM_SPECIALS, self.short_seq_prob)
 
     def options(self) -> dict[str, Any]:
-        """Every setting, flat, by the name of its flag; JSON can hold it."""
+        """Every setting, flat, by the name of its flag; JSON can hold it. Of the salt a hash alone: who has the salt
+        and a list of patients could find them in the examples.
+        """
         flat = dataclasses.asdict(self)
         for part in ("source", "vocabulary", "selection"):
             flat |= flat.pop(part)
+        salt = flat.pop("salt").encode()
+        flat["hash of the salt"] = hashlib.blake2b(salt, digest_size=16, person=b"manifest").hexdigest()
         return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
 
 

@@ -46,6 +46,11 @@ class SelectionConfig:
         if not self.bucket_megabytes > 0:
             raise UserError(f"--bucket_megabytes: expected a positive size, found {self.bucket_megabytes}")
 
+    @property
+    def key(self) -> bytes:
+        """The key of every hash that tells of a patient."""
+        return hashlib.blake2b(self.salt.encode(), digest_size=32).digest()
+
     def fractions(self) -> dict[str, float]:
         """The share of patients in each split."""
         held_out = self.validation_fraction + self.test_fraction
@@ -141,7 +146,7 @@ def read_all(files: Iterable[Source], config: SourceConfig, drops: Counter[str])
 def select(notes: Iterable[Note], config: SelectionConfig, drops: Counter[str]) -> Iterator[Note]:
     """The notes wanted: of the categories asked for, not of excluded patients, not empty, and each text once."""
     categories = {category.strip().lower() for category in config.categories}
-    excluded = read_identifiers(config.exclude_patients) if config.exclude_patients else frozenset()
+    excluded = excluded_patients(config)
     seen = DigestSet()
     for note in notes:
         if categories and note.category.lower() not in categories:
@@ -210,18 +215,21 @@ def patient_group(patient_id: str, config: SelectionConfig) -> int:
 
 def _hash(patient_id: str, config: SelectionConfig, purpose: bytes) -> int:
     identifier = patient_id.encode("utf-8", "surrogatepass")
-    key = hashlib.blake2b(config.salt.encode(), digest_size=32).digest()
-    return int.from_bytes(hashlib.blake2b(identifier, digest_size=8, key=key, person=purpose).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(identifier, digest_size=8, key=config.key, person=purpose).digest(), "big")
 
 
-def read_identifiers(path: str) -> frozenset[str]:
-    """The lines of a file of patients' identifiers."""
+def excluded_patients(config: SelectionConfig) -> frozenset[str]:
+    """The identifiers in the file of `exclude_patients`; raises `UserError` where it cannot be read."""
+    path = config.exclude_patients
+    if not path:
+        return frozenset()
     try:
-        return frozenset(line.strip() for line in Path(path).read_text("utf-8").splitlines() if line.strip())
+        lines = Path(path).expanduser().read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"--exclude_patients: expected a file of identifiers, one a line, found {path} ({type(error).__name__})"
         ) from None
+    return frozenset(line.strip() for line in lines if line.strip())
 
 
 def load_bucket(path: Path) -> list[Note]:

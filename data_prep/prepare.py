@@ -1,8 +1,8 @@
 """A preparation from first to last: read and spill, vocabulary, a shard for every bucket, and the dataset's
 directory.
 
-Everything unfinished lies in `OUTPUT_DIR/_work`, readable by its owner alone; a run that was killed goes on
-from there. The dataset's directory appears under its name when it is complete.
+Everything unfinished lies in `OUTPUT_DIR/_work` (see `work_directory`). The dataset's directory appears under its
+name when it is complete.
 """
 
 import dataclasses
@@ -26,15 +26,15 @@ import clinicalbert_jax
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import FILE_NAME, TOKENIZER_FILES, Manifest, sha256_of
 from clinicalbert_jax.tfrecord import INDEX_SUFFIX
-from data_prep import engines, leakage, metadata, notes, report, shards, sources, tokenizer, vocabulary
+from data_prep import engines, leakage, metadata, notes, report, shards, sources, tokenizer, vocabulary, work_directory
 from data_prep.config import PrepConfig
 from data_prep.notes import Bucket, Spilled
 from data_prep.shards import Built, Plan
 from data_prep.sources import Source
 from data_prep.statistics import Statistics
 from data_prep.tokenizer import Tokenizer
+from data_prep.work_directory import Work, refuse_other, write_json
 
-WORK_DIRECTORY = "_work"
 RUN_FILE = "run.json"  # time and stages: the one file of a dataset that differs from run to run
 _BYTES_PER_PIECE = 3.6  # of clinical text; sizing only
 
@@ -59,23 +59,40 @@ def run(config: PrepConfig, output_dir: Path, engine: EngineConfig) -> Path:
     started = time.time()
     files = sources.resolve(config.source)
     given = _given_tokenizer(config)
-    excluded_S = leakage.load_excluded(config.exclude_text)
-    fingerprint = _fingerprint(config, files, given)
-    dataset_dir = output_dir / config.name / config.version
-    if _is_complete(dataset_dir, fingerprint):
-        return dataset_dir
-    work = _open_work(output_dir, fingerprint)
-    buckets = notes.plan_buckets(files, config.selection)
-    _require_disk(files, config, work.directory)
-
-    seconds: dict[str, float] = {}
     plan = Plan(
         config=config,
         tokenizer=given or Tokenizer(["[PAD]"], False),
         categories=(),
-        excluded_S=excluded_S,
+        excluded_S=leakage.load_excluded(config.exclude_text),
         sample_one_in=leakage.sampling_rate(sum(file.num_bytes for file in files)),
     )
+    notes.excluded_patients(config.selection)  # refused now, where it cannot be read
+    fingerprint = _fingerprint(config, files, given)
+    dataset_dir = output_dir / config.name / config.version
+    work = Work(output_dir / work_directory.NAME)
+    if _is_complete(dataset_dir, fingerprint):
+        work.tidy_up(fingerprint)
+        return dataset_dir
+    with work.alone():
+        work.begin(fingerprint)
+        _prepare(work, plan, given, files, engine, fingerprint, dataset_dir, started)
+    return dataset_dir
+
+
+def _prepare(
+    work: Work,
+    plan: Plan,
+    given: Tokenizer | None,
+    files: Sequence[Source],
+    engine: EngineConfig,
+    fingerprint: dict[str, Any],
+    dataset_dir: Path,
+    started: float,
+) -> None:
+    config = plan.config
+    buckets = notes.plan_buckets(files, config.selection)
+    _require_disk(files, config, work.directory)
+    seconds: dict[str, float] = {}
     if engine.name == "beam":
         with _timed(seconds, "pipeline"):
             plan, spilled, built = _on_beam(work, plan, files, buckets, engine.beam_options)
@@ -89,34 +106,6 @@ def run(config: PrepConfig, output_dir: Path, engine: EngineConfig) -> Path:
             built = _build_all(work, plan, spilled, buckets, engine.num_workers)
     with _timed(seconds, "publishing"):
         _publish(work, plan, spilled, built, fingerprint, dataset_dir, seconds, started)
-    return dataset_dir
-
-
-@dataclass(frozen=True)
-class Work:
-    """The working directory."""
-
-    directory: Path
-
-    @property
-    def spill(self) -> Path:
-        """Where the notes of each bucket lie."""
-        return self.directory / "spill"
-
-    @property
-    def shards(self) -> Path:
-        """Where finished shards lie."""
-        return self.directory / "shards"
-
-    @property
-    def tokenizer(self) -> Path:
-        """Where the dataset's tokenizer lies, once it is known."""
-        return self.directory / "tokenizer"
-
-    @property
-    def dataset(self) -> Path:
-        """The dataset's directory while it is put together."""
-        return self.directory / "dataset"
 
 
 # --- before anything is written
@@ -134,43 +123,23 @@ def _fingerprint(config: PrepConfig, files: Sequence[Source], given: Tokenizer |
     named = config.options() | {"project version": clinicalbert_jax.__version__}
     named["size of the input in bytes"] = [file.num_bytes for file in files]
     named["contents of the vocabulary"] = given and hashlib.sha256("\n".join(given.vocabulary).encode()).hexdigest()
-    for path in config.exclude_text:
-        named[f"size of {path}"] = Path(path).expanduser().stat().st_size
+    for path in filter(None, (config.selection.exclude_patients, *config.exclude_text)):
+        # Keyed, as every hash of a patient's identifier is.
+        data = Path(path).expanduser().read_bytes()
+        named[f"contents of {path}"] = hashlib.blake2b(data, digest_size=16, key=config.selection.key).hexdigest()
     return json.loads(json.dumps(named))
 
 
 def _is_complete(dataset_dir: Path, fingerprint: dict[str, Any]) -> bool:
-    if not (dataset_dir / FILE_NAME).exists():
-        return False
-    _refuse_other(dataset_dir, Manifest.load(dataset_dir).extra.get("fingerprint", {}), fingerprint)
-    return True
-
-
-def _open_work(output_dir: Path, fingerprint: dict[str, Any]) -> Work:
-    work = Work(output_dir / WORK_DIRECTORY)
-    try:
-        work.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        work.directory.chmod(0o700)
-        for directory in (work.spill, work.shards):
-            directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output_dir: {output_dir} cannot be written to: {error.strerror}") from None
-    begun = _read_json(work.directory / "fingerprint.json")
-    if begun is None:
-        _write_json(work.directory / "fingerprint.json", fingerprint)
-    else:
-        _refuse_other(work.directory, begun, fingerprint)
-    return work
-
-
-def _refuse_other(place: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Raise `UserError` if what lies at `place` was made with other settings."""
-    for name in sorted({*there, *asked}):
-        if there.get(name) != asked.get(name):
-            raise UserError(
-                f"{place} was begun with {name}={there.get(name)!r}, found {name}={asked.get(name)!r}: the two do not "
-                "mix; give the same settings, another --output_dir, --name or --version, or remove it"
-            )
+    if (dataset_dir / FILE_NAME).exists():
+        refuse_other(dataset_dir, Manifest.load(dataset_dir).extra.get("fingerprint", {}), fingerprint)
+        return True
+    if dataset_dir.exists() and any(dataset_dir.iterdir()):
+        raise UserError(
+            f"{dataset_dir} holds something else than a dataset: give another --output_dir, --name or --version, or "
+            "remove it"
+        )
+    return False
 
 
 def _require_disk(files: Sequence[Source], config: PrepConfig, directory: Path) -> None:
@@ -194,7 +163,7 @@ def _require_disk(files: Sequence[Source], config: PrepConfig, directory: Path) 
 
 
 def _spill_once(work: Work, files: Sequence[Source], config: PrepConfig, buckets: list[Bucket]) -> Spilled:
-    if done := _read_spilled(work):
+    if done := work.read_spilled():
         return done
     shutil.rmtree(work.spill)
     work.spill.mkdir()
@@ -202,19 +171,8 @@ def _spill_once(work: Work, files: Sequence[Source], config: PrepConfig, buckets
         spilled = notes.spill(
             files, config.source, config.selection, buckets, work.spill, lambda count: _advance(bar, count)
         )
-    _write_json(_spilled_file(work), vars(spilled))
+    work.write_spilled(spilled)
     return spilled
-
-
-def _spilled_file(work: Work) -> Path:
-    return work.directory / "spill.json"
-
-
-def _read_spilled(work: Work) -> Spilled | None:
-    if (done := _read_json(_spilled_file(work))) is None:
-        return None
-    kept = {split: Counter(counts) for split, counts in done["kept"].items()}
-    return Spilled(**done | {"drops": Counter(done["drops"]), "kept": kept})
 
 
 def _advance(bar: tqdm, count: int) -> None:
@@ -299,10 +257,10 @@ def _on_beam(
         )
     from data_prep import beam
 
-    spilled = _read_spilled(work)
+    spilled = work.read_spilled()
     if spilled is None:
         spilled = beam.run(files, plan, buckets, work.spill, work.shards, options)
-        _write_json(_spilled_file(work), vars(spilled))
+        work.write_spilled(spilled)
     built = [engines.read_built(bucket, work.shards) for bucket in buckets]
     plan = dataclasses.replace(plan, categories=spilled.categories)
     return plan, spilled, [one for one in built if one is not None]
@@ -343,7 +301,7 @@ def _publish(
     metadata.write_tfds(work.dataset, document)
     document = dataclasses.replace(document, files={name: sha256_of(work.dataset / name) for name in TOKENIZER_FILES})
     document.save(work.dataset)
-    _write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
+    write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
     parts = (engines.read_statistics(Bucket(one.split, one.number, 0), work.shards) for one in built)
     report.write(work.dataset, document, functools.reduce(Statistics.merge, parts))
     dataset_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -379,14 +337,3 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     begin = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - begin
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def _write_json(path: Path, value: Any) -> None:
-    """Write a file that is either whole or absent."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    unfinished.replace(path)

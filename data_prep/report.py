@@ -310,9 +310,7 @@ def _time(manifest: Manifest, dataset_dir: Path) -> Part:
 
 
 def _options(manifest: Manifest) -> Part:
-    # With the salt, whoever has the card and a list of patients could find them in the examples' patient hashes.
-    options = manifest.options | ({"salt": "(not shown)"} if "salt" in manifest.options else {})
-    rows = [[name, json.dumps(value)] for name, value in sorted(options.items())]
+    rows = [[name, json.dumps(value)] for name, value in sorted(manifest.options.items())]
     return Part("Options", tables=[Table(("Option", "Value"), rows)] if rows else [])
 
 

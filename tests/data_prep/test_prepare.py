@@ -22,6 +22,7 @@ from data_prep.config import PrepConfig, VocabularyConfig
 from data_prep.notes import SelectionConfig
 from data_prep.prepare import EngineConfig
 from data_prep.sources import SourceConfig
+from data_prep.work_directory import Work
 
 ROOT = Path(__file__).parents[2]
 NUM_NOTES = 500
@@ -173,6 +174,62 @@ def test_another_option_is_refused(corpus: Path, dataset: Path) -> None:
     assert contents(dataset) == before
 
 
+def test_a_mended_mistake_is_not_refused(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run that finished nothing left behind is in nobody's way."""
+    one = EngineConfig(num_workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+        with pytest.raises(UserError, match="a smaller --dupe_factor"):
+            prepare.run(config(corpus), tmp_path / "out", one)
+    whole = synthetic_gzip(tmp_path)
+    changed = config(corpus, dupe_factor=1, source=SourceConfig(inputs=(str(tmp_path / "notes.csv.gz"),)))
+    (tmp_path / "notes.csv.gz").write_bytes(whole[:-1000])
+    with pytest.raises(UserError, match="damaged"):
+        prepare.run(changed, tmp_path / "out", one)
+    (tmp_path / "notes.csv.gz").write_bytes(whole)
+    assert Manifest.load(prepare.run(changed, tmp_path / "out", one)).extra["num_notes_read"] == 50
+
+
+def synthetic_gzip(directory: Path) -> bytes:
+    synthetic.write(directory / "whole.csv.gz", 50, seed=0)
+    return (directory / "whole.csv.gz").read_bytes()
+
+
+def test_other_patients_to_exclude_are_refused(corpus: Path, dataset: Path, tmp_path: Path) -> None:
+    """The same file name with other contents must not pass for the dataset that is there."""
+    (tmp_path / "patients.txt").write_text("1\n")
+    excluding = config(
+        corpus,
+        dupe_factor=1,
+        selection=dataclasses.replace(config(corpus).selection, exclude_patients=str(tmp_path / "patients.txt")),
+    )
+    prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1))
+    (tmp_path / "patients.txt").write_text("2\n")
+    with pytest.raises(UserError, match=r"contents of .*patients\.txt"):
+        prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1))
+
+
+def test_two_runs_at_once_are_refused(corpus: Path, tmp_path: Path) -> None:
+    with Work(tmp_path / "_work").alone(), pytest.raises(UserError, match="another run is at work"):
+        prepare.run(config(corpus), tmp_path, EngineConfig(num_workers=1))
+
+
+def test_what_a_run_killed_at_its_end_left_is_removed(corpus: Path, dataset: Path) -> None:
+    left = corpus / "one" / "_work"
+    (left / "spill").mkdir(parents=True)
+    assert prepare.run(config(corpus), corpus / "one", EngineConfig()) == dataset
+    assert not left.exists()
+
+
+def test_the_salt_is_not_told(corpus: Path, tmp_path: Path) -> None:
+    salted = dataclasses.replace(config(corpus).selection, salt="pepper")
+    written = prepare.run(config(corpus, dupe_factor=1, selection=salted), tmp_path, EngineConfig(num_workers=1))
+    assert not any(b"pepper" in file.read_bytes() for file in written.iterdir())
+    other = dataclasses.replace(salted, salt="mustard")
+    with pytest.raises(UserError, match="hash of the salt"):
+        prepare.run(config(corpus, dupe_factor=1, selection=other), tmp_path, EngineConfig(num_workers=1))
+
+
 def test_only_the_owner_may_read(corpus: Path, tmp_path: Path) -> None:
     subprocess.run(command(corpus, tmp_path / "out", "--dupe_factor=1"), cwd=ROOT, capture_output=True, check=True)
     written = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
@@ -237,8 +294,7 @@ def without_mask(corpus: Path, directory: Path) -> list[str]:
 
 
 def cut_gzip(corpus: Path, directory: Path) -> list[str]:
-    synthetic.write(directory / "whole.csv.gz", 50, seed=0)
-    (directory / "NOTEEVENTS.csv.gz").write_bytes((directory / "whole.csv.gz").read_bytes()[:-1000])
+    (directory / "NOTEEVENTS.csv.gz").write_bytes(synthetic_gzip(directory)[:-1000])
     return [f"--input={directory / 'NOTEEVENTS.csv.gz'}"]
 
 

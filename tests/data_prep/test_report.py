@@ -147,7 +147,7 @@ def manifest_of(**changes: Any) -> Manifest:
         "vocabulary": Vocabulary("f" * 64, 28_996, False),
         "layout": Layout("padded", 128, 20),
         "seed": 3,
-        "options": {"dupe_factor": 5, "deid_policy": "keep", "salt": "pepper"},
+        "options": {"dupe_factor": 5, "deid_policy": "keep"},
         "categories": ("Nursing", NASTY),
         "drops": {"empty": 3, "exact duplicate": 5},
         "splits": {"test": split(20), "train": split(80)},
@@ -197,11 +197,6 @@ def test_a_word_of_fewer_than_twenty_patients_is_never_told(tmp_path: Path):
     card(tmp_path, manifest_of(), statistics_with(words))
     written = "".join(path.read_text() for path in tmp_path.iterdir())
     assert "common" in written and "rareword" not in written and "oneword" not in written
-
-
-def test_the_salt_of_the_patient_hashes_is_not_told(tmp_path: Path):
-    card(tmp_path, manifest_of(), statistics_with({}))
-    assert not any("pepper" in path.read_text() for path in tmp_path.iterdir())
 
 
 def test_names_cannot_break_out_of_the_card(tmp_path: Path):
