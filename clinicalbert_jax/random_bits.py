@@ -24,7 +24,7 @@ def fold(*parts: int | npt.NDArray[np.integer]) -> Keys:
         for part in parts:
             if isinstance(part, int):
                 part = np.array(part & _MASK_64, np.uint64)
-            key = _mix((key ^ _mix(part.astype(np.uint64) + _GOLDEN)) + _GOLDEN)
+            key = mix((key ^ mix(part.astype(np.uint64) + _GOLDEN)) + _GOLDEN)
     return key
 
 
@@ -32,7 +32,7 @@ def bits(keys_N: Keys, count: int) -> npt.NDArray[np.uint64]:
     """NxC uniform uint64, C = `count`."""
     with np.errstate(over="ignore"):
         counters_C = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
-        return _mix(np.asarray(keys_N, np.uint64)[..., None] + counters_C)
+        return mix(np.asarray(keys_N, np.uint64)[..., None] + counters_C)
 
 
 def uniform(keys_N: Keys, count: int) -> npt.NDArray[np.float64]:
@@ -40,8 +40,8 @@ def uniform(keys_N: Keys, count: int) -> npt.NDArray[np.float64]:
     return (bits(keys_N, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finalizer: a bijection under which one flipped bit flips every other half the time."""
+def mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finalizer, of uint64: a bijection under which one flipped bit flips every other half the time."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

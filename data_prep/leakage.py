@@ -1,4 +1,4 @@
-"""Leakage: notes that hold text of downstream test files, and text that two splits have in common.
+"""Leakage: notes that hold text of downstream test files.
 
 Shape legend: S shingles.
 """
@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from clinicalbert_jax.errors import UserError
 from data_prep.shingles import runs, shingles
 
-SHINGLE_WORDS = 13  # the length of Brown et al. (2020), appendix C
+SHINGLE_WORDS = 13  # as in Brown et al. (2020), appendix C
 
 
 def load_excluded(paths: Sequence[str]) -> np.ndarray:
@@ -33,34 +33,9 @@ def holds_any(text: str, excluded_S: np.ndarray) -> bool:
     """Whether a text has a run of 13 words in common with the excluded ones."""
     if not len(excluded_S):
         return False
-    return bool(_is_in(runs(text, SHINGLE_WORDS), excluded_S).any())
-
-
-def sample(texts: Iterable[str], one_in: int) -> np.ndarray:
-    """Sorted distinct shingles of texts, of which one in `one_in` is kept, by its hash: uint64 [S]."""
-    kept = []
-    for text in texts:
-        runs_S = runs(text, SHINGLE_WORDS)
-        kept.append(runs_S[runs_S % np.uint64(one_in) == 0])
-    return np.unique(np.concatenate([np.empty(0, np.uint64), *kept]))
-
-
-def sampling_rate(num_bytes: int) -> int:
-    """`one_in` for an input of so many bytes: about a million shingles over all splits."""
-    return max(1, num_bytes // (6 << 20))
-
-
-def overlap(part_S: np.ndarray, whole_S: np.ndarray) -> float:
-    """The share of the shingles of one sample that another one of the same rate holds too."""
-    return float(_is_in(part_S, whole_S).mean()) if len(part_S) else 0.0
-
-
-def _is_in(values_S: np.ndarray, sorted_S: np.ndarray) -> np.ndarray:
-    if not len(sorted_S):
-        return np.zeros(len(values_S), bool)
-    places = np.minimum(np.searchsorted(sorted_S, values_S), len(sorted_S) - 1)
-    found: np.ndarray = sorted_S[places] == values_S
-    return found
+    runs_S = runs(text, SHINGLE_WORDS)
+    places = np.minimum(np.searchsorted(excluded_S, runs_S), len(excluded_S) - 1)
+    return bool((excluded_S[places] == runs_S).any())
 
 
 def _texts(path: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ import clinicalbert_jax
 from clinicalbert_jax import manifest
 from clinicalbert_jax.manifest import Manifest
 from clinicalbert_jax.schema import Layout
-from data_prep import leakage, overlaps
+from data_prep import overlaps
 from data_prep.notes import SPLITS, Spilled
 from data_prep.shards import Built, Plan
 
@@ -118,7 +118,7 @@ def _overlaps(by_split: dict[str, list[Built]], one_in: int) -> dict[str, Any]:
     }
     pairs = (("validation", "train"), ("test", "train"), ("test", "validation"))
     shares = {
-        f"{part} in {whole}": round(leakage.overlap(samples[part], samples[whole]), 6)
+        f"{part} in {whole}": round(overlaps.share(samples[part], samples[whole]), 6)
         for part, whole in pairs
         if part in samples and whole in samples
     }

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.shingles import mix, shingles
+from clinicalbert_jax import random_bits
+from data_prep.shingles import shingles
 
 SHINGLE_WORDS = 5
 _NUM_HASHES = 64
 _CHUNK = 4096  # shingles hashed at a time, so that a note of any length fits in memory
 # The estimate of 64 hashes strays by 0.05 (one standard deviation) at a similarity of 0.8.
 _MARGIN = 0.2
-_MULTIPLIERS_H = mix(np.arange(1, _NUM_HASHES + 1, dtype=np.uint64)) | np.uint64(1)
+_MULTIPLIERS_H = random_bits.mix(np.arange(1, _NUM_HASHES + 1, dtype=np.uint64)) | np.uint64(1)
 
 
 def keep(patients: Sequence[str], texts: Sequence[str], threshold: float = 0.8) -> np.ndarray:

@@ -35,6 +35,16 @@ def sample(notes: TokenizedNotes, continues_T: npt.NDArray[np.bool_], one_in: in
     return np.unique(np.concatenate(kept))
 
 
+def sampling_rate(num_bytes: int) -> int:
+    """`one_in` for an input of so many bytes: about a million runs over all splits."""
+    return max(1, num_bytes // (6 << 20))
+
+
+def share(part_R: npt.NDArray[np.uint64], whole_R: npt.NDArray[np.uint64]) -> float:
+    """The share of the runs of one sample that another one of the same rate holds too."""
+    return float(np.isin(part_R, whole_R).mean()) if len(part_R) else 0.0
+
+
 def _runs(
     hash_T: npt.NDArray[np.uint64], begins_T: npt.NDArray[np.bool_], end_D: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint64]:

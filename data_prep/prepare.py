@@ -26,7 +26,19 @@ import clinicalbert_jax
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import FILE_NAME, TOKENIZER_FILES, Manifest, sha256_of
 from clinicalbert_jax.tfrecord import INDEX_SUFFIX
-from data_prep import engines, leakage, metadata, notes, report, shards, sources, tokenizer, vocabulary, work_directory
+from data_prep import (
+    engines,
+    leakage,
+    metadata,
+    notes,
+    overlaps,
+    report,
+    shards,
+    sources,
+    tokenizer,
+    vocabulary,
+    work_directory,
+)
 from data_prep.config import PrepConfig
 from data_prep.notes import Bucket, Spilled
 from data_prep.shards import Built, Plan
@@ -64,7 +76,7 @@ def run(config: PrepConfig, output_dir: Path, engine: EngineConfig) -> Path:
         tokenizer=given or Tokenizer(["[PAD]"], False),
         categories=(),
         excluded_S=leakage.load_excluded(config.exclude_text),
-        sample_one_in=leakage.sampling_rate(sum(file.num_bytes for file in files)),
+        sample_one_in=overlaps.sampling_rate(sum(file.num_bytes for file in files)),
     )
     notes.excluded_patients(config.selection)  # refused now, where it cannot be read
     fingerprint = _fingerprint(config, files, given)

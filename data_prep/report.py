@@ -162,7 +162,7 @@ def _categories(manifest: Manifest, statistics: Statistics) -> Part:
                 *(_named(category), notes[category], pieces[category]),
                 f"{pieces[category] / notes[category]:,.0f}",
                 _ratio(pieces[category], int(statistics.words_C[at])),
-                _percent(int(statistics.unknown_C[at]), int(statistics.pieces_C[at]), digits=3),
+                _percent(int(statistics.unknown_C[at]), pieces[category], digits=3),
             ]
         )
     if rows:
@@ -231,7 +231,7 @@ def _next_sentence(manifest: Manifest, statistics: Statistics) -> Part:
 
 
 def _words(manifest: Manifest, statistics: Statistics) -> Part:
-    pieces, words = int(statistics.pieces_C.sum()), int(statistics.words_C.sum())
+    pieces, words = _total(manifest, "num_pieces"), int(statistics.words_C.sum())
     part = Part("Vocabulary")
     shown = [(word, counts) for word, counts in statistics.words.items() if counts.patients >= MIN_PATIENTS]
     shown.sort(key=lambda item: (-item[1].occurrences * (item[1].pieces - 1), item[0]))

@@ -83,6 +83,8 @@ def build(spill_file: Path, bucket: Bucket, plan: Plan, path: Path) -> tuple[Bui
     features = plan.config.example_layout.features()
     built.num_examples = tfrecord.write_shard(path, batches, features)
     clock.lap("records")
+    built.num_unknown_pieces = int(statistics.unknown_C.sum())
+    built.num_pairs, built.num_random_next = int(statistics.pairs_Cx2.sum()), int(statistics.pairs_Cx2[:, 1].sum())
     built.num_bytes, built.sha256 = path.stat().st_size, manifest.sha256_of(path)
     clock.lap("checksums")
     return built, statistics
@@ -135,7 +137,6 @@ def _count_notes(built: Built, notes: TokenizedNotes, plan: Plan) -> None:
     note_lengths_D = np.diff(notes.sentence_offsets[notes.document_offsets])
     built.num_notes, built.num_patients = len(notes.patient_D), len(np.unique(notes.patient_D))
     built.num_pieces, built.num_sentences = len(notes.ids_T), len(sentence_lengths_S)
-    built.num_unknown_pieces = int((notes.ids_T == plan.tokenizer.id_of["[UNK]"]).sum())
     for category, length in zip(notes.category_D.tolist(), note_lengths_D.tolist(), strict=True):
         built.notes_by_category[plan.categories[category]] += 1
         built.pieces_by_category[plan.categories[category]] += length
@@ -171,8 +172,6 @@ def _batches(
         passes.append((made, _placed(made, config, policy)))
         clock.lap("packing")
         statistics.add_pairs(notes.category_D[made.a_document], made.label)
-        built.num_pairs += len(made.label)
-        built.num_random_next += int(made.label.sum())
         built.pieces_missed.append(_pieces_missed(made, len(notes.ids_T)))
     pass_R = np.repeat(np.arange(len(passes)), [placement.num_rows for _, placement in passes])
     row_R = np.concatenate([np.arange(placement.num_rows) for _, placement in passes])

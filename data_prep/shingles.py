@@ -8,6 +8,8 @@ import re
 
 import numpy as np
 
+from clinicalbert_jax import random_bits
+
 _WORD = re.compile(r"\w+")
 _MAX_CACHED_WORDS = 200_000
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -45,11 +47,4 @@ def runs(text: str, num_words: int) -> np.ndarray:
     runs_S = np.zeros(count, np.uint64)
     for place in range(num_words):
         runs_S = runs_S * _MULTIPLIER + hashes_W[place : place + count]
-    return mix(runs_S)
-
-
-def mix(values: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64: every bit of the result depends on every bit of the value."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    return random_bits.mix(runs_S)

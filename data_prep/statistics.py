@@ -19,35 +19,19 @@ Shape legend: T pieces of a bucket, W words, D documents, C categories, N pairs,
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from clinicalbert_jax import random_bits
+from data_prep.tokenizer import TokenizedNotes
 
 Ints = npt.NDArray[np.int64]
 
 MAX_WORDS_OF_BUCKET = 10_000
 MAX_WORDS = 200_000
 FILL_BINS = 20  # of a row's fill: the last holds full rows too
-
-
-class Notes(Protocol):
-    """What is read of `tokenizer.TokenizedNotes`."""
-
-    @property
-    def ids_T(self) -> np.ndarray: ...  # noqa: D102
-
-    @property
-    def sentence_offsets(self) -> np.ndarray: ...  # noqa: D102
-
-    @property
-    def document_offsets(self) -> np.ndarray: ...  # noqa: D102
-
-    @property
-    def patient_D(self) -> np.ndarray: ...  # noqa: D102
-
-    @property
-    def category_D(self) -> np.ndarray: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -90,7 +74,6 @@ class Statistics:
     """
 
     words_C: Ints
-    pieces_C: Ints
     unknown_C: Ints
     pairs_Cx2: Ints  # by label: 0 the true next, 1 a random one
     row_fill: Ints
@@ -102,30 +85,24 @@ class Statistics:
         """Nothing counted yet."""
         return cls(
             words_C=np.zeros(num_categories, np.int64),
-            pieces_C=np.zeros(num_categories, np.int64),
             unknown_C=np.zeros(num_categories, np.int64),
             pairs_Cx2=np.zeros((num_categories, 2), np.int64),
             row_fill=np.zeros(FILL_BINS, np.int64),
         )
 
     @classmethod
-    def of_bucket(cls, notes: Notes, kinds: PieceKinds, num_categories: int) -> "Statistics":
+    def of_bucket(cls, notes: TokenizedNotes, kinds: PieceKinds, num_categories: int) -> "Statistics":
         """Count the notes of a bucket, which must hold all notes of each of its patients."""
         counted = cls.empty(num_categories)
         if not len(notes.ids_T):
             return counted
         piece_ends_D = notes.sentence_offsets[notes.document_offsets]
-        pieces_D = np.diff(piece_ends_D)
         starts_W = _word_starts(notes, kinds)
         words_D = np.diff(np.searchsorted(starts_W, piece_ends_D))
         unknown_T = np.flatnonzero(notes.ids_T == kinds.unknown_id)
         unknown_D = np.diff(np.searchsorted(unknown_T, piece_ends_D))
-        for total_C, count_D in (
-            (counted.words_C, words_D),
-            (counted.pieces_C, pieces_D),
-            (counted.unknown_C, unknown_D),
-        ):
-            np.add.at(total_C, notes.category_D, count_D)
+        np.add.at(counted.words_C, notes.category_D, words_D)
+        np.add.at(counted.unknown_C, notes.category_D, unknown_D)
         document_W = np.repeat(np.arange(len(words_D)), words_D)
         counted.words = _split_words(notes, kinds, starts_W, document_W)
         counted._keep_words(MAX_WORDS_OF_BUCKET)
@@ -188,13 +165,13 @@ class Statistics:
 _ARRAYS = tuple(entry.name for entry in dataclasses.fields(Statistics) if entry.type is Ints)
 
 
-def _word_starts(notes: Notes, kinds: PieceKinds) -> Ints:
+def _word_starts(notes: TokenizedNotes, kinds: PieceKinds) -> Ints:
     starts_T = ~kinds.continues_V[notes.ids_T]
     starts_T[notes.sentence_offsets[:-1]] = True
     return np.flatnonzero(starts_T)
 
 
-def _split_words(notes: Notes, kinds: PieceKinds, starts_W: Ints, document_W: Ints) -> dict[str, Word]:
+def _split_words(notes: TokenizedNotes, kinds: PieceKinds, starts_W: Ints, document_W: Ints) -> dict[str, Word]:
     """The words of two pieces and more that hold a letter."""
     pieces_W = np.diff(starts_W, append=len(notes.ids_T))
     letter_W = np.logical_or.reduceat(kinds.has_letter_V[notes.ids_T], starts_W)
@@ -223,9 +200,5 @@ def _split_words(notes: Notes, kinds: PieceKinds, starts_W: Ints, document_W: In
 
 
 def _mixed(ids: npt.NDArray, place: Ints) -> npt.NDArray[np.uint64]:
-    """A well-mixed number of each piece and its place in the word (the finalizer of splitmix64)."""
-    mixed = ids.astype(np.uint64) << np.uint64(16) | place.astype(np.uint64)
-    mixed *= np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ mixed >> np.uint64(31)
+    """A well-mixed number of each piece and its place in the word."""
+    return random_bits.mix(ids.astype(np.uint64) << np.uint64(16) | place.astype(np.uint64))

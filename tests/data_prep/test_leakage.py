@@ -52,21 +52,3 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content):
     assert "secret" not in str(caught.value)
     with pytest.raises(UserError, match="cannot be read"):
         leakage.load_excluded([str(tmp_path / "no.txt")])
-
-
-@pytest.mark.parametrize("one_in", [1, 4])
-def test_overlap_is_the_share_of_runs_in_common(one_in):
-    def numbered(first, last):
-        return " ".join(f"w{number}" for number in range(first, last))
-
-    train = leakage.sample([numbered(0, 20_012)], one_in)
-    held_out = leakage.sample([numbered(15_000, 19_012), numbered(30_000, 46_012)], one_in)
-    assert leakage.overlap(held_out, train) == pytest.approx(4000 / 20_000, abs=0.03 if one_in > 1 else 0)
-    assert leakage.overlap(held_out, held_out) == 1
-    assert leakage.overlap(leakage.sample([], one_in), train) == 0
-    assert leakage.overlap(train, leakage.sample([], one_in)) == 0
-
-
-def test_sample_is_about_a_million_runs_whatever_the_input():
-    for num_bytes in (10**6, 10**9, 4 * 10**9):
-        assert num_bytes / 6 / leakage.sampling_rate(num_bytes) < 1.4 * 2**20

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from data_prep import leakage, overlaps
+from data_prep import overlaps
 from data_prep.tokenizer import TokenizedNotes
 
 
@@ -33,7 +33,10 @@ def test_a_shared_passage_is_found() -> None:
     one, other = sample([list(range(50)), [*range(200, 220), *passage]]), sample([[*passage, *range(300, 350)]])
     assert len(one) == (50 - 12) + (50 - 12)
     assert np.isin(other, one).sum() == 30 - 12
-    assert leakage.overlap(other, one) == pytest.approx(18 / 68)
+    assert overlaps.share(other, one) == 18 / 68
+    assert overlaps.share(one, one) == 1
+    nothing = np.empty(0, np.uint64)
+    assert overlaps.share(nothing, one) == overlaps.share(one, nothing) == 0
 
 
 def test_no_run_crosses_notes() -> None:
@@ -61,3 +64,8 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     for pieces in (1, 100, 1000):
         monkeypatch.setattr(overlaps, "_BLOCK_PIECES", pieces)
         np.testing.assert_array_equal(sample(documents), whole)
+
+
+def test_a_sample_is_about_a_million_runs_whatever_the_input() -> None:
+    for num_bytes in (10**6, 10**9, 4 * 10**9):
+        assert num_bytes / 6 / overlaps.sampling_rate(num_bytes) < 1.4 * 2**20

@@ -47,7 +47,6 @@ def test_counts_of_a_small_bucket():
         ]
     )
     counted = Statistics.of_bucket(notes, KINDS, num_categories=3)
-    assert counted.pieces_C.tolist() == [5, 10, 0]
     assert counted.words_C.tolist() == [3, 6, 0]
     assert counted.unknown_C.tolist() == [1, 0, 0]
     # '12' is split too, but numbers are not words; 'ab' is in the notes of two patients, three times in all.
@@ -65,7 +64,7 @@ def test_words_of_equal_pieces_in_another_order_are_told_apart():
 
 
 def test_an_empty_bucket_counts_nothing():
-    assert Statistics.of_bucket(notes_of([]), KINDS, 2).pieces_C.tolist() == [0, 0]
+    assert Statistics.of_bucket(notes_of([]), KINDS, 2).words_C.tolist() == [0, 0]
 
 
 documents = st.lists(
@@ -158,7 +157,7 @@ def manifest_of(**changes: Any) -> Manifest:
 
 def statistics_with(words: dict[str, Word]) -> Statistics:
     counted = Statistics.empty(2)
-    counted.words, counted.words_C, counted.pieces_C = words, np.array([5_000, 80]), np.array([7_800, 200])
+    counted.words, counted.words_C = words, np.array([5_000, 80])
     counted.add_pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
     counted.add_rows(np.array([128, 30]), 128)
     return counted
