@@ -4,7 +4,9 @@ Shape legend: B global batch, R rows of it that this process reads; others as in
 """
 
 import bisect
+import contextlib
 import itertools
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +44,7 @@ class Dataset:
             raise UserError(f"--split: expected one of {tuple(self.manifest.splits)} of {data_dir}, found {split}")
         shards = self.manifest.splits[split].shards
         features = self.layout.features()
+        _allow_open_files(len(shards))
         self._shards = [Shard(data_dir / shard.file, features) for shard in shards]
         for opened, shard in zip(self._shards, shards, strict=True):
             size = opened.path.stat().st_size
@@ -114,6 +117,17 @@ class Dataset:
             for name, array in self._read_shard(shard, np.array(good)).items():
                 arrays[name][rows] = array
         return arrays
+
+
+def _allow_open_files(more: int) -> None:
+    """Raise the soft limit of open files by `more`, as far as permitted: a mapped shard holds one open, and the usual
+    limit is 1,024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = soft + more if hard == resource.RLIM_INFINITY else min(soft + more, hard)
+        with contextlib.suppress(OSError, ValueError):  # a system with a lower limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def permute(places: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The loader: each example once an epoch, the same batch whoever reads it, faults named by shard and record."""
 
 import dataclasses
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,25 @@ def test_a_wrong_split_and_a_wrong_count_are_one_clear_line(data_dir: Path, tmp_
     sealed_json.write(other / "manifest.json", document)
     with pytest.raises(UserError, match=r"expected 21 records in \d+ bytes, as the manifest says, found 20 in"):
         Dataset(other, "train")
+
+
+def test_more_shards_than_the_limit_of_open_files(data_dir: Path, tmp_path: Path) -> None:
+    manifest = Manifest.load(data_dir)
+    shard = manifest.splits["train"].shards[0]
+    names = [f"shard-{number}" for number in range(80)]
+    for name in names:
+        for suffix in ("", tfrecord.INDEX_SUFFIX):
+            (tmp_path / (name + suffix)).symlink_to(data_dir / (shard.file + suffix))
+    many = tuple(dataclasses.replace(shard, file=name) for name in names)
+    splits = {"train": dataclasses.replace(manifest.splits["train"], shards=many)}
+    dataclasses.replace(manifest, splits=splits).save(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(list(Path("/dev/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 40, hard))
+    try:
+        assert Dataset(tmp_path, "train").num_examples == 80 * shard.num_examples
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_prefetcher_keeps_order_and_raises_in_turn() -> None:
