@@ -7,29 +7,33 @@ by a signal with everything saved.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
-from clinicalbert_jax import commands, initialization, workdir
+from clinicalbert_jax import commands, initialization, remote, workdir
 from clinicalbert_jax.manifest import Manifest
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "The NAME/VERSION directory that `python -m data_prep` wrote.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "The NAME/VERSION directory that `python -m data_prep` wrote, or its URL."
+)
 COORDINATOR_ADDRESS = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0, where several processes make one run and no scheduler tells."
 )
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes make the run.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its checkpoints, metrics and configuration.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where the run keeps checkpoints, metrics and configuration; a path or URL."
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Check flags, config and data, and only then import JAX, which takes seconds."""
     commands.refuse_arguments(argv)
     config = commands.read_config(CONFIG)
-    data_dir, run = Path(commands.required(DATA_DIR)), Path(commands.required(WORKDIR))
+    data_dir = remote.dataset(commands.required(DATA_DIR))
+    run, mirror = remote.run(commands.required(WORKDIR))
     manifest = Manifest.load(data_dir)
     config = workdir.check_data(initialization.adopt_architecture(config), manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
@@ -37,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     from clinicalbert_jax import distributed, train
 
     distributed.initialize(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    return train.train(config, data_dir, run)
+    return train.train(config, data_dir, run, mirror)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ from orbax.checkpoint import v1 as ocp
 from clinicalbert_jax import integrity, model, workdir
 from clinicalbert_jax.config import Config, TrainConfig
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.remote import Mirror
 from clinicalbert_jax.step import State
+from clinicalbert_jax.workdir import CHECKPOINTS
 
-DIRECTORY = "checkpoints"
 _VALIDATION_LOSS = "validation_loss"
 
 
@@ -37,7 +38,7 @@ def recover(run: Path) -> tuple[int | None, list[str]]:
     warnings, damaged = [], 0
     chosen = None
     for step in reversed(_steps(run)):
-        directory = run / DIRECTORY / str(step)
+        directory = run / CHECKPOINTS / str(step)
         reason = integrity.damage(directory) if integrity.is_published(directory) else "it was not finished"
         if reason is None:
             chosen = step
@@ -46,15 +47,15 @@ def recover(run: Path) -> tuple[int | None, list[str]]:
         warnings.append(f"checkpoint {step} is left out: {reason}; it was moved to {_aside(run, step).name}")
     if chosen is None and damaged:
         raise UserError(
-            f"{run / DIRECTORY}: expected a checkpoint that is as it was written, found {damaged} damaged and none "
-            f"whole ({warnings[-1]}): restore one from a copy, or remove {run / DIRECTORY} to start from the beginning"
+            f"{run / CHECKPOINTS}: expected a checkpoint that is as it was written, found {damaged} damaged and none "
+            f"whole ({warnings[-1]}): restore one from a copy, or remove {run / CHECKPOINTS} to start anew"
         )
     # Every process must have looked before the first one moves anything.
     multihost_utils.sync_global_devices("checkpoints were checked")
     if jax.process_index() == 0:
         for step in _steps(run):
             if chosen is None or step > chosen:
-                (run / DIRECTORY / str(step)).rename(_aside(run, step))
+                (run / CHECKPOINTS / str(step)).rename(_aside(run, step))
     multihost_utils.sync_global_devices("checkpoints were recovered")
     return chosen, warnings
 
@@ -65,7 +66,7 @@ class Checkpoints:
     Raises `UserError` from `save`, `wait` or the end of the context where a save failed, a full disk for one.
     """
 
-    def __init__(self, run: Path, config: TrainConfig) -> None:
+    def __init__(self, run: Path, config: TrainConfig, mirror: Mirror | None = None) -> None:
         policies = ocp.training.preservation_policies
         kept: list[Any] = [policies.LatestN(config.keep_checkpoints)]
         if config.keep_best:
@@ -78,9 +79,9 @@ class Checkpoints:
             )
         if config.keep_every_hours:
             kept.append(policies.EveryNSeconds(round(config.keep_every_hours * 3600)))
-        self._run = run
+        self._run, self._mirror = run, mirror
         self._checkpointer = ocp.training.Checkpointer(
-            (run / DIRECTORY).resolve(),
+            (run / CHECKPOINTS).resolve(),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
@@ -88,6 +89,7 @@ class Checkpoints:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._publishing: tuple[int, Future[None]] | None = None
         self._has_failed = False
+        self.mirror_fault: str | None = None  # why the latest checkpoint is not at the run's URL yet
         self.blocked_s = 0.0  # how long the latest `save` held the caller up
 
     def save(self, state: State, step: int, validation_loss: float | None = None) -> None:
@@ -116,7 +118,7 @@ class Checkpoints:
     @property
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, if there is one."""
-        whole = [step for step in _steps(self._run) if integrity.is_published(self._run / DIRECTORY / str(step))]
+        whole = [step for step in _steps(self._run) if integrity.is_published(self._run / CHECKPOINTS / str(step))]
         return whole[-1] if whole else None
 
     def restore(self, abstract_state: State, step: int) -> State:
@@ -152,16 +154,22 @@ class Checkpoints:
     def _publish(self, response: Any, step: int) -> None:
         response.result()
         if jax.process_index() == 0:
-            directory = self._run / DIRECTORY / str(step)
+            directory = self._run / CHECKPOINTS / str(step)
             workdir.copy(self._run, directory / "run")
             integrity.publish(directory)
+            if self._mirror:
+                try:
+                    self._mirror.push()
+                    self.mirror_fault = None
+                except UserError as error:  # the local copy is whole: try again with the next one
+                    self.mirror_fault = str(error)
 
     def _failed(self, step: int, error: Exception) -> UserError:
         self._has_failed = True
-        good = [s for s in _steps(self._run) if integrity.is_published(self._run / DIRECTORY / str(s))]
+        good = [s for s in _steps(self._run) if integrity.is_published(self._run / CHECKPOINTS / str(s))]
         last = f"checkpoint {good[-1]} is whole" if good else "there is none before it"
         return UserError(
-            f"--workdir: the checkpoint of step {step} could not be written to {self._run / DIRECTORY} "
+            f"--workdir: the checkpoint of step {step} could not be written to {self._run / CHECKPOINTS} "
             f"({_reason(error)}); {last}: free space or permit writing, then run the same command again"
         )
 
@@ -174,13 +182,13 @@ def restore_params(run: Path, step: int | None = None) -> tuple[Config, Any, Pat
     exist or is damaged.
     """
     config = workdir.read_config(run)
-    whole = [step for step in _steps(run) if integrity.is_published(run / DIRECTORY / str(step))]
+    whole = [step for step in _steps(run) if integrity.is_published(run / CHECKPOINTS / str(step))]
     if not whole:
-        raise UserError(f"--workdir: expected a run with a checkpoint, found none in {run / DIRECTORY}: train first")
+        raise UserError(f"--workdir: expected a run with a checkpoint, found none in {run / CHECKPOINTS}: train first")
     chosen = whole[-1] if step is None else step
     if chosen not in whole:
         raise UserError(f"--step: expected one of {whole}, found {step}")
-    directory = run / DIRECTORY / str(chosen)
+    directory = run / CHECKPOINTS / str(chosen)
     if reason := integrity.damage(directory):
         others = [step for step in whole if step != chosen]
         raise UserError(f"{directory} is damaged ({reason}): choose another --step of {others}, or restore a copy")
@@ -197,13 +205,13 @@ def _items(state: State) -> dict[str, Any]:
 
 def _steps(run: Path) -> list[int]:
     """Steps of the committed checkpoints, ascending; a commit is a rename to the bare number."""
-    directory = run / DIRECTORY
+    directory = run / CHECKPOINTS
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit()) if directory.is_dir() else []
 
 
 def _aside(run: Path, step: int) -> Path:
     number = 0
-    while (path := run / DIRECTORY / f"damaged-{step}-{number}").exists():
+    while (path := run / CHECKPOINTS / f"damaged-{step}-{number}").exists():
         number += 1
     return path
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from clinicalbert_jax import commands, huggingface, loading, model_card, vocabulary, workdir
+from clinicalbert_jax import commands, huggingface, loading, model_card, remote, vocabulary, workdir
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     names = [name for name in (WORKDIR.value, MODEL.value) if name is not None] + list(argv[1:])
     if not 1 <= len(names) <= 2:
         raise UserError(f"expected one model, or two to compare (--workdir, --model or arguments), found {len(names)}")
-    data_dir = Path(commands.required(DATA_DIR)).expanduser()
+    data_dir = remote.dataset(commands.required(DATA_DIR))
     manifest = Manifest.load(data_dir)
     sources = [loading.find_run(WORKDIR.value)] if WORKDIR.value is not None else []
     sources += [loading.find(name) for name in names[len(sources) :]]

@@ -6,11 +6,10 @@ Finding one reads a few small files and loads no JAX, so that a mistake is answe
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clinicalbert_jax import huggingface, workdir
+from clinicalbert_jax import huggingface, remote, workdir
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 
-CHECKPOINTS = "checkpoints"
 BEST = "best"
 
 
@@ -33,8 +32,8 @@ class Loaded(NamedTuple):
 
 def find(source: str | Path) -> Source:
     """Locate a model; raises `UserError` where there is none that could be loaded."""
-    path = Path(source).expanduser()
-    if (path / CHECKPOINTS).is_dir():
+    path, _ = remote.run(str(source))
+    if (path / workdir.CHECKPOINTS).is_dir():
         return find_run(path)
     directory = huggingface.find(source)
     huggingface.read_config(directory)
@@ -43,9 +42,9 @@ def find(source: str | Path) -> Source:
 
 def find_run(path: str | Path) -> Source:
     """Locate a run; raises `UserError` where there is none with a checkpoint."""
-    directory = Path(path).expanduser()
+    directory, _ = remote.run(str(path))
     workdir.read_config(directory)
-    if not (directory / CHECKPOINTS).is_dir():
+    if not (directory / workdir.CHECKPOINTS).is_dir():
         raise UserError(f"--workdir: expected a run with checkpoints in {directory}, found none: train first")
     return Source(directory, is_run=True)
 
@@ -80,7 +79,7 @@ def _best_step(run: Path) -> int:
         for record in metrics.read(run)
         if record["kind"] == "validation" and None not in (record["mlm_loss"], record["nsp_loss"])
     }
-    kept = [step for step in losses if (run / CHECKPOINTS / str(step)).is_dir()]
+    kept = [step for step in losses if (run / workdir.CHECKPOINTS / str(step)).is_dir()]
     if not kept:
         raise UserError(
             f"--step={BEST}: expected a checkpoint of {run} that was evaluated, found none: give its number"

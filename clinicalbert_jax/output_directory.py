@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from clinicalbert_jax import huggingface, loading
+from clinicalbert_jax import huggingface, workdir
 from clinicalbert_jax.errors import UserError
 
 
@@ -18,7 +18,7 @@ def check(output: Path, overwrite: bool) -> None:
     if output.exists() and any(output.iterdir()):
         if not overwrite:
             raise UserError(f"--output_dir: {output} exists: give another name, or --overwrite to replace it")
-        if not (output / huggingface.CONFIG_FILE).exists() or (output / loading.CHECKPOINTS).exists():
+        if not (output / huggingface.CONFIG_FILE).exists() or (output / workdir.CHECKPOINTS).exists():
             raise UserError(f"--overwrite: expected an earlier export in {output}, found something else: remove it")
 
 

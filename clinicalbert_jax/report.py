@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from clinicalbert_jax import commands, html, metrics, workdir
+from clinicalbert_jax import commands, html, metrics, remote, workdir
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
 
@@ -32,7 +32,7 @@ Records = Sequence[dict[str, Any]]
 def main(argv: Sequence[str]) -> None:
     """Write the page and say where it lies."""
     commands.refuse_arguments(argv)
-    run = Path(commands.required(WORKDIR)).expanduser()
+    run, _ = remote.run(commands.required(WORKDIR))
     output = Path(OUTPUT.value) if OUTPUT.value else run / FILE_NAME
     text = page(run)
     try:

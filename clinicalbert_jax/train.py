@@ -19,6 +19,7 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.interruption import Interruption
 from clinicalbert_jax.manifest import Manifest
 from clinicalbert_jax.metrics import Averages, Meter, Progress, Writer
+from clinicalbert_jax.remote import Mirror
 from clinicalbert_jax.sharding import local_rows, put_batch
 from clinicalbert_jax.workdir import keep
 
@@ -30,10 +31,16 @@ _AGREE_EVERY = 8  # steps between which several processes ask each other whether
 _PROFILED = (10, 15)  # steps after the start
 
 
-def train(config: Config, data_dir: Path, workdir: Path) -> int:
-    """Train until `train.steps`, from the last good checkpoint in `workdir` if there is one. Returns the exit code."""
+def train(config: Config, data_dir: Path, workdir: Path, mirror: Mirror | None = None) -> int:
+    """Train until `train.steps`, from the last good checkpoint in `workdir` if there is one. Returns the exit code.
+
+    `mirror`: sends every checkpoint, and at the end the rest, to where the run lives.
+    """
     try:
-        return _train(config, data_dir, workdir)
+        code = _train(config, data_dir, workdir, mirror)
+        if mirror:
+            mirror.push()
+        return code
     except OSError as error:
         raise UserError(
             f"--workdir: cannot write {error.filename or workdir} ({error.strerror or error}); checkpoints written so "
@@ -41,9 +48,11 @@ def train(config: Config, data_dir: Path, workdir: Path) -> int:
         ) from None
 
 
-def _train(config: Config, data_dir: Path, workdir: Path) -> int:
+def _train(config: Config, data_dir: Path, workdir: Path, mirror: Mirror | None) -> int:
     program = steps.build(config)
     leader = jax.process_index() == 0
+    if mirror and jax.process_count() > 1:
+        raise UserError(f"--workdir: expected a path that all processes share, found {mirror.url}")
     if leader:
         keep(workdir, config, Manifest.load(data_dir), data_dir)
     skip = config.data.on_corrupt == "skip"
@@ -51,7 +60,7 @@ def _train(config: Config, data_dir: Path, workdir: Path) -> int:
     saved, warnings = recover(workdir)
     with (
         Interruption() as interruption,
-        Checkpoints(workdir, config.train) as checkpoints,
+        Checkpoints(workdir, config.train, mirror) as checkpoints,
         Writer(workdir, leader) as writer,
     ):
         state, origin = _first_state(program, checkpoints, saved, data_dir)
@@ -186,6 +195,9 @@ class _Loop:
 
     def _log(self) -> None:
         self._meter.flush()
+        if self._checkpoints.mirror_fault:
+            self._progress.say(f"warning: {self._checkpoints.mirror_fault}; tried again with the next checkpoint")
+            self._checkpoints.mirror_fault = None
         found = sorted(self._training.corrupt | self._validation.corrupt)
         for file, record in found[self._corrupt_reported :]:
             self._progress.say(f"warning: record {record} of {file} is damaged; its row has no weight")

@@ -15,6 +15,7 @@ from clinicalbert_jax.manifest import FILE_NAME as MANIFEST_FILE
 from clinicalbert_jax.manifest import TOKENIZER_FILES, Manifest, sha256_of
 
 CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"  # one directory a step
 
 # Changing one of these under a run would silently make it another run. The rest (steps, logging, evaluation,
 # retention, threads, mesh, microbatches) may change between restarts.
@@ -110,7 +111,7 @@ def read_config(workdir: Path) -> Config:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is not as it was written ({type(error).__name__}): restore it from a copy, such as the one in "
-            f"{workdir / 'checkpoints'}/STEP/run"
+            f"{workdir / CHECKPOINTS}/STEP/run"
         ) from None
 
 
