@@ -241,7 +241,7 @@ def _csv_header(url: str, config: SourceConfig) -> list[str]:
 def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
     with files.reading_text(source.url, config.encoding, newline="") as text:
         rows = _csv_rows(text, source.url)
-        header = next(rows, [])
+        header: list[str] = next(rows, [])
         if source.format != "csv":
             header = [name.lower() for name in header]
         record_to_note = _mimic_rows(header, source, config) if source.format != "csv" else None
@@ -249,14 +249,16 @@ def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Ite
         width = len(header)
         number = 0
         while True:
+            line = rows.line_num
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except csv.Error:
-                # A stray quotation mark. The reader starts afresh on the next line, and the lines of the broken
-                # note have too few columns: they are counted one by one until the next whole row.
-                counts["malformed row"] += 1
+                # A stray quotation mark. Rows may lie between it and where the reader noticed, so lines are counted.
+                # It starts afresh on the next one, and what is left of the broken note has too few columns: that too
+                # is counted line by line until the next whole row.
+                counts["malformed row"] += rows.line_num - line
                 continue
             if not row:
                 continue
@@ -275,7 +277,7 @@ def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Ite
                 yield note
 
 
-def _csv_rows(text: Iterable[str], url: str) -> Iterator[list[str]]:
+def _csv_rows(text: Iterable[str], url: str) -> Any:
     csv.field_size_limit(MAX_NOTE_CHARACTERS)
     delimiter = "\t" if url.lower().removesuffix(".gz").endswith(".tsv") else ","
     return csv.reader(text, delimiter=delimiter, strict=True)

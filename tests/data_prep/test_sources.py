@@ -186,6 +186,14 @@ def test_an_open_quotation_mark_at_the_end_is_counted(tmp_path):
     assert (len(notes), counts) == (2, {"malformed row": 1})
 
 
+def test_rows_that_an_open_quotation_mark_swallows_are_counted(tmp_path):
+    rows = ["text,who", "One.,1", '"Two,2', "Three.,3", "Four.,4", '"Five.",5', "Six.,6"]
+    (tmp_path / "n.csv").write_text("\n".join(rows) + "\n")
+    notes, counts = read(tmp_path / "n.csv", text_column="text", patient_column="who")
+    assert [note.text for note in notes] == ["One.", "Six."]
+    assert counts == {"malformed row": 4}
+
+
 def test_json_lines_that_are_no_notes_are_counted(tmp_path):
     lines = [
         json.dumps({"who": "1", "body": "Fine."}),
