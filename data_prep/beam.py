@@ -41,8 +41,11 @@ def run(
     `options` are Beam's own, such as ('--runner=DirectRunner',).
     """
     counts_file = shard_directory / "counts"
-    pipeline_options = PipelineOptions(list(options), save_main_session=False)
-    with beam.Pipeline(options=pipeline_options) as pipeline:
+    try:
+        beginning = beam.Pipeline(options=PipelineOptions(list(options), save_main_session=False))
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--beam_options: {' '.join(str(error).split())}") from None
+    with beginning as pipeline:
         read = (
             pipeline
             | "files" >> beam.Create(list(files))
@@ -80,7 +83,9 @@ def run(
             | "one list" >> beam.combiners.ToList()
             | "write counts" >> beam.Map(_write_counts, counts_file)
         )
-    return _read_counts(counts_file)
+    spilled = _read_counts(counts_file)
+    spilled.require_notes()
+    return spilled
 
 
 class _Read(beam.DoFn):

@@ -88,6 +88,14 @@ class Spilled:
         """Every category kept, in alphabetical order."""
         return tuple(sorted(set().union(*self.kept.values())))
 
+    def require_notes(self) -> None:
+        """Raise `UserError` where nothing is left."""
+        if not any(self.kept.values()):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.drops.most_common())
+            raise UserError(
+                f"--input: expected notes, found none to keep among {self.num_read} ({reasons or 'no rows'})"
+            )
+
 
 def plan_buckets(files: Iterable[Source], config: SelectionConfig) -> list[Bucket]:
     """The buckets of every split. Their number depends on the input's size alone, never on who will work on them."""
@@ -131,9 +139,7 @@ def spill(
     writer.close()
     report.num_read += sum(report.drops.values())
     progress(report.num_read)
-    if not any(report.kept.values()):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in report.drops.most_common())
-        raise UserError(f"--input: expected notes, found none to keep among {report.num_read} ({reasons or 'no rows'})")
+    report.require_notes()
     return report
 
 

@@ -282,6 +282,15 @@ def test_beam_writes_the_same_bytes(corpus: Path, dataset: Path) -> None:
     assert contents(on_beam) == contents(dataset)
 
 
+def test_mistakes_with_beam_are_one_line(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install '.[beam]'")
+    with pytest.raises(UserError, match=r"--beam_options: .*NoSuchRunner"):
+        prepare.run(config(corpus), tmp_path, EngineConfig("beam", beam_options=("--runner=NoSuchRunner",)))
+    nothing = dataclasses.replace(config(corpus).selection, categories=("none",))
+    with pytest.raises(UserError, match=rf"none to keep among {NUM_NOTES} \(\d+ other category"):
+        prepare.run(config(corpus, selection=nothing), tmp_path, EngineConfig("beam"))
+
+
 def without_text(corpus: Path, directory: Path) -> list[str]:
     lines = (corpus / "NOTEEVENTS.csv").read_text().splitlines(keepends=True)
     (directory / "in.csv").write_text(lines[0].replace("TEXT", "TXT") + "".join(lines[1:]))
