@@ -172,7 +172,12 @@ def _data(manifest: Manifest) -> list[str]:
 
 
 def _settings(config: dict[str, Any]) -> html.Html:
-    rows = [(f"{part}.{name}", str(value)) for part, fields in config.items() for name, value in fields.items()]
+    rows: list[tuple[str, str]] = []
+    for name, value in config.items():
+        if isinstance(value, dict):
+            rows += [(f"{name}.{field}", str(setting)) for field, setting in value.items()]
+        else:
+            rows.append((name, str(value)))
     return html.table(("setting", "value"), rows)
 
 
