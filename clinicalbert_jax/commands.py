@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from clinicalbert_jax.config import validated
 from clinicalbert_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 Value = TypeVar("Value")
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
-    """Run `main` with absl's flags; a user's mistake becomes one line on standard error and exit code 2.
+    """Run `main` with absl's flags; a user's mistake becomes one line on standard error and exit code 2, Ctrl-C 130.
 
     What a command writes is readable by its owner alone, since it may be derived from restricted notes.
     """
@@ -32,6 +34,13 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return main(argv)
         except UserError as error:
             _fail(str(error))
+        except KeyboardInterrupt:
+            _fail("interrupted", EXIT_INTERRUPTED)
+        except BrokenPipeError:  # whoever read the output, `head` say, has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        except OSError as error:
+            _fail(f"cannot read or write {error.filename or 'a file'} ({error.strerror or error})")
 
     app.run(guarded, flags_parser=_parse_flags)
 
@@ -94,6 +103,6 @@ def _path(argv: Sequence[str]) -> str:
     return next((argument.split("=", 1)[1] for argument in argv if argument.startswith("--config=")), "")
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = EXIT_USER_ERROR) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(EXIT_USER_ERROR)
+    sys.exit(code)

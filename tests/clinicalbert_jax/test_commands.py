@@ -103,3 +103,38 @@ def test_what_a_run_writes_is_readable_by_its_owner_alone(data_dir: Path, tmp_pa
     )
     for path in run.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def command(body: str) -> list[str]:
+    return [sys.executable, "-c", f"from clinicalbert_jax import commands\n{body}\ncommands.run(main)"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        ("KeyboardInterrupt", 130, "error: interrupted\n"),
+        (
+            "PermissionError(13, 'Permission denied', 'FILE')",
+            2,
+            "error: cannot read or write FILE (Permission denied)\n",
+        ),
+    ],
+)
+def test_an_interruption_or_a_file_out_of_reach_is_one_line(raised: str, code: int, line: str) -> None:
+    done = subprocess.run(
+        command(f"def main(argv): raise {raised}"), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, line)
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    body = "def main(argv):\n    for _ in range(100_000): print('x')"
+    with subprocess.Popen(
+        command(body), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
