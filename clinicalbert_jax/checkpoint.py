@@ -68,7 +68,8 @@ class Checkpoints:
 
     def __init__(self, run: Path, config: TrainConfig, mirror: Mirror | None = None) -> None:
         policies = ocp.training.preservation_policies
-        kept: list[Any] = [policies.LatestN(config.keep_checkpoints)]
+        # orbax deletes when it commits, which is before the checksums are written: till then the one before must stay.
+        kept: list[Any] = [policies.LatestN(max(config.keep_checkpoints, 2))]
         if config.keep_best:
             kept.append(
                 policies.BestN(
@@ -88,6 +89,7 @@ class Checkpoints:
         )
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._publishing: tuple[int, Future[None]] | None = None
+        self._saved: int | None = None
         self._has_failed = False
         self.mirror_fault: str | None = None  # why the latest checkpoint is not at the run's URL yet
         self.blocked_s = 0.0  # how long the latest `save` held the caller up
@@ -96,6 +98,8 @@ class Checkpoints:
         """Start saving; returns once the state may be overwritten. Waits for the save before, if it still goes on."""
         started = time.perf_counter()
         self.wait()
+        if step == self._saved:  # by a return to good parameters, where a save was due as well
+            return
         metrics = None if validation_loss is None else {_VALIDATION_LOSS: validation_loss}
         try:
             response = self._checkpointer.save_checkpointables_async(step, _items(state), metrics=metrics)
@@ -103,6 +107,7 @@ class Checkpoints:
             raise self._failed(step, error) from None
         if response is not None:
             self._publishing = step, self._executor.submit(self._publish, response, step)
+        self._saved = step
         self.blocked_s = time.perf_counter() - started
 
     def wait(self) -> None:

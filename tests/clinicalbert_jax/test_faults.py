@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from clinicalbert_jax import metrics, tfrecord
-from clinicalbert_jax.checkpoint import restore_params
+from clinicalbert_jax import integrity, metrics, tfrecord
+from clinicalbert_jax.checkpoint import recover, restore_params
 from clinicalbert_jax.dataset import Dataset
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
@@ -202,6 +202,33 @@ def test_nan_in_every_batch_returns_to_a_checkpoint_then_stops(
     assert capsys.readouterr().err.count("returned to the parameters of step") == 2
     with pytest.raises(UserError, match="4 steps in a row"):  # the same command does not hide it by starting over
         pretrain(config, poisoned, run)
+
+
+def test_a_return_at_a_step_that_is_saved_anyway_goes_on(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    config = small_config(steps=8, max_skips=4, max_returns=2, checkpoint_every=2, eval_every=8)
+    assert pretrain(config, planted(data_dir, tmp_path / "data", None), tmp_path / "run") == 0
+    assert "returned to the parameters of step" in capsys.readouterr().err
+    assert restore_params(tmp_path / "run")[3] == 8
+
+
+def test_a_kill_between_commit_and_checksums_leaves_the_checkpoint_before(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    config = small_config(steps=6, keep_checkpoints=1, keep_best=0)
+    publish = integrity.publish
+
+    def killed(directory: Path) -> None:
+        if directory.name != "3":
+            raise KeyboardInterrupt
+        publish(directory)
+
+    monkeypatch.setattr(integrity, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, data_dir, run)
+    assert recover(run)[0] == 3
 
 
 def test_a_damaged_record_can_be_left_out(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
