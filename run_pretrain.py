@@ -35,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
     data_dir = remote.dataset(commands.required(DATA_DIR))
     run, mirror = remote.run(commands.required(WORKDIR))
     manifest = Manifest.load(data_dir)
-    config = workdir.check_data(initialization.adopt_architecture(config), manifest, data_dir)
+    config = initialization.adopt_architecture(config, manifest, data_dir, run)
+    config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
 
     from clinicalbert_jax import distributed, train

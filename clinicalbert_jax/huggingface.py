@@ -71,7 +71,7 @@ def load_pretrained(
     overrides = {name: getattr(architecture, name) for name in ARCHITECTURE}
     tensors = weights.canonical(read_tensors(directory))
     if vocabulary_entries is not None:
-        rows = _rows_for(directory, architecture, vocabulary_entries, do_lower_case)
+        rows = origins_of_words(directory, vocabulary_entries, do_lower_case)
         for name in weights.PER_WORD:
             if rows is not None and name in tensors:
                 tensors[name] = vocabulary.grown(tensors[name].astype(np.float32), rows)
@@ -124,6 +124,31 @@ def read_config(directory: Path) -> ModelConfig:
         return ModelConfig(**({"vocab_size": 30522} | fields))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def origins_of_words(directory: Path, entries: Sequence[str], do_lower_case: bool | None) -> list[list[int]] | None:
+    """Which of the model's rows each of the data's words starts from; None: the same, one for one.
+
+    Raises `UserError` where the data's vocabulary is neither the model's nor an extension of it.
+    """
+    config = read_config(directory)
+    theirs = vocabulary.read(directory)
+    if theirs is None:
+        if config.vocab_size != len(entries):
+            raise UserError(
+                f"expected a vocabulary of {config.vocab_size} entries, the model's, found {len(entries)} in the data "
+                f"(and {directory} holds no vocab.txt to compare): prepare the data with the model's vocabulary"
+            )
+        return None
+    if None not in (do_lower_case, theirs.do_lower_case) and do_lower_case != theirs.do_lower_case:
+        casing = {True: "uncased", False: "cased"}
+        raise UserError(
+            f"expected data as the model in {directory} reads them, {casing[bool(theirs.do_lower_case)]}, "
+            f"found {casing[bool(do_lower_case)]} ones: prepare the data with the model's vocabulary and casing"
+        )
+    old = theirs.entries[: config.vocab_size]
+    unchanged = old == list(entries) and config.vocab_size == len(entries)
+    return None if unchanged else vocabulary.origins(old, entries)
 
 
 def read_tensors(directory: Path) -> weights.Tensors:
@@ -196,29 +221,6 @@ def _config_document(
         document |= {"id2label": labels, "label2id": {label: int(number) for number, label in labels.items()}}
         document |= {"problem_type": classifier.problem_type} if classifier.problem_type else {}
     return document
-
-
-def _rows_for(
-    directory: Path, config: ModelConfig, entries: Sequence[str], do_lower_case: bool | None
-) -> list[list[int]] | None:
-    # Which of the model's rows each of the data's words starts from; None: the same, one for one.
-    theirs = vocabulary.read(directory)
-    if theirs is None:
-        if config.vocab_size != len(entries):
-            raise UserError(
-                f"expected a vocabulary of {config.vocab_size} entries, the model's, found {len(entries)} in the data "
-                f"(and {directory} holds no vocab.txt to compare): prepare the data with the model's vocabulary"
-            )
-        return None
-    if None not in (do_lower_case, theirs.do_lower_case) and do_lower_case != theirs.do_lower_case:
-        casing = {True: "uncased", False: "cased"}
-        raise UserError(
-            f"expected data as the model in {directory} reads them, {casing[bool(theirs.do_lower_case)]}, "
-            f"found {casing[bool(do_lower_case)]} ones: prepare the data with the model's vocabulary and casing"
-        )
-    old = theirs.entries[: config.vocab_size]
-    unchanged = old == list(entries) and config.vocab_size == len(entries)
-    return None if unchanged else vocabulary.origins(old, entries)
 
 
 def _shards(index: Path) -> list[Path]:

@@ -13,15 +13,22 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
 
 
-def adopt_architecture(config: Config) -> Config:
+def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: Path) -> Config:
     """The config with the layers, width, epsilon and activation of the model it starts from. Loads no JAX.
 
-    Dropout rates stay the config's. Raises `UserError` where `init_from` names no BERT, or one with too few positions.
+    Dropout rates stay the config's. A run that has begun knows them, and needs its source no more. Raises `UserError`
+    where `init_from` names no BERT, or one with too few positions or another vocabulary than the data's.
     """
     if not config.init_from:
         return config
-    source = loading.find(config.init_from)
-    found = workdir.read_config(source.directory).model if source.is_run else huggingface.read_config(source.directory)
+    if (run / loading.CHECKPOINTS).is_dir() and any((run / loading.CHECKPOINTS).glob("[0-9]*")):
+        found = workdir.read_config(run).model
+    else:
+        source = loading.find(config.init_from)
+        _check_vocabulary(source, manifest, data_dir)
+        found = (
+            workdir.read_config(source.directory).model if source.is_run else huggingface.read_config(source.directory)
+        )
     fixed = {name: getattr(found, name) for name in huggingface.ARCHITECTURE if name != "vocab_size"}
     return dataclasses.replace(config, model=dataclasses.replace(config.model, **fixed))
 
@@ -33,18 +40,31 @@ def pretrained(config: Config, manifest: Manifest, data_dir: Path) -> tuple[dict
     """
     source = loading.find(config.init_from)
     if source.is_run:
-        if workdir.manifest_of(source.directory).vocabulary != manifest.vocabulary:
-            raise UserError(
-                f"config.init_from: expected a run with the vocabulary of {data_dir}, found another in "
-                f"{source.directory}: prepare the data with that run's tokenizer/vocab.txt"
-            )
+        _check_vocabulary(source, manifest, data_dir)
         return loading.load(source).params, []
-    pieces = vocabulary.read(data_dir)
-    assert pieces is not None, "a dataset has its vocab.txt: the manifest vouches for it"
     _, params, fresh = huggingface.load_pretrained(
         source.directory,
-        vocabulary_entries=pieces.entries,
+        vocabulary_entries=_entries(data_dir),
         do_lower_case=manifest.vocabulary.do_lower_case,
         seed=config.train.seed,
     )
     return params, fresh
+
+
+def _check_vocabulary(source: loading.Source, manifest: Manifest, data_dir: Path) -> None:
+    if not source.is_run:
+        huggingface.origins_of_words(source.directory, _entries(data_dir), manifest.vocabulary.do_lower_case)
+    elif workdir.manifest_of(source.directory).vocabulary != manifest.vocabulary:
+        raise UserError(
+            f"config.init_from: expected a run with the vocabulary of {data_dir}, found another in "
+            f"{source.directory}: prepare the data with that run's tokenizer/vocab.txt"
+        )
+
+
+def _entries(data_dir: Path) -> list[str]:
+    pieces = vocabulary.read(data_dir)
+    if pieces is None:
+        raise UserError(
+            f"expected vocab.txt in {data_dir}, found none: restore it from a copy, or prepare the data again"
+        )
+    return pieces.entries

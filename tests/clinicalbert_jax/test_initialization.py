@@ -33,7 +33,8 @@ def parent(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(config: Config, data_dir: Path, run: Path) -> int:
     """As run_pretrain.py: the architecture first, then the rest."""
-    return pretrain(initialization.adopt_architecture(config), data_dir, run)
+    config = initialization.adopt_architecture(config, Manifest.load(data_dir), data_dir, run)
+    return pretrain(config, data_dir, run)
 
 
 def of_run(run: Path) -> list[np.ndarray]:
@@ -74,11 +75,35 @@ def test_a_runs_own_checkpoint_comes_first(data_dir: Path, parent: Path, tmp_pat
     assert "continuing from step 1" in capsys.readouterr().err
 
 
+def test_a_run_that_has_begun_needs_its_source_no_more(data_dir: Path, parent: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(parent, source)
+    config = from_source(source)
+    assert start(config, data_dir, tmp_path / "run") == 0
+    shutil.rmtree(source)
+    config.train.steps = 2
+    assert start(config, data_dir, tmp_path / "run") == train.EXIT_DONE
+    assert restore_params(tmp_path / "run")[3] == 2
+
+
+def test_a_model_of_another_vocabulary_is_refused_before_anything_is_written(
+    data_dir: Path, parent: Path, tmp_path: Path
+) -> None:
+    config, params, tokenizer_dir, _ = restore_params(parent)
+    (tmp_path / "model").mkdir()
+    huggingface.write_directory(tmp_path / "model", config.model, params, tokenizer_dir)
+    words = (tmp_path / "model" / "vocab.txt").read_text()
+    (tmp_path / "model" / "vocab.txt").write_text(words.replace("word7\n", "other\n"))
+    with pytest.raises(UserError, match=r"entry 12 differs, 1 in all"):
+        start(from_source(tmp_path / "model"), data_dir, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_does_not_fit_is_one_clear_line(data_dir: Path, parent: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"expected a directory, or a model on the Hugging Face hub|expected the directory"
     ):
-        initialization.adopt_architecture(dataclasses.replace(small_config(), init_from=str(tmp_path / "absent")))
+        start(dataclasses.replace(small_config(), init_from=str(tmp_path / "absent")), data_dir, tmp_path / "run")
     other = tmp_path / "other"
     shutil.copytree(parent, other)
     manifest = Manifest.load(other)
