@@ -21,7 +21,7 @@ def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: 
     """
     if not config.init_from:
         return config
-    if (run / loading.CHECKPOINTS).is_dir() and any((run / loading.CHECKPOINTS).glob("[0-9]*")):
+    if (run / workdir.CHECKPOINTS).is_dir() and any((run / workdir.CHECKPOINTS).glob("[0-9]*")):
         found = workdir.read_config(run).model
     else:
         source = loading.find(config.init_from)
