@@ -20,13 +20,18 @@ SHINGLE_WORDS = 13  # as in Brown et al. (2020), appendix C
 
 
 def load_excluded(paths: Sequence[str]) -> np.ndarray:
-    """The sorted shingles of the texts of downstream files: uint64 [S].
+    """The sorted shingles of the texts of downstream files: uint64 [S]; raises `UserError` for one without any.
 
     .json and .jsonl: every string; .csv: every cell; .tsv: the first column as one running text if it is one token
     a line, else every cell; anything else: running text. Any of them may be .gz.
     """
-    found = [shingles(text, SHINGLE_WORDS) for path in paths for text in _texts(path)]
-    return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
+    found = [np.empty(0, np.uint64)]
+    for path in paths:
+        of_file = [shingles(text, SHINGLE_WORDS) for text in _texts(path)]
+        if not any(map(len, of_file)):
+            raise UserError(f"--exclude_text: expected a text of at least {SHINGLE_WORDS} words in {path}, found none")
+        found += of_file
+    return np.unique(np.concatenate(found))
 
 
 def holds_any(text: str, excluded_S: np.ndarray) -> bool:

@@ -36,7 +36,7 @@ def test_a_note_that_holds_text_of_a_test_file_is_found(tmp_path, name, content)
 
 def test_runs_do_not_go_from_one_cell_to_the_next(tmp_path):
     words = RUN.split()
-    (tmp_path / "a.csv").write_text(f"{' '.join(words[:7])},{' '.join(words[7:])}\n")
+    (tmp_path / "a.csv").write_text(f"{' '.join(words[:7])},{' '.join(words[7:])},{'other ' * 13}\n")
     assert not leakage.holds_any(NOTE, leakage.load_excluded([str(tmp_path / "a.csv")]))
 
 
@@ -52,3 +52,10 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content):
     assert "secret" not in str(caught.value)
     with pytest.raises(UserError, match="cannot be read"):
         leakage.load_excluded([str(tmp_path / "no.txt")])
+
+
+def test_a_file_that_would_exclude_nothing_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("secret " * 12)
+    with pytest.raises(UserError, match="at least 13 words") as caught:
+        leakage.load_excluded([str(tmp_path / "a.txt")])
+    assert "secret" not in str(caught.value)
