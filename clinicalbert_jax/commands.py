@@ -47,7 +47,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
 def required(flag: flags.FlagHolder[Value | None]) -> Value:
     """The value of a flag that must be given; raises `UserError` where it was not."""
-    if flag.value is None:
+    if flag.value is None or flag.value == "":
         raise UserError(f"--{flag.name}: expected a value, found none: give --{flag.name}=... (see --help)")
     return flag.value
 

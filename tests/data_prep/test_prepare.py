@@ -320,6 +320,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "stray word": (lambda c, d: ["NOTEEVENTS.csv"], "NOTEEVENTS.csv"),
     "nowhere to write": (lambda c, d: ["--output_dir=/proc/none"], "--output_dir"),
     "cut gzip": (cut_gzip, "NOTEEVENTS.csv.gz"),
+    "no output": (lambda c, d: ["--output_dir="], "--output_dir: expected a value"),
     "no workers": (lambda c, d: ["--num_workers=0"], "--num_workers"),
 }
 
