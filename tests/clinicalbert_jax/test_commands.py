@@ -43,7 +43,7 @@ def pretrain(*arguments: str, **environment: str) -> tuple[int, str, float]:
         (("--confg=x",), "Unknown command line flag 'confg'"),
         (("--config=absent.py", "--data_dir=x", "--workdir=y"), "expected a Python file such as"),
         ((TINY, "--config.train.stepz=3"), "--config.train.stepz: expected a field of config.train (steps, "),
-        ((TINY, "--config.nope.x=3"), "--config.nope.x: expected a field of config (model, "),
+        ((TINY, "--config.nope.x=3"), "--config.nope.x: expected a field of config ("),
         ((TINY, "--config.train.steps=many"), "flag --config.train.steps=many"),
         ((TINY, "--config.model.num_attention_heads=3"), "expected a divisor of hidden_size=128, found 3"),
         ((TINY, "--config.train.dtype=float16"), "config.train.dtype: expected one of"),
