@@ -261,6 +261,7 @@ def test_the_disk_must_have_room(corpus: Path, tmp_path: Path, monkeypatch: pyte
         prepare.run(config(corpus), tmp_path, EngineConfig())
 
 
+@pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:DeprecationWarning")  # by TFDS 4.9, of protobuf 6
 def test_tfds_opens_the_dataset(dataset: Path) -> None:
     import tensorflow_datasets as tfds
 
