@@ -122,9 +122,11 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint, if there is one."""
+        """The step of the newest whole checkpoint, if there is one. For all processes at once: the first one says."""
         whole = [step for step in _steps(self._run) if integrity.is_published(self._run / CHECKPOINTS / str(step))]
-        return whole[-1] if whole else None
+        # The others' `wait` ends before the first has published: they would see an older one.
+        step = int(multihost_utils.broadcast_one_to_all(np.array(whole[-1] if whole else -1)))
+        return None if step < 0 else step
 
     def restore(self, abstract_state: State, step: int) -> State:
         """The state saved at `step`, laid out over the devices as `abstract_state` says."""

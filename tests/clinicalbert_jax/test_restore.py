@@ -86,6 +86,14 @@ def finish(process: subprocess.Popen) -> str:
     return error
 
 
+def test_the_first_process_says_which_checkpoint_is_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone knows whether the checksums are written; returning to different ones would part the processes."""
+    with checkpoint.Checkpoints(tmp_path, small_config().train) as checkpoints:
+        assert checkpoints.latest is None
+        monkeypatch.setattr(checkpoint.multihost_utils, "broadcast_one_to_all", lambda mine: np.array(7))
+        assert checkpoints.latest == 7
+
+
 def test_two_processes_then_one(data_dir: Path, tmp_path: Path) -> None:
     """Two real processes with a part of every batch each, on loopback, are one run that one process continues."""
     with socket.socket() as probe:
