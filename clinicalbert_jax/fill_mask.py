@@ -34,7 +34,8 @@ def main(argv: Sequence[str]) -> None:
             if len(masks) > 1:
                 print(f"  [MASK] {number}")
             for word, probability in predictions:
-                print(f"  {probability:8.2%}  {word}")
+                percent = f"{probability:8.2%}" if probability >= 1e-4 else f"{100 * probability:7.0e}%"
+                print(f"  {percent}  {word}")
     sys.stdout.flush()
 
 

@@ -56,6 +56,11 @@ def test_fill_mask_from_arguments_and_standard_input(model: Path) -> None:
     assert {p["text"] for p in documents[0]["masks"][0]} == {"word7", "word8 word9"}
 
 
+def test_a_small_probability_is_not_shown_as_none(model: Path) -> None:
+    done = command("fill_mask", f"--model={model}", "--candidates=word7 word8 word9", "word1 [MASK]")
+    assert "e-0" in done.stdout.splitlines()[1].split()[0]
+
+
 def test_next_sentence_from_a_file(model: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.tsv").write_text("word1 word2\tword3\nword4\tword5\n")
     done = command("next_sentence", f"--model={model}", f"--input={tmp_path / 'pairs.tsv'}", "--json")
