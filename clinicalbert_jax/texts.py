@@ -18,21 +18,16 @@ def read(arguments: Sequence[str], file: str | None) -> list[str]:
         raise UserError(f"expected texts as arguments or --input=FILE, found {found}")
     if file is None:
         return list(arguments)
-    lines = [line for line in _content(file).splitlines() if line.strip()]
-    if not lines:
-        raise UserError(f"--input={file}: expected one text a line, found none")
-    return lines
+    return [line for _, line in _numbered(file)]
 
 
 def read_records(file: str) -> tuple[list[str], list[str]]:
     """Ids and texts: of a `.jsonl` file the fields `id` and `text` of each line, else each line with its number."""
     if not file.endswith(".jsonl"):
-        lines = read([], file)
-        return [str(number) for number in range(1, len(lines) + 1)], lines
+        lines = _numbered(file)
+        return [str(number) for number, _ in lines], [line for _, line in lines]
     ids, texts = [], []
-    for number, line in enumerate(_content(file).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in _numbered(file):
         try:
             record = json.loads(line)
             text = record["text"]
@@ -42,9 +37,15 @@ def read_records(file: str) -> tuple[list[str], list[str]]:
         if not isinstance(text, str):
             raise UserError(f'--input={file}: expected {{"id": ..., "text": "..."}} on line {number}, found otherwise')
         texts.append(text)
-    if not texts:
-        raise UserError(f"--input={file}: expected one text a line, found none")
     return ids, texts
+
+
+def _numbered(file: str) -> list[tuple[int, str]]:
+    # Only a line end ends a line: notes hold form feeds and other characters at which `str.splitlines` cuts.
+    lines = [(n, line) for n, line in enumerate(_content(file).split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise UserError(f"--input={file}: expected one text a line, found none")
+    return lines
 
 
 def _content(file: str) -> str:

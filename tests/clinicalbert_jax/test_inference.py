@@ -168,6 +168,8 @@ def test_texts_from_a_file(tmp_path: Path) -> None:
     assert "SECRET" not in str(caught.value)
     (tmp_path / "lines.txt").write_text("one\n\ntwo\n")
     assert texts.read([], str(tmp_path / "lines.txt")) == ["one", "two"]
+    (tmp_path / "lines.txt").write_text("one\n\ntwo\x0cstill two\n")
+    assert texts.read_records(str(tmp_path / "lines.txt")) == (["1", "3"], ["one", "two\x0cstill two"])
     for arguments, name in (([], None), (["a"], "b"), ([], str(tmp_path / "absent"))):
         with pytest.raises(UserError):
             texts.read(arguments, name)
