@@ -66,7 +66,9 @@ MASKING = flags.DEFINE_enum("masking", "static", MASKINGS, "Mask now, or leave i
 WHOLE_WORD = flags.DEFINE_bool("whole_word_masking", False, "Mask all pieces of a word or none.")
 MASKED_LM_PROB = flags.DEFINE_float("masked_lm_prob", 0.15, "The share of pieces that are predicted.")
 SHORT_SEQ_PROB = flags.DEFINE_float("short_seq_prob", 0.1, "The share of pairs made shorter at random.")
-DUPE_FACTOR = flags.DEFINE_integer("dupe_factor", 5, "Passes over the notes, each with pairs and masks of its own.")
+DUPE_FACTOR = flags.DEFINE_integer(
+    "dupe_factor", 5, "Passes over the training notes, each with pairs and masks of its own."
+)
 SEED = flags.DEFINE_integer("seed", 0, "Of all that is random.")
 
 

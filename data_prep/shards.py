@@ -166,7 +166,8 @@ def _batches(
         google=config.pairing == "google",
     )
     passes: list[tuple[pairs.Pairs, packing.Placement]] = []
-    for number in range(config.dupe_factor):
+    # What is held out is scored once: more passes would only repeat each note under other masks.
+    for number in range(config.dupe_factor if built.split == "train" else 1):
         made = pairs.make(notes, continues_T, config.pair_config, random_bits.fold(key, 1, number), built.pairing)
         clock.lap("pairs")
         passes.append((made, _placed(made, config, policy)))
