@@ -8,7 +8,7 @@ from clinicalbert_jax.errors import UserError
 
 # What schedulers set where several processes belong together; JAX reads the rest itself.
 _SCHEDULERS = (
-    ("SLURM_NTASKS", lambda value: int(value) > 1),
+    ("SLURM_STEP_NUM_TASKS", lambda value: int(value) > 1),  # set by srun, not by the allocation around it
     ("OMPI_COMM_WORLD_SIZE", lambda value: int(value) > 1),
     ("TPU_WORKER_HOSTNAMES", lambda value: "," in value),  # GKE and TPU VM slices of several hosts
     ("MEGASCALE_NUM_SLICES", lambda value: int(value) > 1),

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -50,6 +49,8 @@ class Averages:
 
         NaN where nothing had weight.
         """
+        import jax  # not at the top: `read` is for commands that do without
+
         steps = jax.device_get(self._pending)
         self._pending = []
         names = steps[0] if steps else ()
@@ -179,9 +180,8 @@ class Meter:
         (step, happened), self._last = self._last, None
         means, each = self._averages.read()
         seconds = time.perf_counter() - self._started
-        timed = max(self._timed_steps, 1)
         self._useful_s += seconds if self._timed_steps else 0.0
-        steps_per_s = timed / seconds
+        steps_per_s = self._timed_steps / seconds if self._timed_steps else math.nan  # the step that compiled
         num_tokens = means.pop("num_tokens")
         scalars = means | {
             "loss": means["mlm_loss"] + means["nsp_loss"],
@@ -199,6 +199,8 @@ class Meter:
         }
         if self._peak_flops:
             scalars["mfu"] = self._flops_per_step * steps_per_s / self._peak_flops
+        import jax
+
         memory = jax.local_devices()[0].memory_stats()
         if memory:
             scalars["memory_gb"] = memory["peak_bytes_in_use"] / 1e9

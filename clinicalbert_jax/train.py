@@ -120,7 +120,7 @@ class _Loop:
         """Steps `start` to the last; returns the exit code."""
         with training_batches(self._program, self._training, start) as batches:
             for number in range(start, self._config.steps):
-                if self._program.config.profile:
+                if self._program.config.profile and number in (start + _PROFILED[0], start + _PROFILED[1]):
                     self._profile(number - start, workdir)
                 asked = time.perf_counter()
                 batch = next(batches)
@@ -134,17 +134,17 @@ class _Loop:
                 state = self._recovered(state, done, ahead=0 if last or stop else _STEPS_AHEAD)
                 validation_loss = None
                 if done % self._config.log_every == 0:
-                    self._log()
+                    self._log(done)
                 if done % self._config.eval_every == 0 or last:
                     validation_loss = self._evaluate(state, done)
                 if done % self._config.checkpoint_every == 0 or last or stop:
                     self._save(state, done, validation_loss)
                 if stop and not last:
-                    self._log()
+                    self._log(done)
                     self._checkpoints.wait()
                     self._progress.say(f"stopped at step {done}, saved; the same command continues from there")
                     return EXIT_RESUME
-            self._log()
+            self._log(self._config.steps)
         return EXIT_DONE
 
     def _should_stop(self, done: int) -> bool:
@@ -159,6 +159,7 @@ class _Loop:
 
         That is the last good checkpoint's parameters at the present step: the batches that broke it are behind.
         """
+        too_many = False
         while len(self._in_flight) > ahead:
             step, skipped = self._in_flight.popleft()
             in_a_row = int(skipped)
@@ -168,9 +169,8 @@ class _Loop:
                 self._progress.say(f"step {step}: skipped, its loss or gradient was not finite ({in_a_row} in a row)")
                 self._writer.write(step, "skipped", {"in_a_row": float(in_a_row)}, records=records)
             if in_a_row >= self._config.max_skips:
-                self._in_flight.clear()
-                return self._returned(state, done)
-        return state
+                too_many, ahead = True, 0  # name those after it as well: the return makes them the past
+        return self._returned(state, done) if too_many else state
 
     def _returned(self, state: steps.State, done: int) -> steps.State:
         returns = int(state.returns) + 1
@@ -193,7 +193,7 @@ class _Loop:
         self._save(state, done, None)
         return state
 
-    def _log(self) -> None:
+    def _log(self, done: int) -> None:
         self._meter.flush()
         if self._checkpoints.mirror_fault:
             self._progress.say(f"warning: {self._checkpoints.mirror_fault}; tried again with the next checkpoint")
@@ -201,11 +201,11 @@ class _Loop:
         found = sorted(self._training.corrupt | self._validation.corrupt)
         for file, record in found[self._corrupt_reported :]:
             self._progress.say(f"warning: record {record} of {file} is damaged; its row has no weight")
-            self._writer.write(0, "corrupt", {"record": float(record)}, file=file)
+            self._writer.write(done, "corrupt", {"record": float(record)}, file=file)
         self._corrupt_reported = len(found)
 
     def _evaluate(self, state: steps.State, done: int) -> float:
-        self._log()
+        self._log(done)
         means = evaluate(self._program, state.params, self._validation)
         self._writer.write(done, "validation", means)
         self._progress.say(f"step {done}: validation: {describe(means)}")
@@ -219,7 +219,7 @@ class _Loop:
     def _profile(self, since: int, workdir: Path) -> None:
         if since == _PROFILED[0]:
             jax.profiler.start_trace(str(workdir / "profile"))
-        elif since == _PROFILED[1]:
+        else:
             jax.profiler.stop_trace()
             self._progress.say(f"profile of steps {_PROFILED[0]} to {_PROFILED[1]} written to {workdir / 'profile'}")
 

@@ -61,9 +61,9 @@ def check_data(config: Config, manifest: Manifest, data_dir: Path) -> Config:
 
 
 def check_same_run(workdir: Path, config: Config, manifest: Manifest) -> None:
-    """Where `workdir` holds a run, raise `UserError` if this command would continue it as another one."""
-    if not (workdir / CONFIG_FILE).exists():
-        return
+    """Where `workdir` holds a run's checkpoint, raise `UserError` if this command would continue it as another one."""
+    if not any((workdir / CHECKPOINTS).glob("*")):
+        return  # whatever was started here came to nothing that could be continued
     before, now = dataclasses.asdict(read_config(workdir)), dataclasses.asdict(config)
     for name in FIXED:
         for path, old, new in _differences(name, _at(before, name), _at(now, name)):
@@ -102,8 +102,9 @@ def copy(workdir: Path, directory: Path) -> None:
 
 
 def read_config(workdir: Path) -> Config:
-    """The configuration of the run in `workdir`; raises `UserError` where there is none."""
-    path = workdir / CONFIG_FILE
+    """The configuration of the run in `workdir`, or else the copy in a checkpoint; raises `UserError` for neither."""
+    copies = (workdir / CHECKPOINTS).glob(f"*/run/{CONFIG_FILE}")
+    path = next((path for path in (workdir / CONFIG_FILE, *copies) if path.exists()), workdir / CONFIG_FILE)
     try:
         return config_from_dict(sealed_json.read(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -116,16 +117,10 @@ def read_config(workdir: Path) -> Config:
 
 
 def config_from_dict(document: dict[str, Any]) -> Config:
-    """The inverse of `dataclasses.asdict`."""
-    return Config(
-        init_from=document["init_from"],
-        profile=document["profile"],
-        model=ModelConfig(**document["model"]),
-        data=DataConfig(**document["data"]),
-        optimizer=OptimizerConfig(**document["optimizer"]),
-        mesh=MeshConfig(**document["mesh"]),
-        train=TrainConfig(**document["train"]),
-    )
+    """The inverse of `dataclasses.asdict`. A field that the document lacks, from an older version, has its default."""
+    parts = {"model": ModelConfig, "data": DataConfig, "optimizer": OptimizerConfig, "mesh": MeshConfig}
+    parts |= {"train": TrainConfig}
+    return Config(**{name: parts[name](**value) if name in parts else value for name, value in document.items()})
 
 
 def manifest_of(workdir: Path) -> Manifest:

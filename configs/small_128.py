@@ -3,8 +3,9 @@
 The weights start at 0.08 instead of BERT's 0.02: a model this narrow otherwise spends most of the hour on a plateau.
 
 Command: python run_pretrain.py --config=configs/small_128.py --data_dir=DATA --workdir=RUN
-Cost:    not measured
-Score:   not measured
+Cost:    about 34 minutes for 2,000 steps on two CPU cores that others shared
+Score:   MTSamples in MIMIC-III's form (1,689 training notes, bert-base-cased vocabulary), held-out patients:
+         MLM loss 5.315 [5.234, 5.384] against a unigram entropy of 6.711, NSP accuracy 75.3 % [73.1 %, 77.9 %]
 """
 
 from clinicalbert_jax.config import Config, DataConfig, OptimizerConfig, TrainConfig, model_preset
@@ -17,7 +18,7 @@ def get_config() -> Config:
         data=DataConfig(max_seq_length=128),
         optimizer=OptimizerConfig(learning_rate=2e-3, schedule="linear", warmup_steps=200),
         train=TrainConfig(
-            steps=4_000,
+            steps=2_000,
             global_batch_size=32,
             dtype="float32",
             log_every=50,
