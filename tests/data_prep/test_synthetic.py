@@ -157,5 +157,6 @@ def test_no_template_field_is_left_unfilled(rows: list[synthetic.Row]):
 
 @pytest.mark.fast
 def test_a_path_that_cannot_be_written_is_a_user_s_error(tmp_path: Path):
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="--output="):
-        synthetic.write(tmp_path / "missing" / "x.csv", 10, seed=0)
+        synthetic.write(tmp_path / "file" / "x.csv", 10, seed=0)

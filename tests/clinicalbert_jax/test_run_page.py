@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clinicalbert_jax import metrics, report
+from clinicalbert_jax import metrics, run_page
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
 from clinicalbert_jax.workdir import check_data, keep
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
 def test_steps_that_a_restart_took_again_count_once(run: Path) -> None:
     steps = [record["step"] for record in metrics.read(run) if record["kind"] == "train"]
     assert steps == [20, 40, 60, 80, 100]
-    page = report.page(run)
+    page = run_page.page(run)
     assert "777" not in page
     assert "100 (best)" in page
     assert "4.250" in page
@@ -60,7 +60,7 @@ def test_steps_that_a_restart_took_again_count_once(run: Path) -> None:
 
 
 def test_the_page_asks_for_nothing_from_the_network(run: Path) -> None:
-    page = report.page(run)
+    page = run_page.page(run)
     assert not re.search(r'(?:src|href|action)\s*=\s*["\']?(?:https?:)?//', page)
     assert "@import" not in page
     assert "url(" not in page
@@ -69,15 +69,15 @@ def test_the_page_asks_for_nothing_from_the_network(run: Path) -> None:
 
 def test_a_directory_without_a_run_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expected a run in .*, found no config.json there"):
-        report.page(tmp_path)
+        run_page.page(tmp_path)
 
 
 def test_a_browser_draws_the_curves(run: Path, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine")
-    path = run / report.FILE_NAME
-    path.write_text(report.page(run))
+    path = run / "report.html"
+    path.write_text(run_page.page(run))
     options = [
         "--headless",
         "--no-sandbox",
