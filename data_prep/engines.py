@@ -5,6 +5,8 @@ there last, `.done.json` with its counts. Each appears under its name only when 
 right and the rest is built.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import json
 import multiprocessing
@@ -132,4 +134,13 @@ def _start_worker(work: Callable[[Bucket], object]) -> None:
 
 
 def _work_on(bucket: Bucket) -> object:
-    return _work(bucket)
+    try:
+        return _work(bucket)
+    finally:
+        _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    """Return freed memory to the system: glibc keeps it in pieces that no later bucket fits, and a worker grows."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -21,7 +21,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _CHUNK = 4096  # texts whose words are in memory at a time
-_MAX_CHARACTERS = 4_000_000  # of the words whose pieces are stored
+_MAX_CHARACTERS = 500_000  # of the words whose pieces are stored
 
 
 @dataclass(frozen=True)
