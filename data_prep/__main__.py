@@ -40,7 +40,7 @@ EXCLUDE_PATIENTS = flags.DEFINE_string("exclude_patients", "", "A file of patien
 EXCLUDE_TEXT = flags.DEFINE_list("exclude_text", [], "Downstream test files: notes that share text with them go.")
 VALIDATION = flags.DEFINE_float("validation_fraction", 0.05, "The share of patients in the validation split.")
 TEST = flags.DEFINE_float("test_fraction", 0.05, "The share of patients in the test split.")
-BUCKET = flags.DEFINE_float("bucket_megabytes", 8.0, "Text in a bucket, of which a worker holds one at a time.")
+BUCKET = flags.DEFINE_float("bucket_megabytes", 6.0, "Text in a bucket, of which a worker holds one at a time.")
 SALT = flags.DEFINE_string("salt", "clinicalbert_jax", "Keys the hashes of patients' identifiers.")
 
 VOCAB_FILE = flags.DEFINE_string("vocab_file", "", "A BERT vocab.txt, or a tokenizer's directory.")

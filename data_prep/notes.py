@@ -34,7 +34,7 @@ class SelectionConfig:
     exclude_patients: str = ""
     validation_fraction: float = 0.05
     test_fraction: float = 0.05
-    bucket_megabytes: float = 8.0
+    bucket_megabytes: float = 6.0
     salt: str = "clinicalbert_jax"
 
     def __post_init__(self) -> None:
