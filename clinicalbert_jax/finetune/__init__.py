@@ -1,0 +1,1 @@
+"""Downstream uses of a pre-trained BERT: entities, relations, classification, questions."""

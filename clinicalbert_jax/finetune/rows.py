@@ -1,0 +1,86 @@
+"""Rows of a downstream dataset, in memory, and batches of them as a pure function of (rows, seed, step).
+
+Shape legend: N rows, l the length of one row, B global batch, R rows of it that this process holds, L padded length.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clinicalbert_jax import random_bits
+from clinicalbert_jax.dataset import Batch, permute
+
+# A batch is padded to the first of these that its longest row fits: few shapes to compile, little padding.
+LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the model reads, one entry a row; a long example makes several rows.
+
+    `input_ids` and `segment_ids` hold int32 arrays of the rows' own lengths, special tokens included. `token_targets`
+    hold arrays of the same lengths, filled with 0 in a batch; `row_targets` one entry of a fixed shape a row. Which
+    targets there are is the head's to say (`heads`); rows without annotation have none. `examples_N` numbers the
+    example that each row is of. `offsets` say which characters of the example's text each token stands for, l x 2;
+    (0, 0) for special tokens and for text that is not to be labelled.
+    """
+
+    input_ids: Sequence[np.ndarray]
+    segment_ids: Sequence[np.ndarray]
+    examples_N: np.ndarray
+    offsets: Sequence[np.ndarray]
+    token_targets: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
+    row_targets: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class RowBatches:
+    """Batches of `Rows`, for training in shuffled order and for prediction in their own."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.num_examples = len(rows)
+        self.corrupt: set[tuple[str, int]] = set()  # none: what is in memory was read whole
+        self._lengths_N = np.array([len(ids) for ids in rows.input_ids])
+
+    def train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
+        """Rows `rows_R` of the global batch of `step`: epoch after epoch, each in an order of its own."""
+        return self._batch(self._order(seed, step, batch_size), rows_R, np.ones(batch_size, np.float32))
+
+    def eval_batch(self, number: int, batch_size: int, rows_R: np.ndarray) -> Batch:
+        """Rows of the `number`-th batch in the rows' own order; past the end, rows without weight."""
+        places_B = number * batch_size + np.arange(batch_size)
+        inside_B = places_B < self.num_examples
+        return self._batch(np.where(inside_B, places_B, 0), rows_R, inside_B.astype(np.float32))
+
+    def records(self, seed: int, step: int, batch_size: int) -> list[str]:
+        """The examples in the global batch of `step`, by number."""
+        return [f"example:{self.rows.examples_N[number]}" for number in self._order(seed, step, batch_size)]
+
+    def _order(self, seed: int, step: int, batch_size: int) -> np.ndarray:
+        epochs_B, places_B = np.divmod(np.int64(step) * batch_size + np.arange(batch_size), self.num_examples)
+        return permute(places_B, self.num_examples, random_bits.fold(seed, epochs_B))
+
+    def _batch(self, numbers_B: np.ndarray, rows_R: np.ndarray, weights_B: np.ndarray) -> Batch:
+        # Every process pads to the longest row of the whole batch, its own or not: they run one program.
+        longest = int(self._lengths_N[numbers_B].max())
+        length = next((length for length in LENGTHS if length >= longest), longest)
+        numbers_R = numbers_B[rows_R]
+        batch = {
+            "input_ids": _padded([self.rows.input_ids[n] for n in numbers_R], length),
+            "segment_ids": _padded([self.rows.segment_ids[n] for n in numbers_R], length),
+            "sequence_ids": (np.arange(length) < self._lengths_N[numbers_R, None]).astype(np.int32),
+            "row_weights": weights_B[rows_R],
+        }
+        batch |= {name: _padded([t[n] for n in numbers_R], length) for name, t in self.rows.token_targets.items()}
+        return batch | {name: target[numbers_R] for name, target in self.rows.row_targets.items()}
+
+
+def _padded(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
+    padded_RxL = np.zeros((len(arrays), length), arrays[0].dtype)
+    for row_L, array in zip(padded_RxL, arrays, strict=True):
+        row_L[: len(array)] = array
+    return padded_RxL
