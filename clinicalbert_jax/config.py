@@ -10,12 +10,13 @@ from clinicalbert_jax.errors import UserError
 VOCABULARY_MULTIPLE = 128  # the embedding table is padded to the matrix units' width; export cuts it back
 
 
-def _require(holds: bool, name: str, expected: str, found: object) -> None:
+def require(holds: bool, name: str, expected: str, found: object) -> None:
+    """Raise `UserError` naming the field `config.<name>` unless the condition holds."""
     if not holds:
         raise UserError(f"config.{name}: expected {expected}, found {found!r}")
 
 
-def _require_types(section: str, config: Any) -> None:
+def require_types(section: str, config: Any) -> None:
     """Refuse a value of another type than its field's: an override can set anything."""
     for entry in dataclasses.fields(config):
         value, expected = getattr(config, entry.name), entry.type
@@ -23,7 +24,7 @@ def _require_types(section: str, config: Any) -> None:
             continue
         if isinstance(expected, type) and type(value) is not expected:
             name = f"{section}.{entry.name}" if section else entry.name
-            _require(False, name, f"a value of type {expected.__name__}", value)
+            require(False, name, f"a value of type {expected.__name__}", value)
 
 
 @dataclass
@@ -44,8 +45,8 @@ class ModelConfig:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
-        _require_types("model", self)
-        _require(self.vocab_size >= 0, "model.vocab_size", "0 (take the data's) or more", self.vocab_size)
+        require_types("model", self)
+        require(self.vocab_size >= 0, "model.vocab_size", "0 (take the data's) or more", self.vocab_size)
         for name in (
             "hidden_size",
             "num_hidden_layers",
@@ -54,19 +55,19 @@ class ModelConfig:
             "max_position_embeddings",
             "type_vocab_size",
         ):
-            _require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
-        _require(
+            require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
+        require(
             self.hidden_size % self.num_attention_heads == 0,
             "model.num_attention_heads",
             f"a divisor of hidden_size={self.hidden_size}",
             self.num_attention_heads,
         )
         activations = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
-        _require(self.hidden_act in activations, "model.hidden_act", f"one of {activations}", self.hidden_act)
+        require(self.hidden_act in activations, "model.hidden_act", f"one of {activations}", self.hidden_act)
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            _require(0 <= getattr(self, name) < 1, f"model.{name}", "a value in [0, 1)", getattr(self, name))
+            require(0 <= getattr(self, name) < 1, f"model.{name}", "a value in [0, 1)", getattr(self, name))
         for name in ("layer_norm_eps", "initializer_range"):
-            _require(getattr(self, name) > 0, f"model.{name}", "a positive value", getattr(self, name))
+            require(getattr(self, name) > 0, f"model.{name}", "a positive value", getattr(self, name))
 
     @property
     def padded_vocab_size(self) -> int:
@@ -84,7 +85,7 @@ def model_preset(size: str, **overrides: Any) -> ModelConfig:
         "base": (12, 768),
         "large": (24, 1024),
     }
-    _require(size in layers_and_width, "model", f"a size among {tuple(layers_and_width)}", size)
+    require(size in layers_and_width, "model", f"a size among {tuple(layers_and_width)}", size)
     layers, width = layers_and_width[size]
     return ModelConfig(
         **{
@@ -107,10 +108,10 @@ class DataConfig:
     on_corrupt: str = "stop"  # at a record that fails its checksum; 'skip': its row gets no weight, and is counted
 
     def __post_init__(self) -> None:
-        _require_types("data", self)
-        _require(self.max_seq_length >= 8, "data.max_seq_length", "at least 8", self.max_seq_length)
-        _require(self.num_threads >= 1, "data.num_threads", "at least 1", self.num_threads)
-        _require(self.on_corrupt in ("stop", "skip"), "data.on_corrupt", "'stop' or 'skip'", self.on_corrupt)
+        require_types("data", self)
+        require(self.max_seq_length >= 8, "data.max_seq_length", "at least 8", self.max_seq_length)
+        require(self.num_threads >= 1, "data.num_threads", "at least 1", self.num_threads)
+        require(self.on_corrupt in ("stop", "skip"), "data.on_corrupt", "'stop' or 'skip'", self.on_corrupt)
 
 
 @dataclass
@@ -129,25 +130,25 @@ class OptimizerConfig:
     clip_global_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_types("optimizer", self)
-        _require(self.learning_rate > 0, "optimizer.learning_rate", "a positive value", self.learning_rate)
+        require_types("optimizer", self)
+        require(self.learning_rate > 0, "optimizer.learning_rate", "a positive value", self.learning_rate)
         names = ("adamw", "bert_adam", "lamb")
-        _require(self.name in names, "optimizer.name", f"one of {names}", self.name)
+        require(self.name in names, "optimizer.name", f"one of {names}", self.name)
         schedules = ("google", "linear", "sqrt", "constant")
-        _require(self.schedule in schedules, "optimizer.schedule", f"one of {schedules}", self.schedule)
-        _require(self.warmup_steps >= 0, "optimizer.warmup_steps", "0 or more", self.warmup_steps)
-        _require(self.cooldown_steps >= 0, "optimizer.cooldown_steps", "0 or more", self.cooldown_steps)
-        _require(
+        require(self.schedule in schedules, "optimizer.schedule", f"one of {schedules}", self.schedule)
+        require(self.warmup_steps >= 0, "optimizer.warmup_steps", "0 or more", self.warmup_steps)
+        require(self.cooldown_steps >= 0, "optimizer.cooldown_steps", "0 or more", self.cooldown_steps)
+        require(
             self.cooldown_steps == 0 or self.schedule == "constant",
             "optimizer.cooldown_steps",
             f"0 with schedule={self.schedule!r}, which falls by itself",
             self.cooldown_steps,
         )
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more", self.weight_decay)
-        _require(0 <= self.b1 < 1, "optimizer.b1", "a value in [0, 1)", self.b1)
-        _require(0 <= self.b2 < 1, "optimizer.b2", "a value in [0, 1)", self.b2)
-        _require(self.eps > 0, "optimizer.eps", "a positive value", self.eps)
-        _require(self.clip_global_norm > 0, "optimizer.clip_global_norm", "positive", self.clip_global_norm)
+        require(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more", self.weight_decay)
+        require(0 <= self.b1 < 1, "optimizer.b1", "a value in [0, 1)", self.b1)
+        require(0 <= self.b2 < 1, "optimizer.b2", "a value in [0, 1)", self.b2)
+        require(self.eps > 0, "optimizer.eps", "a positive value", self.eps)
+        require(self.clip_global_norm > 0, "optimizer.clip_global_norm", "positive", self.clip_global_norm)
 
 
 @dataclass
@@ -158,9 +159,9 @@ class MeshConfig:
     fsdp: int = 1
 
     def __post_init__(self) -> None:
-        _require_types("mesh", self)
-        _require(self.data == -1 or self.data >= 1, "mesh.data", "-1 or at least 1", self.data)
-        _require(self.fsdp >= 1, "mesh.fsdp", "at least 1", self.fsdp)
+        require_types("mesh", self)
+        require(self.data == -1 or self.data >= 1, "mesh.data", "-1 or at least 1", self.data)
+        require(self.fsdp >= 1, "mesh.fsdp", "at least 1", self.fsdp)
 
 
 @dataclass
@@ -183,7 +184,7 @@ class TrainConfig:
     max_returns: int = 3  # after which the run stops
 
     def __post_init__(self) -> None:
-        _require_types("train", self)
+        require_types("train", self)
         for name in (
             "steps",
             "global_batch_size",
@@ -194,19 +195,19 @@ class TrainConfig:
             "keep_checkpoints",
             "max_skips",
         ):
-            _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         for name in ("keep_best", "keep_every_hours", "max_returns"):
-            _require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
-        _require(self.eval_batches >= 0, "train.eval_batches", "0 (all) or more", self.eval_batches)
-        _require(0 <= self.seed < 2**31, "train.seed", "a value in [0, 2^31)", self.seed)
-        _require(
+            require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
+        require(self.eval_batches >= 0, "train.eval_batches", "0 (all) or more", self.eval_batches)
+        require(0 <= self.seed < 2**31, "train.seed", "a value in [0, 2^31)", self.seed)
+        require(
             self.global_batch_size % self.microbatches == 0,
             "train.microbatches",
             f"a divisor of global_batch_size={self.global_batch_size}",
             self.microbatches,
         )
         dtypes = ("float32", "bfloat16")
-        _require(self.dtype in dtypes, "train.dtype", f"one of {dtypes}", self.dtype)
+        require(self.dtype in dtypes, "train.dtype", f"one of {dtypes}", self.dtype)
 
 
 @dataclass
@@ -227,15 +228,15 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        _require_types("", self)
-        _require(
+        require_types("", self)
+        require(
             self.data.max_seq_length <= self.model.max_position_embeddings,
             "data.max_seq_length",
             f"at most model.max_position_embeddings={self.model.max_position_embeddings}",
             self.data.max_seq_length,
         )
         if self.optimizer.schedule != "constant" or self.optimizer.cooldown_steps:
-            _require(
+            require(
                 self.optimizer.warmup_steps + self.optimizer.cooldown_steps < self.train.steps,
                 "optimizer.warmup_steps",
                 f"with cooldown_steps fewer than train.steps={self.train.steps}",
