@@ -61,7 +61,11 @@ class Task(Protocol):
     architecture: str  # of the exported model: 'BertForTokenClassification', ...
 
     def rows(self, examples: Sequence[Any], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
-        """The model's input; with targets where `annotated`."""
+        """The model's input; with targets where `annotated`.
+
+        Annotated rows are for training: a task may leave out some rows of a long example there. Predictions are made
+        from rows that are not.
+        """
 
     def decode(self, examples: Sequence[Any], rows: Rows, logits: Sequence[np.ndarray]) -> list[Any]:
         """Predictions from the logits of each row: l x C ('token', and 'span' with C = 2: start, end) or C."""
