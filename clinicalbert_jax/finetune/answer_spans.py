@@ -1,0 +1,89 @@
+"""From the start and end logits of a question's windows to the likeliest answers.
+
+Shape legend: l pieces of a window, S starts, T ends.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Characters `start` to `end` of the context; start == end: no answer. `score` is the sum of two logits."""
+
+    start: int
+    end: int
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answer given, and all that were considered, the likeliest first.
+
+    `null_margin` is the score of no answer less that of the best answer, where questions may have none.
+    """
+
+    given: Answer
+    n_best: tuple[Answer, ...]
+    null_margin: float | None
+
+
+def best(
+    windows: Iterable[tuple[np.ndarray, np.ndarray]],
+    n_best: int,
+    max_answer_length: int,
+    null_threshold: float | None,
+) -> Answers:
+    """The answers of a question from the logits (l x 2) and offsets (l x 2) of all its windows.
+
+    As google-research/bert's run_squad.py: the `n_best` likeliest starts and ends of each window, at most
+    `max_answer_length` pieces apart, ranked by the sum of their logits over all windows; probabilities are over those
+    kept. No answer is scored by [CLS], in the window where that is lowest, and given where it leads by more than
+    `null_threshold` (None: never).
+    """
+    scores: dict[tuple[int, int], float] = {}
+    null_score = np.inf
+    for logits_lx2, offsets_lx2 in windows:
+        logits_lx2 = logits_lx2.astype(np.float64)
+        null_score = min(null_score, float(logits_lx2[0].sum()))
+        for span, score in _candidates(logits_lx2, offsets_lx2, n_best, max_answer_length):
+            scores[span] = max(score, scores.get(span, -np.inf))
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:n_best]
+    best_score = ranked[0][1] if ranked else -np.inf
+    if null_threshold is not None or not ranked:
+        ranked = sorted([*ranked, ((0, 0), null_score)], key=lambda item: (-item[1], item[0]))
+    n_best_answers = _with_probabilities(ranked)
+    if null_threshold is None:
+        return Answers(n_best_answers[0], n_best_answers, None)
+    margin = null_score - best_score
+    without = margin > null_threshold
+    given = next(answer for answer in n_best_answers if (answer.start == answer.end) == without)
+    return Answers(given, n_best_answers, margin)
+
+
+def _candidates(
+    logits_lx2: np.ndarray, offsets_lx2: np.ndarray, n_best: int, max_answer_length: int
+) -> list[tuple[tuple[int, int], float]]:
+    """Spans of characters with their scores, at most `n_best`."""
+    inside = np.flatnonzero(offsets_lx2[:, 1] > offsets_lx2[:, 0])  # neither special tokens nor the question
+    starts_S, ends_T = (inside[np.argsort(-logits_lx2[inside, side], kind="stable")[:n_best]] for side in (0, 1))
+    scores_SxT = logits_lx2[starts_S, 0][:, None] + logits_lx2[ends_T, 1]
+    lengths_SxT = ends_T - starts_S[:, None] + 1
+    s, t = np.nonzero((lengths_SxT >= 1) & (lengths_SxT <= max_answer_length))
+    kept = np.argsort(-scores_SxT[s, t], kind="stable")[:n_best]
+    return [
+        ((int(offsets_lx2[starts_S[i], 0]), int(offsets_lx2[ends_T[j], 1])), float(scores_SxT[i, j]))
+        for i, j in zip(s[kept], t[kept], strict=True)
+    ]
+
+
+def _with_probabilities(ranked: Sequence[tuple[tuple[int, int], float]]) -> tuple[Answer, ...]:
+    scores = np.array([score for _, score in ranked])
+    shares = np.exp(scores - scores.max())
+    return tuple(
+        Answer(start, end, score, float(share))
+        for ((start, end), score), share in zip(ranked, shares / shares.sum(), strict=True)
+    )
