@@ -39,10 +39,10 @@ def main(argv: Sequence[str]) -> int:
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
 
-    from clinicalbert_jax import distributed, train
+    from clinicalbert_jax import distributed, pretraining
 
     distributed.initialize(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    return train.train(config, data_dir, run, mirror)
+    return pretraining.pretrain(config, data_dir, run, mirror)
 
 
 if __name__ == "__main__":

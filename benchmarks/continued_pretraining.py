@@ -54,7 +54,7 @@ def _train(config: Config, data_dir: Path, params: object) -> list[tuple[int, fl
     # Held-out MLM loss before the first step and after equal numbers of steps.
     import jax
 
-    from clinicalbert_jax import step, train
+    from clinicalbert_jax import pretraining, step, train
     from clinicalbert_jax.dataset import Dataset
 
     training, validation = Dataset(data_dir, "train"), Dataset(data_dir, "validation")
@@ -63,13 +63,13 @@ def _train(config: Config, data_dir: Path, params: object) -> list[tuple[int, fl
     if params is not None:
         shardings = jax.tree.map(lambda x: x.sharding, program.abstract_state.params)
         state = dataclasses.replace(state, params=jax.device_put(params, shardings))
-    losses = [(0, train.evaluate(program, state.params, validation)["mlm_loss"])]
+    losses = [(0, pretraining.evaluate(program, state.params, validation)["mlm_loss"])]
     every, began = max(config.train.steps // EVALUATIONS.value, 1), time.monotonic()
     with train.training_batches(program, training, 0) as batches:
         for number, batch in enumerate(batches, start=1):
             state, _ = program.train_step(state, batch)
             if number % every == 0:
-                losses.append((number, train.evaluate(program, state.params, validation)["mlm_loss"]))
+                losses.append((number, pretraining.evaluate(program, state.params, validation)["mlm_loss"]))
                 seconds = time.monotonic() - began
                 print(f"step {number}: held-out MLM loss {losses[-1][1]:.3f}, {seconds:.0f} s", file=sys.stderr)
     return losses

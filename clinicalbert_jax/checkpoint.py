@@ -26,7 +26,7 @@ from clinicalbert_jax.remote import Mirror
 from clinicalbert_jax.step import State
 from clinicalbert_jax.workdir import CHECKPOINTS
 
-_VALIDATION_LOSS = "validation_loss"
+_SCORE = "score"  # by validation; more is better
 
 
 def recover(run: Path) -> tuple[int | None, list[str]]:
@@ -73,7 +73,7 @@ class Checkpoints:
         if config.keep_best:
             kept.append(
                 policies.BestN(
-                    get_metric_fn=lambda metrics: -metrics[_VALIDATION_LOSS],
+                    get_metric_fn=lambda metrics: metrics[_SCORE],
                     n=config.keep_best,
                     keep_checkpoints_without_metrics=False,
                 )
@@ -94,13 +94,13 @@ class Checkpoints:
         self.mirror_fault: str | None = None  # why the latest checkpoint is not at the run's URL yet
         self.blocked_s = 0.0  # how long the latest `save` held the caller up
 
-    def save(self, state: State, step: int, validation_loss: float | None = None) -> None:
+    def save(self, state: State, step: int, score: float | None = None) -> None:
         """Start saving; returns once the state may be overwritten. Waits for the save before, if it still goes on."""
         started = time.perf_counter()
         self.wait()
         if step == self._saved:  # by a return to good parameters, where a save was due as well
             return
-        metrics = None if validation_loss is None else {_VALIDATION_LOSS: validation_loss}
+        metrics = None if score is None else {_SCORE: score}
         try:
             response = self._checkpointer.save_checkpointables_async(step, _items(state), metrics=metrics)
         except Exception as error:

@@ -71,17 +71,17 @@ def load(source: Source, step: str | None = None) -> Loaded:
 
 
 def _best_step(run: Path) -> int:
-    # Of the checkpoints that are still there, the one with the lowest loss on the validation split.
+    # Of the checkpoints that are still there, the one with the best score by validation; of equals, the earliest.
     from clinicalbert_jax import metrics
 
-    losses = {
-        record["step"]: record["mlm_loss"] + record["nsp_loss"]
+    scores = {
+        record["step"]: record["score"]
         for record in metrics.read(run)
-        if record["kind"] == "validation" and None not in (record["mlm_loss"], record["nsp_loss"])
+        if record["kind"] == "validation" and record["score"] is not None
     }
-    kept = [step for step in losses if (run / workdir.CHECKPOINTS / str(step)).is_dir()]
+    kept = [step for step in scores if (run / workdir.CHECKPOINTS / str(step)).is_dir()]
     if not kept:
         raise UserError(
             f"--step={BEST}: expected a checkpoint of {run} that was evaluated, found none: give its number"
         )
-    return min(kept, key=losses.__getitem__)
+    return max(kept, key=scores.__getitem__)

@@ -184,7 +184,7 @@ class Meter:
         steps_per_s = self._timed_steps / seconds if self._timed_steps else math.nan  # the step that compiled
         num_tokens = means.pop("num_tokens")
         scalars = means | {
-            "loss": means["mlm_loss"] + means["nsp_loss"],
+            "loss": _total_loss(means),
             "grad_norm": float(happened["grad_norm"]),
             "update_norm": float(happened["update_norm"]),
             "learning_rate": float(happened["learning_rate"]),
@@ -206,7 +206,7 @@ class Meter:
             scalars["memory_gb"] = memory["peak_bytes_in_use"] / 1e9
         self._writer.write(step, "train", scalars)
         self._progress.show(step, scalars)
-        for number, loss in self._spikes.among([one["mlm_loss"] + one["nsp_loss"] for one in each]):
+        for number, loss in self._spikes.among([_total_loss(one) for one in each]):
             spiked = step - len(each) + 1 + number
             self._progress.say(f"step {spiked}: loss spike: {loss:.2f}")
             self._writer.write(spiked, "spike", {"loss": loss})
@@ -242,10 +242,16 @@ def _ratio(pairs: list[tuple[Any, Any]]) -> float:
     return total / weight if weight else math.nan
 
 
+def _total_loss(means: dict[str, float]) -> float:
+    return sum(value for name, value in means.items() if name.endswith("_loss"))
+
+
 def _brief(scalars: dict[str, float]) -> str:
+    hits = {name.removesuffix("_accuracy"): value for name, value in scalars.items() if name.endswith("_accuracy")}
+    accuracies = "".join(f"{name} {value:.1%}  " for name, value in hits.items())
     mfu = f"mfu {scalars['mfu']:.0%}  " if "mfu" in scalars else ""
     return (
-        f"loss {scalars['loss']:.3f}  mlm {scalars['mlm_accuracy']:.1%}  nsp {scalars['nsp_accuracy']:.1%}  "
+        f"loss {scalars['loss']:.3f}  {accuracies}"
         f"{scalars['tokens_per_s']:,.0f} tok/s  {mfu}wait {scalars['data_wait']:.0%}"
     )
 

@@ -1,51 +1,82 @@
-"""The two pre-training objectives, as sums with their weights: whoever has all of a batch divides, once.
+"""What training minimises, as sums with their weights: whoever has all of a batch divides, once.
 
 Shape legend: B batch, P masked positions, K sentence pairs, V vocabulary, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from clinicalbert_jax.model import Outputs
+from clinicalbert_jax import model
+from clinicalbert_jax.config import Config
 
-# (sum over the weighted items, sum of the weights)
+Batch = Mapping[str, jax.Array]
+# (sum over the weighted items, sum of the weights); the names that end in `_loss` are minimised, added up
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 
-def pretraining_sums(outputs: Outputs, batch: Mapping[str, jax.Array]) -> Sums:
-    """Loss and accuracy of masked language modelling and next sentence prediction (Devlin et al. 2019, 3.1)."""
-    mlm_loss, mlm_hits, mlm_weight = _cross_entropy(
-        outputs.mlm_logits_BxPxV, batch["masked_lm_ids"], batch["masked_lm_weights"]
-    )
-    nsp_loss, nsp_hits, nsp_weight = _cross_entropy(
-        outputs.nsp_logits_BxKx2, batch["next_sentence_labels"], batch["next_sentence_weights"]
-    )
-    return {
-        "mlm_loss": (mlm_loss, mlm_weight),
-        "mlm_accuracy": (mlm_hits, mlm_weight),
-        "nsp_loss": (nsp_loss, nsp_weight),
-        "nsp_accuracy": (nsp_hits, nsp_weight),
-    }
+@dataclass(frozen=True)
+class Objective:
+    """A kind of training as three pure functions, which `step` compiles for any mesh.
+
+    `init(key)`: parameters to begin with. `weights(batch)`: the weight of each loss in a batch, or part of one, by the
+    names of `sums`. `sums(params, batch, dropout_key)`: losses and accuracies; without a key there is no dropout.
+    """
+
+    init: Callable[[jax.Array], model.Params]
+    weights: Callable[[Batch], dict[str, jax.Array]]
+    sums: Callable[[model.Params, Batch, jax.Array | None], Sums]
+
+
+def pretraining(config: Config, mesh: Mesh) -> Objective:
+    """Masked language modelling and next sentence prediction (Devlin et al. 2019, 3.1)."""
+
+    def init(key: jax.Array) -> model.Params:
+        return model.init(config.model, key)
+
+    def weights(batch: Batch) -> dict[str, jax.Array]:
+        return {"mlm_loss": batch["masked_lm_weights"].sum(), "nsp_loss": batch["next_sentence_weights"].sum()}
+
+    def sums(params: model.Params, batch: Batch, dropout_key: jax.Array | None) -> Sums:
+        outputs = model.apply(
+            config.model,
+            params,
+            batch["input_ids"],
+            batch["segment_ids"],
+            batch["sequence_ids"],
+            batch["masked_lm_positions"],
+            batch["next_sentence_positions"],
+            dtype=jnp.dtype(config.train.dtype),
+            dropout_key=dropout_key,
+        )
+        mlm_loss, mlm_hits, mlm_weight = cross_entropy(
+            outputs.mlm_logits_BxPxV, batch["masked_lm_ids"], batch["masked_lm_weights"]
+        )
+        nsp_loss, nsp_hits, nsp_weight = cross_entropy(
+            outputs.nsp_logits_BxKx2, batch["next_sentence_labels"], batch["next_sentence_weights"]
+        )
+        return {
+            "mlm_loss": (mlm_loss, mlm_weight),
+            "mlm_accuracy": (mlm_hits, mlm_weight),
+            "nsp_loss": (nsp_loss, nsp_weight),
+            "nsp_accuracy": (nsp_hits, nsp_weight),
+        }
+
+    return Objective(init, weights, sums)
 
 
 def total_loss(sums: Sums, weights: Mapping[str, jax.Array]) -> jax.Array:
-    """MLM + NSP loss, each over the weight of the whole global batch, so that shards and microbatches add up."""
-    return sum(
-        (sums[name][0] / jnp.maximum(weights[name], 1.0) for name in ("mlm_loss", "nsp_loss")),
-        start=jnp.float32(0),
-    )
+    """The losses added up, each over its weight in the whole global batch, so that shards and microbatches add up."""
+    return sum((sums[name][0] / jnp.maximum(weights[name], 1.0) for name in weights), start=jnp.float32(0))
 
 
-def loss_weights(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """The weights of the two losses in this batch, or part of one."""
-    return {"mlm_loss": batch["masked_lm_weights"].sum(), "nsp_loss": batch["next_sentence_weights"].sum()}
-
-
-def _cross_entropy(
+def cross_entropy(
     logits_BxNxC: jax.Array, labels_BxN: jax.Array, weights_BxN: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Weighted sums of the cross-entropy in nats and of hits, and the sum of the weights."""
     log_z_BxN = jax.nn.logsumexp(logits_BxNxC, axis=-1)
     label_logits_BxN = jnp.take_along_axis(logits_BxNxC, labels_BxN[..., None], axis=-1)[..., 0]
     hits_BxN = jnp.argmax(logits_BxNxC, axis=-1) == labels_BxN

@@ -4,7 +4,7 @@ Shape legend: B batch, L length (see `schema.BATCH_SHAPES` for the arrays of a b
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from clinicalbert_jax import model
+from clinicalbert_jax import objectives
 from clinicalbert_jax.config import Config
-from clinicalbert_jax.objectives import Sums, loss_weights, pretraining_sums, total_loss
+from clinicalbert_jax.objectives import Batch, Objective, Sums, total_loss
 from clinicalbert_jax.optimizer import make_optimizer, make_schedule
 from clinicalbert_jax.sharding import (
     BATCH_AXES,
@@ -26,8 +26,6 @@ from clinicalbert_jax.sharding import (
     parameter_specs,
     state_shardings,
 )
-
-Batch = Mapping[str, jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -51,15 +49,21 @@ class State:
         return {name: getattr(self, name) for name in ("step", "updates", "skipped_in_a_row", "returns")}
 
 
-def init_state(config: Config, optimizer: optax.GradientTransformation) -> State:
+def init_state(config: Config, objective: Objective, optimizer: optax.GradientTransformation) -> State:
     """The state before the first step, from `train.seed`. Pure: call it under `jax.jit` with shardings."""
-    params = model.init(config.model, jax.random.key(config.train.seed))
+    params = objective.init(jax.random.key(config.train.seed))
     zero = jnp.zeros((), jnp.int32)
     return State(zero, zero, zero, zero, params=params, opt_state=optimizer.init(params))
 
 
 def train_step(
-    state: State, batch: Batch, *, config: Config, optimizer: optax.GradientTransformation, mesh: Mesh
+    state: State,
+    batch: Batch,
+    *,
+    config: Config,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
 ) -> tuple[State, dict[str, Any]]:
     """One update on one global batch. A step whose loss or gradient is not finite changes no parameter.
 
@@ -68,7 +72,7 @@ def train_step(
     specs = parameter_specs(state.params)
     key = jax.random.fold_in(jax.random.key(config.train.seed, impl="rbg"), state.step)
     gradient = jax.shard_map(
-        functools.partial(_local_gradient, config=config, specs=specs),
+        functools.partial(_local_gradient, objective=objective, microbatches=config.train.microbatches, specs=specs),
         mesh=mesh,
         in_specs=(specs, BATCH_SPEC, REPLICATED),
         out_specs=(specs, REPLICATED),
@@ -104,13 +108,12 @@ def train_step(
     }
 
 
-def eval_step(params: Any, batch: Batch, *, config: Config, mesh: Mesh) -> Sums:
+def eval_step(params: Any, batch: Batch, *, objective: Objective, mesh: Mesh) -> Sums:
     """The objectives' (sum, weight) pairs over one global batch, without dropout."""
     specs = parameter_specs(params)
 
     def local(params_shard: Any, local_batch: Batch) -> Sums:
-        outputs = _apply(config, _gather(params_shard, specs), local_batch, None)
-        return _sum_over(pretraining_sums(outputs, local_batch))
+        return _sum_over(objective.sums(gather(params_shard, specs), local_batch, None))
 
     return jax.shard_map(local, mesh=mesh, in_specs=(specs, BATCH_SPEC), out_specs=REPLICATED, check_vma=False)(
         params, batch
@@ -129,15 +132,20 @@ class Program:
     abstract_state: State
 
 
-def build(config: Config, devices: list[jax.Device] | None = None) -> Program:
+def build(
+    config: Config,
+    devices: list[jax.Device] | None = None,
+    make_objective: Callable[[Config, Mesh], Objective] = objectives.pretraining,
+) -> Program:
     """Check the mesh and the batch against the devices (all of them by default) and set up the functions.
 
     Nothing is compiled before it is first called. Raises `UserError` where mesh, batch or state do not divide.
     """
     mesh = make_mesh(config.mesh, devices)
     check_batch(config.train.global_batch_size, config.train.microbatches, mesh)
+    objective = make_objective(config, mesh)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    init = functools.partial(init_state, config, optimizer)
+    init = functools.partial(init_state, config, objective, optimizer)
     shapes = jax.eval_shape(init)
     shardings = state_shardings(shapes, shapes.params, mesh)
     replicated = NamedSharding(mesh, REPLICATED)
@@ -146,11 +154,11 @@ def build(config: Config, devices: list[jax.Device] | None = None) -> Program:
         mesh=mesh,
         init=jax.jit(init, out_shardings=shardings),
         train_step=jax.jit(
-            functools.partial(train_step, config=config, optimizer=optimizer, mesh=mesh),
+            functools.partial(train_step, config=config, objective=objective, optimizer=optimizer, mesh=mesh),
             out_shardings=(shardings, replicated),
             donate_argnums=0,
         ),
-        eval_step=jax.jit(functools.partial(eval_step, config=config, mesh=mesh), out_shardings=replicated),
+        eval_step=jax.jit(functools.partial(eval_step, objective=objective, mesh=mesh), out_shardings=replicated),
         abstract_state=jax.tree.map(
             lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
             shapes,
@@ -159,16 +167,18 @@ def build(config: Config, devices: list[jax.Device] | None = None) -> Program:
     )
 
 
-def _local_gradient(params_shard: Any, batch: Batch, key: jax.Array, *, config: Config, specs: Any) -> tuple[Any, Sums]:
+def _local_gradient(
+    params_shard: Any, batch: Batch, key: jax.Array, *, objective: Objective, microbatches: int, specs: Any
+) -> tuple[Any, Sums]:
     """One device's part: gather the parameters, add up the microbatches' gradients, reduce once at the end."""
-    params = _gather(params_shard, specs)
-    # Both losses are divided by the weight of the whole global batch, known before it is cut: uneven mask counts on
+    params = gather(params_shard, specs)
+    # Each loss is divided by its weight in the whole global batch, known before it is cut: uneven mask counts on
     # devices or in microbatches then give the same gradient as one large batch.
-    weights = jax.lax.psum(loss_weights(batch), BATCH_AXES)
+    weights = jax.lax.psum(objective.weights(batch), BATCH_AXES)
     key = jax.random.fold_in(key, jax.lax.axis_index(BATCH_AXES))
 
     def loss(params: Any, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
-        sums = pretraining_sums(_apply(config, params, microbatch, key), microbatch)
+        sums = objective.sums(params, microbatch, key)
         return total_loss(sums, weights), sums
 
     def add(total: Any, numbered: tuple[jax.Array, Batch]) -> tuple[Any, None]:
@@ -176,39 +186,26 @@ def _local_gradient(params_shard: Any, batch: Batch, key: jax.Array, *, config: 
         grads, sums = jax.grad(loss, has_aux=True)(params, microbatch, jax.random.fold_in(key, number))
         return jax.tree.map(jnp.add, total, (grads, sums)), None
 
-    count = config.train.microbatches
-    if count == 1:
+    if microbatches == 1:
         total, sums = jax.grad(loss, has_aux=True)(params, batch, jax.random.fold_in(key, 0))
     else:
-        microbatches = jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), dict(batch))
-        first = jax.tree.map(lambda x: x[0], microbatches)
+        cut = jax.tree.map(lambda x: x.reshape(microbatches, x.shape[0] // microbatches, *x.shape[1:]), dict(batch))
+        first = jax.tree.map(lambda x: x[0], cut)
         shapes = jax.eval_shape(jax.grad(loss, has_aux=True), params, first, key)
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        (total, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(count), microbatches))
+        (total, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(microbatches), cut))
     return _reduce(total, specs), _sum_over(sums)
 
 
-def _apply(config: Config, params: Any, batch: Batch, dropout_key: jax.Array | None) -> model.Outputs:
-    return model.apply(
-        config.model,
-        params,
-        batch["input_ids"],
-        batch["segment_ids"],
-        batch["sequence_ids"],
-        batch["masked_lm_positions"],
-        batch["next_sentence_positions"],
-        dtype=jnp.dtype(config.train.dtype),
-        dropout_key=dropout_key,
-    )
+def gather(params_shard: Any, specs: Any) -> Any:
+    """Inside `shard_map`: the whole parameters, from this device's part of them."""
 
-
-def _gather(params_shard: Any, specs: Any) -> Any:
-    def gather(shard: jax.Array, spec: PartitionSpec) -> jax.Array:
+    def whole(shard: jax.Array, spec: PartitionSpec) -> jax.Array:
         if "fsdp" not in spec:
             return shard
         return jax.lax.all_gather(shard, "fsdp", axis=spec.index("fsdp"), tiled=True)
 
-    return jax.tree.map(gather, params_shard, specs)
+    return jax.tree.map(whole, params_shard, specs)
 
 
 def _reduce(grads: Any, specs: Any) -> Any:

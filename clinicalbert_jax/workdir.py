@@ -15,6 +15,7 @@ from clinicalbert_jax.manifest import FILE_NAME as MANIFEST_FILE
 from clinicalbert_jax.manifest import TOKENIZER_FILES, Manifest, sha256_of
 
 CONFIG_FILE = "config.json"
+TASK_FILE = "task.json"  # of a fine-tuned model, instead of a manifest
 CHECKPOINTS = "checkpoints"  # one directory a step
 
 # Changing one of these under a run would silently make it another run. The rest (steps, logging, evaluation,
@@ -64,6 +65,17 @@ def check_same_run(workdir: Path, config: Config, manifest: Manifest) -> None:
     """Where `workdir` holds a run's checkpoint, raise `UserError` if this command would continue it as another one."""
     if not any((workdir / CHECKPOINTS).glob("*")):
         return  # whatever was started here came to nothing that could be continued
+    check_same_settings(workdir, config)
+    old_manifest = Manifest.load(workdir)
+    if _data_identity(old_manifest) != _data_identity(manifest):
+        raise UserError(
+            f"--data_dir: expected the data that the run in {workdir} was started with, found another preparation "
+            "(vocabulary, seed, options or shards differ): give the same data, or start in a new --workdir"
+        )
+
+
+def check_same_settings(workdir: Path, config: Config) -> None:
+    """Raise `UserError` where `config` differs from that of the run in `workdir` in what must not change under it."""
     before, now = dataclasses.asdict(read_config(workdir)), dataclasses.asdict(config)
     for name in FIXED:
         for path, old, new in _differences(name, _at(before, name), _at(now, name)):
@@ -71,12 +83,6 @@ def check_same_run(workdir: Path, config: Config, manifest: Manifest) -> None:
                 f"config.{path}: expected {old!r}, as the run in {workdir} was started with, found {new!r}: "
                 "set it back, or start in a new --workdir"
             )
-    old_manifest = Manifest.load(workdir)
-    if _data_identity(old_manifest) != _data_identity(manifest):
-        raise UserError(
-            f"--data_dir: expected the data that the run in {workdir} was started with, found another preparation "
-            "(vocabulary, seed, options or shards differ): give the same data, or start in a new --workdir"
-        )
 
 
 def keep(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> None:
@@ -96,8 +102,9 @@ def keep(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> N
 def copy(workdir: Path, directory: Path) -> None:
     """Copy what `keep` wrote into `directory`."""
     directory.mkdir(exist_ok=True)
-    for name in (CONFIG_FILE, MANIFEST_FILE):
-        shutil.copyfile(workdir / name, directory / name)
+    for name in (CONFIG_FILE, MANIFEST_FILE, TASK_FILE):
+        if (workdir / name).exists():
+            shutil.copyfile(workdir / name, directory / name)
     shutil.copytree(workdir / "tokenizer", directory / "tokenizer", dirs_exist_ok=True)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from clinicalbert_jax import train, workdir
+from clinicalbert_jax import pretraining, train, workdir
 from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from clinicalbert_jax.manifest import Manifest
 from tests import toy_dataset
@@ -27,5 +27,5 @@ def write(directory: Path, data_dir: Path, steps: int = 4) -> Path:
     manifest = Manifest.load(data_dir)
     config = workdir.check_data(config, manifest, data_dir)
     workdir.keep(directory, config, manifest, data_dir)
-    assert train.train(config, data_dir, directory) == train.EXIT_DONE
+    assert pretraining.pretrain(config, data_dir, directory) == train.EXIT_DONE
     return directory

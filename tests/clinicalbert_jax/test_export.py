@@ -77,9 +77,9 @@ def test_pytorch_loads_what_was_exported_and_computes_the_same(run: Path, tmp_pa
 def test_best_is_the_checkpoint_with_the_lowest_validation_loss(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     lines = [
-        {"kind": "validation", "step": 2, "time": 0, "mlm_loss": 4.0, "nsp_loss": 0.5},
-        {"kind": "validation", "step": 3, "time": 0, "mlm_loss": 1.0, "nsp_loss": 0.5},  # its checkpoint is gone
-        {"kind": "validation", "step": 4, "time": 0, "mlm_loss": 3.9, "nsp_loss": 0.7},
+        {"kind": "validation", "step": 2, "time": 0, "score": -4.5},
+        {"kind": "validation", "step": 3, "time": 0, "score": -1.5},  # its checkpoint is gone
+        {"kind": "validation", "step": 4, "time": 0, "score": -4.6},
     ]
     (tmp_path / "run/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     source = loading.find_run(tmp_path / "run")

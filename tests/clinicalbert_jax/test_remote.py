@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from clinicalbert_jax import remote, train, workdir
+from clinicalbert_jax import pretraining, remote, workdir
 from clinicalbert_jax.checkpoint import restore_params
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.errors import UserError
@@ -49,7 +49,7 @@ def pretrain_there(config: Config, data: str, run: str) -> int:
     manifest = Manifest.load(data_dir)
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(local, config, manifest)
-    return train.train(config, data_dir, local, mirror)
+    return pretraining.pretrain(config, data_dir, local, mirror)
 
 
 def test_a_run_moves_to_a_machine_without_a_copy(bucket: str, tmp_path: Path) -> None:
@@ -107,6 +107,6 @@ def test_a_store_that_is_gone_costs_no_steps(
     manifest = Manifest.load(data_dir)
     config = workdir.check_data(small_config(steps=6), manifest, data_dir)
     with pytest.raises(UserError, match="cannot be reached"):
-        train.train(config, data_dir, local, mirror)
+        pretraining.pretrain(config, data_dir, local, mirror)
     assert "tried again with the next checkpoint" in capsys.readouterr().err
     assert restore_params(local)[3] == 6

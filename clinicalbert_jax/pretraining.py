@@ -1,0 +1,75 @@
+"""Pre-training as a job for the loop: a prepared dataset, masked language modelling and next sentence prediction."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from clinicalbert_jax import flops, initialization, train
+from clinicalbert_jax import step as steps
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.dataset import Dataset, Prefetcher
+from clinicalbert_jax.manifest import Manifest
+from clinicalbert_jax.metrics import Averages
+from clinicalbert_jax.model import Params
+from clinicalbert_jax.remote import Mirror
+from clinicalbert_jax.sharding import local_rows, put_batch
+from clinicalbert_jax.workdir import keep
+
+
+def pretrain(config: Config, data_dir: Path, workdir: Path, mirror: Mirror | None = None) -> int:
+    """Pre-train on `data_dir` until `train.steps`, or go on with the run in `workdir`; returns the exit code."""
+    job = make_job(config, data_dir)
+    if jax.process_index() == 0:
+        keep(workdir, config, Manifest.load(data_dir), data_dir)
+    return train.run(job, workdir, mirror)
+
+
+def make_job(config: Config, data_dir: Path) -> train.Job:
+    """What the loop needs to know."""
+    program = steps.build(config)
+    skip = config.data.on_corrupt == "skip"
+    training, validation = Dataset(data_dir, "train", skip), Dataset(data_dir, "validation", skip)
+    validation.corrupt = training.corrupt  # reported together
+    return train.Job(
+        program=program,
+        training=training,
+        first_params=lambda: _first_params(config, data_dir),
+        evaluate=lambda params: evaluate(program, params, validation),
+        score=lambda means: -(means["mlm_loss"] + means["nsp_loss"]),
+        describe=describe,
+        flops_per_step=flops.train_flops_per_row(config.model, training.layout) * config.train.global_batch_size,
+    )
+
+
+def evaluate(program: steps.Program, params: Params, dataset: Dataset) -> dict[str, float]:
+    """Losses and accuracies over a split: every example once, in order (or the first `train.eval_batches` batches)."""
+    size = program.config.train.global_batch_size
+    rows_R = local_rows(size, program.mesh)
+    count = -(-dataset.num_examples // size)
+    if program.config.train.eval_batches:
+        count = min(count, program.config.train.eval_batches)
+
+    def load(number: int) -> dict[str, jax.Array]:
+        return put_batch(dataset.eval_batch(number, size, rows_R), rows_R, size, program.mesh)
+
+    averages = Averages()
+    with Prefetcher(load, range(count), program.config.data.num_threads) as batches:
+        for batch in batches:
+            averages.add(program.eval_step(params, batch))
+    return averages.read()[0]
+
+
+def describe(means: Mapping[str, float]) -> str:
+    """Evaluation figures in words."""
+    return (
+        f"MLM loss {means['mlm_loss']:.3f}, accuracy {means['mlm_accuracy']:.1%}; "
+        f"NSP loss {means['nsp_loss']:.3f}, accuracy {means['nsp_accuracy']:.1%}"
+    )
+
+
+def _first_params(config: Config, data_dir: Path) -> tuple[Params | None, str]:
+    if not config.init_from:
+        return None, "from random weights"
+    params, fresh = initialization.pretrained(config, Manifest.load(data_dir), data_dir)
+    return params, f"from {config.init_from}" + (f" (from random weights: {', '.join(fresh)})" if fresh else "")
