@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune import entity_scores, tags
 from clinicalbert_jax.finetune.documents import Document
-from clinicalbert_jax.finetune.entities import Entities, EntityTask
+from clinicalbert_jax.finetune.entities import Entities, EntitiesConfig
 from clinicalbert_jax.finetune.records import BadRecords
 from clinicalbert_jax.finetune.tags import Span
 from tests.clinicalbert_jax.finetune import toy_tokenizer
@@ -31,7 +31,7 @@ was\tO
 """
 
 
-def perfect(task: EntityTask, examples: list[Document]):
+def perfect(task: Entities, examples: list[Document]):
     """Rows with targets, and what a model that is always right makes of the same texts without."""
     annotated = task.rows(examples, TOKENIZER, annotated=True)
     rows = task.rows(examples, TOKENIZER, annotated=False)
@@ -44,7 +44,7 @@ def read(tmp_path, content, name="data.tsv", policy="stop", config=None, annotat
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     bad = BadRecords(policy)
-    return (config or Entities()).read(path, bad, annotated), bad
+    return (config or EntitiesConfig()).read(path, bad, annotated), bad
 
 
 def as_json(*records):
@@ -69,7 +69,7 @@ def test_a_conll_file_becomes_texts_with_spans(tmp_path):
 @pytest.mark.fast
 def test_labels_lie_on_first_pieces_and_each_word_is_trained_once(tmp_path):
     examples, _ = read(tmp_path, "the\tO\nxyz\tB-Drug\nabc\tI-Drug\n\u200b\tI-Drug\n")
-    task = Entities().task(examples)
+    task = EntitiesConfig().task(examples)
     assert task.labels == ("O", "B-Drug", "I-Drug")
     rows = task.rows(examples, TOKENIZER, annotated=True)
     pieces = [TOKENIZER.id_to_token(id_) for id_ in rows.input_ids[0]]
@@ -102,7 +102,7 @@ def documents(draw):
 @pytest.mark.parametrize("scheme", tags.SCHEMES)
 @given(examples=st.lists(documents(), min_size=1, max_size=3), length=st.integers(8, 40), data=st.data())
 def test_every_entity_comes_back_whatever_the_windows(scheme, examples, length, data):
-    config = Entities(max_seq_length=length, stride=data.draw(st.integers(0, length - 2)))
+    config = EntitiesConfig(max_seq_length=length, stride=data.draw(st.integers(0, length - 2)))
     task = config.task_with_labels(tags.all_tags(["Drug", "Disease"], scheme))
     rows, predictions = perfect(task, examples)
     assert [found.entities for found in predictions] == [example.entities for example in examples]
@@ -119,7 +119,7 @@ def test_every_entity_comes_back_whatever_the_windows(scheme, examples, length, 
 def test_a_word_is_decided_where_it_has_most_context():
     # Room for 6 pieces, 3 apart: the fourth of nine words is in both windows, with 2 and 0 words before the nearer end.
     text = " ".join("abcdefghi")
-    task = Entities(max_seq_length=8, stride=3).task_with_labels(("O", "B-X", "I-X"))
+    task = EntitiesConfig(max_seq_length=8, stride=3).task_with_labels(("O", "B-X", "I-X"))
     rows = task.rows([Document("d", 1, "", text)], TOKENIZER, annotated=False)
     decided = [[text[s:e] for s, e in offsets if e] for offsets in rows.offsets]
     assert decided == [["a", "b", "c", "d", "e"], ["f", "g", "h", "i"]]
@@ -128,7 +128,7 @@ def test_a_word_is_decided_where_it_has_most_context():
 @pytest.mark.fast
 def test_text_is_cut_as_the_tokenizer_cuts_it_and_text_stays_text():
     text = "Given 0.5mg [MASK] Cafe\u0301\u200b!"
-    task = Entities().task_with_labels(("O", "B-X", "I-X"))
+    task = EntitiesConfig().task_with_labels(("O", "B-X", "I-X"))
     rows = task.rows([Document("d", 1, "", text)], TOKENIZER, annotated=False)
     words = [text[s:e] for s, e in rows.offsets[0] if e]
     assert words == ["Given", "0", ".", "5mg", "[", "MASK", "]", "Cafe\u0301", "!"]
@@ -140,7 +140,7 @@ def test_text_is_cut_as_the_tokenizer_cuts_it_and_text_stays_text():
 def test_spans_that_cut_words_are_learned_by_overlap_and_counted():
     text = "severe liverfailure after"
     example = Document("d", 1, "", text, (Span(0, 6, "A"), Span(12, 19, "A"), Span(21, 22, "B")))
-    task = Entities().task([example])
+    task = EntitiesConfig().task([example])
     _, predictions = perfect(task, [example])
     assert predictions[0].entities == (Span(0, 6, "A"), Span(7, 19, "A"), Span(20, 25, "B"))
     scores = task.score([example], predictions)
@@ -159,7 +159,7 @@ def test_predictions_that_break_the_scheme_are_no_entities():
         ("IOB2", "I-X B-X O I-X", (Span(2, 3, "X"),)),
         ("IOBES", "B-X I-X S-X E-X", (Span(4, 5, "X"),)),
     ):
-        task = Entities().task_with_labels(tags.all_tags(["X"], scheme))
+        task = EntitiesConfig().task_with_labels(tags.all_tags(["X"], scheme))
         rows = task.rows([example], TOKENIZER, annotated=False)
         logits = np.zeros((6, len(task.labels)))
         for place, tag in enumerate(sequence.split(), start=1):
@@ -190,12 +190,12 @@ def test_predictions_are_written_and_read_back(tmp_path):
     examples, _ = read(
         tmp_path, CONLL + "\nno\tS-Sign\nliver\tB-Sign\nfailure\tE-Sign\n".replace("S-", "B-", 1).replace("E-", "I-")
     )
-    task = Entities(scheme="IOBES").task(examples)
+    task = EntitiesConfig(scheme="IOBES").task(examples)
     _, predictions = perfect(task, examples)
     written = task.write(tmp_path / "test", examples, predictions, show_text=True)
     assert [path.name for path in written] == ["test.jsonl", "test.conll"]
     for path in written:
-        again = Entities().read(path, BadRecords())
+        again = EntitiesConfig().read(path, BadRecords())
         assert [(e.id, e.text, e.entities) for e in again] == [(e.id, e.text, e.entities) for e in examples]
     assert again[0].scheme == "IOBES"
     hidden = task.write(tmp_path / "hidden", examples, predictions, show_text=False)
@@ -225,7 +225,7 @@ def test_errors_are_told_by_kind_and_place():
 def test_counts_add_up_to_the_main_score():
     generator = np.random.default_rng(0)
     examples, predictions = [], []
-    task = Entities().task_with_labels(("O", "B-X", "I-X"))
+    task = EntitiesConfig().task_with_labels(("O", "B-X", "I-X"))
     for number in range(40):
         gold, found = ({Span(5 * n, 5 * n + 2, "X") for n in generator.integers(0, 8, 4).tolist()} for _ in range(2))
         examples.append(Document(str(number), 1, "", "x" * 50, tuple(sorted(gold))))
@@ -329,16 +329,16 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, words):
 @pytest.mark.fast
 def test_a_type_unseen_in_training_is_named(tmp_path):
     examples, bad = read(tmp_path, CONLL, policy="skip")
-    task = Entities().task(examples[1:])
+    task = EntitiesConfig().task(examples[1:])
     path = tmp_path / "dev.tsv"
-    assert Entities().check_labels(task, examples, path, bad) == examples[1:]
+    assert EntitiesConfig().check_labels(task, examples, path, bad) == examples[1:]
     assert bad.counts == {str(path): 1}
     with pytest.raises(
         UserError, match=r"dev.tsv, line 5: expected the types seen in training \(Drug\), found 'Disease'"
     ):
-        Entities().check_labels(task, examples, path, BadRecords())
+        EntitiesConfig().check_labels(task, examples, path, BadRecords())
     with pytest.raises(UserError, match="with entities, found none"):
-        Entities().task([Document("d", 1, "", "a")])
+        EntitiesConfig().task([Document("d", 1, "", "a")])
 
 
 @pytest.mark.fast
@@ -358,7 +358,7 @@ def test_texts_without_annotation_are_read(tmp_path):
 )
 def test_settings_that_make_no_sense_are_refused(setting):
     with pytest.raises(UserError, match=f"config.task.{next(iter(setting))}: expected"):
-        Entities(**setting)
+        EntitiesConfig(**setting)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_settings_that_make_no_sense_are_refused(setting):
 )
 def test_public_corpora_are_read_whole(shared_data, name, sentences, words, types):
     bad = BadRecords()
-    examples = Entities().read(shared_data / "ner" / f"{name}.tsv", bad)
+    examples = EntitiesConfig().read(shared_data / "ner" / f"{name}.tsv", bad)
     assert len(examples) == sentences
     assert sum(len(example.words or ()) for example in examples) == words
     labels = [entity.label for example in examples for entity in example.entities]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinicalbert_jax.finetune import entity_scores, tags
+from clinicalbert_jax.finetune import entity_scores, rates, tags
 from clinicalbert_jax.finetune.tags import Span
 
 ALL = {scheme: tags.all_tags(["Drug", "Adverse-Effect", "a b"], scheme) for scheme in tags.SCHEMES}
@@ -109,6 +109,6 @@ def test_scores_are_seqevals_strict_ones_on_random_sequences(scheme):
             theirs = precision_recall_fscore_support(
                 gold, ours, average=None, scheme=getattr(schemes, scheme), zero_division=0
             )
-            rates = [entity_scores.precision_recall_f1(*counts) for counts in by_type.values()]
-            np.testing.assert_allclose(np.array(rates), np.stack(theirs[:3], -1), atol=1e-12)
+            by_label = [rates.of_counts(*counts) for counts in by_type.values()]
+            np.testing.assert_allclose(np.array(by_label), np.stack(theirs[:3], -1), atol=1e-12)
             assert [annotated for _, _, annotated in by_type.values()] == list(theirs[3])
