@@ -17,7 +17,7 @@ import tokenizers
 
 from clinicalbert_jax.config import require, require_types
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune import conll, documents, entity_scores, tags, windows
+from clinicalbert_jax.finetune import conll, documents, entity_scores, rates, tags, windows
 from clinicalbert_jax.finetune.documents import Document
 from clinicalbert_jax.finetune.records import BadRecords
 from clinicalbert_jax.finetune.rows import Rows
@@ -34,7 +34,7 @@ class Tagged(NamedTuple):
 
 
 @dataclass
-class Entities:
+class EntitiesConfig:
     """Settings of the task. Files ending in .tsv, .conll, .bio, .iob or .txt are CoNLL, .jsonl and .json hold spans.
 
     A JSON record: `{"id": ..., "text": ..., "entities": [{"start": ..., "end": ..., "label": ...}], "patient": ...}`,
@@ -58,7 +58,7 @@ class Entities:
         """The documents of a file. Not `annotated`: of CoNLL the first column, of .txt one text a line."""
         return documents.read(path, self.scheme, bad, annotated)
 
-    def task(self, examples: Sequence[Document]) -> "EntityTask":
+    def task(self, examples: Sequence[Document]) -> "Entities":
         """The task with every type of entity that the examples have; raises `UserError` where they have none."""
         types = {entity.label for document in examples for entity in document.entities}
         if not types:
@@ -66,12 +66,12 @@ class Entities:
         scheme = self.scheme or next((d.scheme for d in examples if d.scheme), tags.SCHEMES[0])
         return self.task_with_labels(tags.all_tags(types, scheme))
 
-    def task_with_labels(self, labels: tuple[str, ...]) -> "EntityTask":
+    def task_with_labels(self, labels: tuple[str, ...]) -> "Entities":
         """The task of a trained model."""
-        return EntityTask(labels, self.max_seq_length, self.stride)
+        return Entities(labels, self.max_seq_length, self.stride)
 
     def check_labels(
-        self, task: "EntityTask", examples: Sequence[Document], path: Path, bad: BadRecords
+        self, task: "Entities", examples: Sequence[Document], path: Path, bad: BadRecords
     ) -> list[Document]:
         """The documents whose types of entities the task knows."""
         known = tags.types(task.labels)
@@ -87,7 +87,7 @@ class Entities:
 
 
 @dataclass(frozen=True)
-class EntityTask:
+class Entities:
     """Entities with their tags fixed: a decision for every word."""
 
     labels: tuple[str, ...]
@@ -159,7 +159,7 @@ class EntityTask:
 
     def from_counts(self, sums_M: np.ndarray) -> float:
         """Micro-averaged F1."""
-        return entity_scores.precision_recall_f1(*sums_M.tolist()).f1
+        return rates.of_counts(*sums_M.tolist()).f1
 
     def write(
         self, path: Path, examples: Sequence[Document], predictions: Sequence[Tagged], show_text: bool

@@ -5,29 +5,16 @@ Shape legend: E examples, M counts (right, found, annotated).
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from clinicalbert_jax.finetune import rates
+from clinicalbert_jax.finetune.rates import Rates, in_percent
 from clinicalbert_jax.finetune.tags import Span
 from clinicalbert_jax.finetune.task import Scores, Table
 
 KINDS = ("missed", "spurious", "wrong type", "wrong boundary", "wrong type and boundary")
-
-
-class Rates(NamedTuple):
-    """Three rates, each 0 where it would divide by 0."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
-def precision_recall_f1(right: float, found: float, annotated: float) -> Rates:
-    """From three counts, as seqeval and scikit-learn compute them with `zero_division=0`."""
-    precision = right / found if found else 0.0
-    recall = right / annotated if annotated else 0.0
-    return Rates(precision, recall, 2 * precision * recall / (precision + recall) if right else 0.0)
 
 
 def by_type(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) -> dict[str, tuple[int, int, int]]:
@@ -53,15 +40,15 @@ def score(
 ) -> Scores:
     """Micro and macro averages, a table by type, a table of errors. `split_words`: entities that cut a word in two."""
     types = by_type(gold, found)
-    rates = {label: precision_recall_f1(*counts) for label, counts in types.items()}
+    by_label = {label: rates.of_counts(*counts) for label, counts in types.items()}
     sums_M = counts_ExM(gold, found).sum(0)
-    micro = precision_recall_f1(*sums_M.tolist())
-    macro = Rates(*np.mean([*rates.values()], axis=0).tolist()) if rates else Rates(0.0, 0.0, 0.0)
+    micro = rates.of_counts(*sums_M.tolist())
+    macro = Rates(*np.mean([*by_label.values()], axis=0).tolist()) if by_label else Rates(0.0, 0.0, 0.0)
     values = {**micro._asdict(), **{f"macro_{name}": value for name, value in macro._asdict().items()}}
-    values |= {f"{label}/{name}": v for label, one in rates.items() for name, v in one._asdict().items()}
+    values |= {f"{label}/{name}": v for label, one in by_label.items() for name, v in one._asdict().items()}
     wrong = errors(ids, gold, found)
-    rows: list[tuple[str | int, ...]] = [(label, *types[label], *_shown(rates[label])) for label in types]
-    rows += [("micro average", *sums_M.tolist(), *_shown(micro)), ("macro average", "", "", "", *_shown(macro))]
+    rows: list[tuple[str | int, ...]] = [(label, *types[label], *in_percent(by_label[label])) for label in types]
+    rows += [("micro average", *sums_M.tolist(), *in_percent(micro)), ("macro average", "", "", "", *in_percent(macro))]
     header = ("type", "right", "found", "annotated", "precision", "recall", "F1")
     tables = [Table("Entities by type", header, rows), _error_table(wrong)]
     if split_words:
@@ -109,7 +96,3 @@ def _error_table(wrong: Sequence[dict[str, Any]]) -> Table:
     types = sorted({label for _, label in counts})
     rows: list[tuple[str | int, ...]] = [(kind, *(counts[kind, label] for label in types)) for kind in KINDS]
     return Table("Errors by type (the annotated one, where there is one)", ("error", *types), rows)
-
-
-def _shown(rates: Rates) -> tuple[str, str, str]:
-    return f"{rates.precision:.1%}", f"{rates.recall:.1%}", f"{rates.f1:.1%}"
