@@ -185,12 +185,12 @@ def test_windows_are_those_of_the_tokenizer(asked: str, context: str, stride: in
 
 @st.composite
 def answered(draw: st.DrawFn) -> Question:
-    """A question whose answer is some whole words of its context."""
-    words = draw(st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=40))
-    first = draw(st.integers(0, len(words) - 1))
-    last = draw(st.integers(first, min(first + 2, len(words) - 1)))
-    start = len(" ".join(words[:first])) + (first > 0)
-    return question(" ".join(words), (start, start + len(" ".join(words[first : last + 1]))))
+    """A question whose answer begins and ends at pieces of its context, which are letters here."""
+    context = draw(letters)
+    places = [place for place, letter in enumerate(context) if letter != " "]
+    first, last = sorted(draw(st.tuples(*[st.integers(0, len(places) - 1)] * 2)))
+    last = min(last, first + draw(st.integers(0, 6)))
+    return question(context, (places[first], places[last] + 1))
 
 
 def pointed(rows: Rows) -> list[np.ndarray]:
