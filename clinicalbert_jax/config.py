@@ -7,6 +7,7 @@ from typing import Any
 
 from clinicalbert_jax.errors import UserError
 
+ATTENTIONS = ("auto", "xla", "cudnn", "splash")  # see `attention`
 VOCABULARY_MULTIPLE = 128  # the embedding table is padded to the matrix units' width; export cuts it back
 
 
@@ -173,6 +174,8 @@ class TrainConfig:
     microbatches: int = 1  # the batch is cut into so many, whose gradients are added before the one update
     seed: int = 0
     dtype: str = "bfloat16"  # of activations; parameters and optimizer state stay float32
+    attention: str = "auto"  # the best that runs on the devices; or by name: see `attention`
+    remat: bool = False  # compute most activations a second time instead of keeping them: less memory, more time
     log_every: int = 50
     eval_every: int = 1_000
     eval_batches: int = 0  # 0: the whole validation split
@@ -208,6 +211,7 @@ class TrainConfig:
         )
         dtypes = ("float32", "bfloat16")
         require(self.dtype in dtypes, "train.dtype", f"one of {dtypes}", self.dtype)
+        require(self.attention in ATTENTIONS, "train.attention", f"one of {ATTENTIONS}", self.attention)
 
 
 @dataclass

@@ -12,6 +12,7 @@ or sequences a row (in `apply`), P predictions, V padded vocabulary.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,12 +20,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from clinicalbert_jax.attention import attention
 from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.dropout import dropout
 
 Params = dict[str, Any]  # nested, of arrays; every key is a string, a layer's being its number
+Attend = Callable[..., jax.Array]  # `attention.attention` with the batch's sequences
 
-# Added to the scores of keys out of reach, and the logit of vocabulary rows that exist only as padding.
-NEGATIVE = -1e9
+NEGATIVE = -1e9  # the logit of vocabulary rows that exist only as padding
 
 
 class Encoded(NamedTuple):
@@ -60,11 +63,17 @@ def encode(
     *,
     dtype: DTypeLike = jnp.float32,
     dropout_key: jax.Array | None = None,
+    implementation: str = "xla",
+    remat: bool = False,
     all_layers: bool = False,
 ) -> Encoded:
-    """The encoder alone; of `params` it needs embeddings, layers and pooler. No `dropout_key`: no dropout."""
+    """The encoder alone; of `params` it needs embeddings, layers and pooler. No `dropout_key`: no dropout.
+
+    `implementation`: of attention, as `attention.resolve` found it. `remat`: keep less for the gradient, see `apply`.
+    """
     encoder: Encoder = _bind(Encoder, config, params, dtype)
-    layers = encoder.layers_of(input_ids_BxL, segment_ids_BxL, sequence_ids_BxL, dropout_key)
+    attend = functools.partial(attention, sequence_ids_BxL=sequence_ids_BxL, implementation=implementation)
+    layers = encoder.layers_of(input_ids_BxL, segment_ids_BxL, sequence_ids_BxL, attend, dropout_key, remat)
     pooled_BxD = encoder.pool(layers[-1][:, 0])
     return Encoded(layers[-1], pooled_BxD, tuple(layers) if all_layers else ())
 
@@ -80,35 +89,26 @@ def apply(
     *,
     dtype: DTypeLike = jnp.float32,
     dropout_key: jax.Array | None = None,
+    implementation: str = "xla",
+    remat: bool = False,
 ) -> Outputs:
-    """Both heads, each at the positions asked for only. No `dropout_key`: no dropout."""
+    """Both heads, each at the positions asked for only. No `dropout_key`: no dropout.
+
+    Rows that can hold one pair (`next_sentence_positions_BxK` of K = 1) hold one sequence, and then padding.
+    `implementation`: of attention, as `attention.resolve` found it. `remat`: of each layer keep for the gradient its
+    input and the products with weights; the rest, scores and activations, is computed again.
+    """
     bert: Bert = _bind(Bert, config, params, dtype)
-    hidden_BxLxD = bert.layers_of(input_ids_BxL, segment_ids_BxL, sequence_ids_BxL, dropout_key)[-1]
+    attend = functools.partial(
+        attention,
+        sequence_ids_BxL=sequence_ids_BxL,
+        implementation=implementation,
+        packed=next_sentence_positions_BxK.shape[1] > 1,
+    )
+    hidden_BxLxD = bert.layers_of(input_ids_BxL, segment_ids_BxL, sequence_ids_BxL, attend, dropout_key, remat)[-1]
     masked_BxPxD = _gather(hidden_BxLxD, masked_lm_positions_BxP)
     first_BxKxD = _gather(hidden_BxLxD, next_sentence_positions_BxK)
     return Outputs(bert.mlm(masked_BxPxD), bert.nsp(bert.pool(first_BxKxD)))
-
-
-def attention(
-    query_BxLxHxK: jax.Array,
-    key_BxLxHxK: jax.Array,
-    value_BxLxHxK: jax.Array,
-    sequence_ids_BxL: jax.Array,
-    dropout_rate: float,
-    dropout_key: jax.Array | None,
-) -> jax.Array:
-    """Scaled dot-product attention within each sequence, B x L x H x K; no key is ever padding.
-
-    Padding sees every token of its row, as it does in other BERTs; nobody sees padding.
-    """
-    from_BxLx1, to_Bx1xL = sequence_ids_BxL[:, :, None], sequence_ids_BxL[:, None, :]
-    allowed_BxLxL = ((from_BxLx1 == to_Bx1xL) | (from_BxLx1 == 0)) & (to_Bx1xL != 0)
-    scale = query_BxLxHxK.shape[-1] ** -0.5
-    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
-    scores_BxHxLxL = jnp.where(allowed_BxLxL[:, None], scores_BxHxLxL * scale, NEGATIVE)
-    probabilities_BxHxLxL = jax.nn.softmax(scores_BxHxLxL, axis=-1).astype(value_BxLxHxK.dtype)
-    probabilities_BxHxLxL = dropout(probabilities_BxHxLxL, dropout_rate, dropout_key)
-    return jnp.einsum("bhlm,bmhk->blhk", probabilities_BxHxLxL, value_BxLxHxK)
 
 
 def position_ids(sequence_ids_BxL: jax.Array) -> jax.Array:
@@ -117,14 +117,6 @@ def position_ids(sequence_ids_BxL: jax.Array) -> jax.Array:
     before_BxL = jnp.pad(sequence_ids_BxL[:, :-1], ((0, 0), (1, 0)))
     is_start_BxL = (sequence_ids_BxL != before_BxL) & (sequence_ids_BxL != 0)
     return index_1xL - jax.lax.cummax(jnp.where(is_start_BxL, index_1xL, 0), axis=1)
-
-
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zero a share `rate` of the entries and scale the others up; the identity without a key."""
-    if key is None or rate == 0:
-        return x
-    kept = jax.random.bernoulli(key, 1 - rate, x.shape)
-    return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
 
 
 class Encoder(nnx.Module):
@@ -140,12 +132,17 @@ class Encoder(nnx.Module):
         input_ids_BxL: jax.Array,
         segment_ids_BxL: jax.Array,
         sequence_ids_BxL: jax.Array,
+        attend: Attend,
         dropout_key: jax.Array | None,
+        remat: bool,
     ) -> list[jax.Array]:
         """The embeddings' output, then each layer's."""
         outputs = [self.embeddings(input_ids_BxL, segment_ids_BxL, sequence_ids_BxL, _fold(dropout_key, 0))]
         for number, layer in enumerate(self.layers, start=1):
-            outputs.append(layer(outputs[-1], sequence_ids_BxL, _fold(dropout_key, number)))
+            run: Callable[..., jax.Array] = functools.partial(layer, attend=attend)
+            if remat:
+                run = jax.checkpoint(run, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+            outputs.append(run(outputs[-1], dropout_key=_fold(dropout_key, number)))
         return outputs
 
     def pool(self, first_D: jax.Array) -> jax.Array:
@@ -205,9 +202,9 @@ class Layer(nnx.Module):
         self.attention = SelfAttention(config, dtype, rngs)
         self.feed_forward = FeedForward(config, dtype, rngs)
 
-    def __call__(self, x_BxLxD: jax.Array, sequence_ids_BxL: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
+    def __call__(self, x_BxLxD: jax.Array, attend: Attend, dropout_key: jax.Array | None) -> jax.Array:
         """B x L x D to the same."""
-        x_BxLxD = self.attention(x_BxLxD, sequence_ids_BxL, _fold(dropout_key, 0), _fold(dropout_key, 1))
+        x_BxLxD = self.attention(x_BxLxD, attend, _fold(dropout_key, 0), _fold(dropout_key, 1))
         return self.feed_forward(x_BxLxD, _fold(dropout_key, 2))
 
 
@@ -231,23 +228,23 @@ class SelfAttention(nnx.Module):
     def __call__(
         self,
         x_BxLxD: jax.Array,
-        sequence_ids_BxL: jax.Array,
+        attend: Attend,
         attention_key: jax.Array | None,
         hidden_key: jax.Array | None,
     ) -> jax.Array:
         """B x L x D to the same."""
-        batch, length, width = x_BxLxD.shape
+        mixed_BxLxHxK = attend(*self.projections(x_BxLxD), dropout_rate=self.attention_rate, dropout_key=attention_key)
+        added_BxLxD = dropout(self.output(mixed_BxLxHxK.reshape(x_BxLxD.shape)), self.hidden_rate, hidden_key)
+        return self.layer_norm(x_BxLxD + added_BxLxD).astype(self.dtype)
+
+    def projections(self, x_BxLxD: jax.Array) -> tuple[jax.Array, ...]:
+        """Query, key and value, each B x L x H x K, by one matrix product."""
         # Stored apart, since an optimizer that scales each array by its norm (LAMB) sees three; used as one.
         parts = (self.query, self.key, self.value)
         kernel_Dx3D = jnp.concatenate([part.kernel[...] for part in parts], axis=1).astype(self.dtype)
         bias_3D = jnp.concatenate([part.bias[...] for part in parts]).astype(self.dtype)  # type: ignore[index]
-        joint_BxLx3xHxK = (x_BxLxD @ kernel_Dx3D + bias_3D).reshape(batch, length, 3, self.heads, -1)
-        query_BxLxHxK, key_BxLxHxK, value_BxLxHxK = (joint_BxLx3xHxK[:, :, part] for part in range(3))
-        mixed_BxLxHxK = attention(
-            query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL, self.attention_rate, attention_key
-        )
-        added_BxLxD = dropout(self.output(mixed_BxLxHxK.reshape(batch, length, width)), self.hidden_rate, hidden_key)
-        return self.layer_norm(x_BxLxD + added_BxLxD).astype(self.dtype)
+        joint_BxLx3xHxK = (x_BxLxD @ kernel_Dx3D + bias_3D).reshape(*x_BxLxD.shape[:2], 3, self.heads, -1)
+        return tuple(joint_BxLx3xHxK[:, :, part] for part in range(3))
 
 
 class FeedForward(nnx.Module):

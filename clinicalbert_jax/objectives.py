@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from clinicalbert_jax import model
+from clinicalbert_jax import attention, model
 from clinicalbert_jax.config import Config
 
 Batch = Mapping[str, jax.Array]
@@ -32,7 +32,13 @@ class Objective:
 
 
 def pretraining(config: Config, mesh: Mesh) -> Objective:
-    """Masked language modelling and next sentence prediction (Devlin et al. 2019, 3.1)."""
+    """Masked language modelling and next sentence prediction (Devlin et al. 2019, 3.1).
+
+    Raises `UserError` for an attention implementation that the mesh's devices cannot run.
+    """
+    train = config.train
+    length = config.data.max_seq_length
+    implementation = attention.resolve(train.attention, mesh.devices.flat[0], config.model, train.dtype, length)
 
     def init(key: jax.Array) -> model.Params:
         return model.init(config.model, key)
@@ -49,8 +55,10 @@ def pretraining(config: Config, mesh: Mesh) -> Objective:
             batch["sequence_ids"],
             batch["masked_lm_positions"],
             batch["next_sentence_positions"],
-            dtype=jnp.dtype(config.train.dtype),
+            dtype=jnp.dtype(train.dtype),
             dropout_key=dropout_key,
+            implementation=implementation,
+            remat=train.remat,
         )
         mlm_loss, mlm_hits, mlm_weight = cross_entropy(
             outputs.mlm_logits_BxPxV, batch["masked_lm_ids"], batch["masked_lm_weights"]
