@@ -179,7 +179,7 @@ class Questions:
         script and google-research/bert have them.
         """
         pairs = list(zip(examples, predictions, strict=True))
-        lines = [{"id": e.id, **_characters(p.given), "null_margin": p.null_margin} for e, p in pairs]
+        lines = [{"id": e.id, **_characters(p.given), "null_margin": _finite(p.null_margin)} for e, p in pairs]
         n_best_lines = [{"id": e.id, "n_best": [_characters(answer) for answer in p.n_best]} for e, p in pairs]
         files = {".jsonl": _lines(lines), ".nbest.jsonl": _lines(n_best_lines)}
         if show_text:
@@ -279,6 +279,11 @@ def _places(examples: Sequence[Question], predictions: Sequence[Answers]) -> Tab
 
 def _characters(answer: Answer) -> dict[str, Any]:
     return {"start": answer.start, "end": answer.end, "probability": round(answer.probability, 6)}
+
+
+def _finite(margin: float | None) -> float | None:
+    """JSON has no infinity, the margin over no answer at all."""
+    return margin if margin is not None and np.isfinite(margin) else None
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> str:

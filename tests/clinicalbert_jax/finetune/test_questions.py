@@ -298,6 +298,21 @@ def test_the_answers_are_the_best_spans_of_all_windows() -> None:
         assert len(few.n_best) == 1
 
 
+@pytest.mark.fast
+@pytest.mark.parametrize("unanswerable", [False, True])
+def test_a_context_without_a_piece_has_no_answer(tmp_path: Path, unanswerable: bool) -> None:
+    task = QuestionsConfig(**SMALL, unanswerable=unanswerable).task([])
+    asked = [question("\u200b", id_="q"), question("\u200b\u200b", id_="r")]  # letters that the tokenizer drops
+    rows = task.rows(asked, small_tokenizer(), annotated=False)
+    assert [len(ids) for ids in rows.input_ids] == [6, 6]
+    predictions = task.decode(asked, rows, [np.zeros((6, 2), np.float32)] * 2)
+    assert [(p.given.start, p.given.end, p.given.probability) for p in predictions] == [(0, 0, 1)] * 2
+    if unanswerable:
+        assert task.score(asked, predictions).values["f1"] == 1
+    for path in task.write(tmp_path / "x", asked, predictions, show_text=True):
+        assert "Infinity" not in path.read_text()
+
+
 def judged(unanswerable: bool = True) -> tuple[Any, list[Question], list[Answers]]:
     task = QuestionsConfig(unanswerable=unanswerable).task([])
     lung = CONTEXT.index("left lung")
