@@ -1,0 +1,173 @@
+"""The train step compiled for devices that need not exist, and what the compiler says about it.
+
+Shape legend: B batch, L length, P predictions, K pairs (see `schema.BATCH_SHAPES`).
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from clinicalbert_jax import hlo, step
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.schema import BATCH_SHAPES, Layout
+from clinicalbert_jax.sharding import BATCH_SPEC
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+# "the total memory required for HLO temporaries (24.60G) exceeds available HBM (15.75G)" is found in seconds, and
+# leaves the state out.
+_TEMPORARIES = re.compile(r"temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)")
+_EVERYTHING = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+_MOST_COMPILES = 6
+
+
+class DoesNotFitError(Exception):
+    """The step needs more memory than a device has, in bytes."""
+
+    def __init__(self, needed: float, available: float):
+        self.needed, self.available = needed, available
+        super().__init__(f"{needed / 2**30:.1f} GiB of {available / 2**30:.1f} GiB")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device while it takes a step. `temporaries`: activations, gradients, gathered parameters."""
+
+    parameters: float
+    optimizer: float
+    batch: float
+    temporaries: float
+    program: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(dataclasses.astuple(self))
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled train step. `flops`: of one device, as the compiler counts them, a loop's body once."""
+
+    program: step.Program
+    memory: Memory
+    flops: float
+    summary: hlo.Summary
+
+
+def compile_step(
+    config: Config, layout: Layout, devices: Sequence[jax.Device], available: float | None = None
+) -> Compiled:
+    """Compile the real train step of `config` for `devices`, and read what it needs and does.
+
+    Raises `DoesNotFitError` where it needs more than the compiler, or `available`, grants a device, and `UserError`
+    where mesh or batch do not divide.
+    """
+    program = step.build(config, devices=list(devices))
+    train_step: Any = program.train_step  # jitted: it can be lowered
+    lowered = train_step.lower(program.abstract_state, abstract_batch(program, layout))
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        raise _too_large(str(error), on_a_device(program.abstract_state)) or error from None
+    memory = _memory(program, compiled.memory_analysis())
+    if available is not None and memory.total > available:
+        raise DoesNotFitError(memory.total, available)
+    summary = hlo.summarize(compiled.as_text(), program.mesh.size)
+    return Compiled(program, memory, (compiled.cost_analysis() or {}).get("flops", math.nan), summary)
+
+
+def abstract_batch(program: step.Program, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes, types and shardings of a global batch, as the loader puts it on the devices."""
+    sizes = {
+        "L": layout.max_seq_length,
+        "P": layout.max_predictions_per_seq,
+        "K": layout.max_sequences_per_row,
+    }
+    sharding = NamedSharding(program.mesh, BATCH_SPEC)
+    return {
+        name: jax.ShapeDtypeStruct(
+            (program.config.train.global_batch_size, sizes[shape.removeprefix("Bx")]),
+            jnp.float32 if name.endswith("weights") else jnp.int32,
+            sharding=sharding,
+        )
+        for name, shape in BATCH_SHAPES.items()
+    }
+
+
+def largest_batch(
+    config: Config,
+    layout: Layout,
+    devices: Sequence[jax.Device],
+    too_large: DoesNotFitError,
+    say: Callable[[str], None],
+    available: float | None = None,
+) -> tuple[int, Compiled] | None:
+    """The largest global batch that fits, found by compiling a few; None where not even the smallest does.
+
+    `too_large`: what the batch of `config` came to. Memory is taken to grow by the row, between the state's at no row
+    and what was found; a batch that does not fit is mostly found out in seconds.
+    """
+    unit = len(devices) * config.train.microbatches
+    fixed = on_a_device(step.build(config, devices=list(devices)).abstract_state)
+    too_many, needed = config.train.global_batch_size // unit, too_large.needed
+    fits: tuple[int, Compiled] | None = None
+    for _ in range(_MOST_COMPILES):
+        low = fits[0] // unit if fits else 0
+        if too_many - low <= 1:
+            break
+        used_low = fits[1].memory.total if fits else fixed
+        share = (too_large.available - used_low) / max(needed - used_low, 1.0)
+        more = int((too_many - low) * share)
+        if fits and more < 1:
+            break  # the next larger one would not fit
+        guess = min(max(low + more, 1), too_many - 1)
+        batch = guess * unit
+        say(f"batch {batch}")
+        smaller = dataclasses.replace(config, train=dataclasses.replace(config.train, global_batch_size=batch))
+        try:
+            fits = batch, compile_step(smaller, layout, devices, available)
+        except DoesNotFitError as error:
+            too_many, needed = guess, error.needed
+    return fits
+
+
+def on_a_device(state: Any) -> float:
+    """Bytes of a tree of shapes with shardings that lie on one device."""
+    return float(
+        sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    )
+
+
+def _memory(program: step.Program, found: Any) -> Memory:
+    state = program.abstract_state
+    whole_state = on_a_device(state)
+    parameters = on_a_device(state.params)
+    # What comes out lies where the state came in (it is donated), but for the figures of the step.
+    fresh = found.output_size_in_bytes - found.alias_size_in_bytes
+    return Memory(
+        parameters=parameters,
+        optimizer=whole_state - parameters,
+        batch=found.argument_size_in_bytes - whole_state,
+        temporaries=found.temp_size_in_bytes + fresh,
+        program=found.generated_code_size_in_bytes,
+    )
+
+
+def _too_large(message: str, state_bytes: float) -> DoesNotFitError | None:
+    """What the compiler says it lacks, if that is what it says."""
+    if found := _TEMPORARIES.search(message):
+        return DoesNotFitError(_size(found[1], found[2]) + state_bytes, _size(found[3], found[4]))
+    if found := _EVERYTHING.search(message):
+        return DoesNotFitError(_size(found[1], found[2]), _size(found[3], found[4]))
+    return None
+
+
+def _size(number: str, unit: str) -> float:
+    return float(number) * _UNITS[unit]
