@@ -9,6 +9,7 @@ Parameters and optimizer are two items, so that whoever only wants the model rea
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -181,8 +182,16 @@ class Checkpoints:
         )
 
 
-def restore_params(run: Path, step: int | None = None) -> tuple[Config, Any, Path, int]:
+def _pretrained(config: Config, key: jax.Array) -> model.Params:
+    return model.init(config.model, key)
+
+
+def restore_params(
+    run: Path, step: int | None = None, init: Callable[[Config, jax.Array], model.Params] = _pretrained
+) -> tuple[Config, Any, Path, int]:
     """The model of a run on its own, for inference and export, whatever devices trained it.
+
+    `init` gives parameters of the same shapes.
 
     Returns its config, its parameters (nested dict of NumPy float32 arrays), the directory of its tokenizer and the
     step: the latest whole one unless `step` names another. Raises `UserError` where the run or the step does not
@@ -199,7 +208,7 @@ def restore_params(run: Path, step: int | None = None) -> tuple[Config, Any, Pat
     if reason := integrity.damage(directory):
         others = [step for step in whole if step != chosen]
         raise UserError(f"{directory} is damaged ({reason}): choose another --step of {others}, or restore a copy")
-    abstract = jax.eval_shape(lambda: model.init(config.model, jax.random.key(0)))
+    abstract = jax.eval_shape(lambda: init(config, jax.random.key(0)))
     on_host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract)
     params = ocp.load_checkpointables(directory.resolve(), {"params": abstract})["params"]

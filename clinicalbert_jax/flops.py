@@ -31,11 +31,16 @@ def train_flops_per_row(model: ModelConfig, layout: Layout) -> float:
     Encoder, attention over the whole row, and the MLM head on the P masked positions; embeddings, norms, and what
     rematerialisation computes again are not counted (the convention of Chowdhery et al. 2022, appendix B).
     """
-    length, predictions = layout.max_seq_length, layout.max_predictions_per_seq
+    width, predictions = model.hidden_size, layout.max_predictions_per_seq
+    head = predictions * (width * width + width * model.vocab_size)
+    return train_flops_of_encoder(model, layout.max_seq_length) + 3 * 2 * head
+
+
+def train_flops_of_encoder(model: ModelConfig, length: float) -> float:
+    """Of these, the part of the encoder and its attention, for a row of `length` tokens."""
     width, inner = model.hidden_size, model.intermediate_size
     per_token = 4 * width * width + 2 * width * inner + 2 * length * width
-    head = predictions * (width * width + width * model.vocab_size)
-    return 3 * 2 * (model.num_hidden_layers * length * per_token + head)
+    return 3 * 2 * model.num_hidden_layers * length * per_token
 
 
 def peak_flops(device_kind: str) -> float | None:

@@ -57,17 +57,23 @@ def check_step(step: str | None) -> None:
 
 def load(source: Source, step: str | None = None) -> Loaded:
     """Read the model; `step` chooses among a run's checkpoints: see `check_step`."""
-    check_step(step)
     if source.is_run:
         from clinicalbert_jax import checkpoint  # brings JAX and orbax
 
-        number = _best_step(source.directory) if step == BEST else None if step is None else int(step)
+        number = checkpoint_number(source.directory, step)
         config, params, tokenizer_dir, found = checkpoint.restore_params(source.directory, number)
         return Loaded(config.model, params, tokenizer_dir, (), found)
+    check_step(step)
     if step is not None:
         raise UserError(f"--step: expected a run's directory to choose a checkpoint from, found {source.directory}")
     overrides, params, fresh = huggingface.load_pretrained(source.directory)
     return Loaded(ModelConfig(**overrides), params, source.directory, tuple(fresh), None)
+
+
+def checkpoint_number(run: Path, step: str | None) -> int | None:
+    """Which checkpoint `step` chooses, None: the latest; see `check_step`."""
+    check_step(step)
+    return _best_step(run) if step == BEST else None if step is None else int(step)
 
 
 def _best_step(run: Path) -> int:

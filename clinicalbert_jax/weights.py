@@ -89,7 +89,9 @@ def to_huggingface(
     """Our parameters under their names, padding rows of the vocabulary cut off. Tied weights appear once."""
     flat = _flatten(params)
     weights = table(config)
-    _require_same_names("parameters", set(flat), {weight.path for weight in weights})
+    unknown = set(flat) - {weight.path for weight in weights}
+    wanted = {weight.path for weight in weights if weight.part in parts}
+    _require_same_names("parameters", set(flat) & wanted | unknown, wanted)
     tensors: Tensors = {}
     for weight in weights:
         if weight.part in parts:

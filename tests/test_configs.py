@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from clinicalbert_jax.config import Config, validated
+from clinicalbert_jax.finetune.config import FinetuneConfig
 
 pytestmark = pytest.mark.fast
-FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = sorted(CONFIGS.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -19,9 +21,9 @@ def test_a_config_is_valid_and_says_what_it_is(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
-    assert isinstance(config, Config)
+    assert isinstance(config, FinetuneConfig if path.parent.name == "finetune" else Config)
     assert validated(config) == config
     for line in ("\nCommand: ", "\nCost:    ", "\nScore:   "):
         assert line in module.__doc__
     if "make demo" not in module.__doc__:
-        assert f"--config=configs/{path.name}" in module.__doc__
+        assert f"--config=configs/{path.relative_to(CONFIGS)}" in module.__doc__

@@ -36,6 +36,21 @@ class Rows:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def take(self, order: np.ndarray) -> "Rows":
+        """The rows of these numbers, in this order."""
+
+        def of(sequence: Sequence[np.ndarray]) -> list[np.ndarray]:
+            return [sequence[number] for number in order]
+
+        return Rows(
+            of(self.input_ids),
+            of(self.segment_ids),
+            self.examples_N[order],
+            of(self.offsets),
+            {name: of(target) for name, target in self.token_targets.items()},
+            {name: target[order] for name, target in self.row_targets.items()},
+        )
+
 
 class RowBatches:
     """Batches of `Rows`, for training in shuffled order and for prediction in their own."""

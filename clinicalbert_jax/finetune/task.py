@@ -49,16 +49,26 @@ class Example(Protocol):
 
 
 class Task(Protocol):
-    """One downstream use of a BERT, its settings and labels fixed.
+    """One downstream use of a BERT, its settings and labels fixed. Its predictions are of its own type, one an example.
 
-    `head` is 'token' (a decision for every token), 'sequence' (one for every row) or 'span' (a start and an end).
-    `labels` are the outputs' names in the order of the logits. Predictions are the task's own type, one an example.
+    The head 'token' makes a decision for every token, 'sequence' one for every row, 'span' finds a start and an end.
     """
 
-    head: str
-    labels: tuple[str, ...]
-    multi_label: bool  # sequence head: every label a decision of its own
-    architecture: str  # of the exported model: 'BertForTokenClassification', ...
+    @property
+    def head(self) -> str:
+        """'token', 'sequence' or 'span'."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the logits; of a span head 'start' and 'end'."""
+
+    @property
+    def multi_label(self) -> bool:
+        """With a sequence head: whether every label is a decision of its own."""
+
+    @property
+    def architecture(self) -> str:
+        """The class of the exported model in transformers."""
 
     def rows(self, examples: Sequence[Any], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
         """The model's input; with targets where `annotated`.

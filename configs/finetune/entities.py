@@ -1,0 +1,15 @@
+"""Named entities, such as conditions and medications, from CoNLL files or character spans.
+
+Command: python -m clinicalbert_jax.finetune --config=configs/finetune/entities.py --model=MODEL \\
+             --train=train.tsv --validation=devel.tsv --workdir=RUN
+Cost:    not measured
+Score:   not measured
+"""
+
+from clinicalbert_jax.finetune.config import FinetuneConfig
+from clinicalbert_jax.finetune.entities import EntitiesConfig
+
+
+def get_config() -> FinetuneConfig:
+    """The experiment."""
+    return FinetuneConfig(task=EntitiesConfig(max_seq_length=128), epochs=3.0)
