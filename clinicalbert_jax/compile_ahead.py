@@ -24,7 +24,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # leaves the state out.
 _TEMPORARIES = re.compile(r"temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)")
 _EVERYTHING = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
-_MOST_COMPILES = 6
+_MOST_COMPILES = 10
 
 
 class DoesNotFitError(Exception):
@@ -108,34 +108,31 @@ def largest_batch(
     too_large: DoesNotFitError,
     say: Callable[[str], None],
     available: float | None = None,
-) -> tuple[int, Compiled] | None:
-    """The largest global batch that fits, found by compiling a few; None where not even the smallest does.
+) -> tuple[int, int, Compiled] | None:
+    """The largest global batch that fits, a larger one that does not, and the compiled step of the first.
 
-    `too_large`: what the batch of `config` came to. Memory is taken to grow by the row, between the state's at no row
-    and what was found; a batch that does not fit is mostly found out in seconds.
+    Found by compiling a few, to within a twentieth; None where not even the smallest fits. `too_large`: what the batch
+    of `config` came to. Memory is taken to grow by the row, from the state's at no row; a batch that does not fit is
+    mostly found out in seconds.
     """
     unit = len(devices) * config.train.microbatches
-    fixed = on_a_device(step.build(config, devices=list(devices)).abstract_state)
-    too_many, needed = config.train.global_batch_size // unit, too_large.needed
+    low, used = 0, on_a_device(step.build(config, devices=list(devices)).abstract_state)
+    high, needed = config.train.global_batch_size // unit, too_large.needed
     fits: tuple[int, Compiled] | None = None
-    for _ in range(_MOST_COMPILES):
-        low = fits[0] // unit if fits else 0
-        if too_many - low <= 1:
-            break
-        used_low = fits[1].memory.total if fits else fixed
-        share = (too_large.available - used_low) / max(needed - used_low, 1.0)
-        more = int((too_many - low) * share)
-        if fits and more < 1:
-            break  # the next larger one would not fit
-        guess = min(max(low + more, 1), too_many - 1)
+    sides = ""  # of the guesses so far: two on one side are followed by the middle
+    while high - low > max(1, low // 20) and len(sides) < _MOST_COMPILES:
+        share = (too_large.available - used) / max(needed - used, 1.0)
+        share = 0.5 if sides[-2:] in ("<<", ">>") else min(max(share, 0.0), 1.0)
+        guess = min(max(low + int((high - low) * share), low + 1), high - 1)
         batch = guess * unit
         say(f"batch {batch}")
         smaller = dataclasses.replace(config, train=dataclasses.replace(config.train, global_batch_size=batch))
         try:
             fits = batch, compile_step(smaller, layout, devices, available)
+            low, used, sides = guess, fits[1].memory.total, sides + "<"
         except DoesNotFitError as error:
-            too_many, needed = guess, error.needed
-    return fits
+            high, needed, sides = guess, error.needed, sides + ">"
+    return (fits[0], high * unit, fits[1]) if fits else None
 
 
 def on_a_device(state: Any) -> float:

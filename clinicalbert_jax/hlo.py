@@ -47,13 +47,14 @@ class Collective:
 class Summary:
     """What one device does in one run of the program.
 
-    `collectives`: those between several devices. `random_shapes`: of the arrays of random bits drawn. `memory_bytes`:
-    read and written by the operations, without what stays in a TPU's vector memory; an operation that touches a part
-    of an array is counted with all of it.
+    `collectives`: those between several devices. `random_shapes`: of the arrays of random bits drawn. `loops`: how
+    often the body of each runs. `memory_bytes`: read and written by the operations, without what stays in a TPU's
+    vector memory; an operation that touches a part of an array is counted with all of it.
     """
 
     collectives: tuple[Collective, ...]
     random_shapes: tuple[tuple[int, ...], ...]
+    loops: tuple[int, ...]
     memory_bytes: float
 
     def sent_bytes(self) -> dict[str, float]:
@@ -66,7 +67,7 @@ def summarize(text: str, num_devices: int) -> Summary:
     """Read the text of a compiled program (`compiled.as_text()`) that runs on `num_devices`."""
     computations, entry = _computations(text)
     times = _times(computations, entry)
-    collectives, randoms, moved = [], [], 0.0
+    collectives, randoms, loops, moved = [], [], [], 0.0
     fused = _fused(computations)
     for name, instructions in computations.items():
         if not times.get(name):
@@ -81,9 +82,12 @@ def summarize(text: str, num_devices: int) -> Summary:
                 collectives.append(_collective(kind, one, name, num_devices, times[name]))
             if one.operation == "rng-bit-generator":
                 randoms.append(max(_shapes(one.type), key=math.prod))
+            if one.operation == "while":
+                loops.append(_trips(one, computations))
             if name not in fused and not link:
                 moved += times[name] * _moved(one, types)
-    return Summary(tuple(one for one in collectives if one.devices > 1), tuple(randoms), moved)
+    between = tuple(one for one in collectives if one.devices > 1)
+    return Summary(between, tuple(randoms), tuple(loops), moved)
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,8 @@ def _moved(one: _Instruction, types: dict[str, str]) -> int:
     """Bytes of main memory that an instruction reads and writes."""
     if one.operation in _FREE:
         return 0
+    if one.operation == "slice-start":  # ((operand), slice, context): of the operand only the slice is read
+        return sum(map(_bytes, list(_ARRAY.finditer(one.type))[len(one.operands) :]))
     # What is started reads, and writes when it is done.
     reads = 0 if one.operation.endswith("-done") else sum(_in_memory(types.get(name, "")) for name in one.operands)
     return reads + (0 if one.operation.endswith("-start") else _in_memory(one.type))

@@ -93,13 +93,14 @@ def _refusal(
     remedy = "--config.train.remat=true or a larger --config.mesh.fsdp may make room"
     if found is None:
         return f"--batch: {asked} needs {too_large} of a device, and no smaller batch fits: {remedy}"
-    batch, fitting = found
+    batch, next_batch, fitting = found
     # More microbatches hold the activations of fewer rows at a time.
     parts = next((n for n in range(2, asked + 1) if asked % (n * len(devices)) == 0 and asked // n <= batch), None)
     microbatches = f"--config.train.microbatches={parts * config.train.microbatches}, " if parts else ""
     return (
-        f"--batch: {asked} needs {too_large} of a device; the largest that fits is {batch} "
-        f"({fitting.memory.total / 2**30:.1f} GiB): give --batch={batch}, or {microbatches}{remedy}"
+        f"--batch: {asked} needs {too_large} of a device; the largest found to fit is {batch} "
+        f"({fitting.memory.total / 2**30:.1f} GiB; {next_batch} does not): give --batch={batch}, or {microbatches}"
+        f"{remedy}"
     )
 
 
@@ -135,7 +136,7 @@ class _Say:
     def _tell(self, end: str = "") -> None:
         terminal = sys.stderr.isatty()
         if terminal or not self.done.is_set():
-            line = f"{self._what}{self._part} ({time.monotonic() - self._started:.0f} s; a TPU takes minutes)"
+            line = f"{self._what}{self._part} ({time.monotonic() - self._started:.0f} s; for a TPU, minutes)"
             print(f"\r{line}" if terminal else line, end=end if terminal else "\n", file=sys.stderr, flush=True)
 
 

@@ -87,7 +87,7 @@ def report(
         f"{1e3 * bound.step_s:.1f} ms, MFU {bound.mfu:.0%}",
         f"  {config.train.steps:,} steps: {hours:.1f} h, {hours * len(devices):,.0f} chip-hours"
         + (f", ${hours * len(devices) * price:,.0f} at ${price:.2f} a chip-hour" if price is not None else ""),
-        "  A run takes longer: nothing waits in a roofline. Runs at half of it are common.",
+        "  A run takes longer: in a roofline nothing waits for anything else.",
     ]
     return "\n".join(lines)
 
