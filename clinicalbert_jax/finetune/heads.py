@@ -60,6 +60,8 @@ def objective(head: str, num_labels: int, multi_label: bool = False) -> Callable
     def make(config: Config, _: Mesh) -> Objective:
         def sums(params: model.Params, batch: Batch, dropout_key: jax.Array | None) -> Sums:
             dtype = jnp.dtype(config.train.dtype)
+            if head == "span":
+                params = _without_gradient_of_padding(params)
             return sums_of[head](logits(head, config.model, params, batch, dtype=dtype, dropout_key=dropout_key), batch)
 
         return Objective(
@@ -69,6 +71,14 @@ def objective(head: str, num_labels: int, multi_label: bool = False) -> Callable
         )
 
     return make
+
+
+def _without_gradient_of_padding(params: model.Params) -> model.Params:
+    # Padding takes part in a span's loss, and [PAD], entry 0, is the one word that PyTorch's embeddings do not train.
+    embeddings = params["embeddings"]
+    words_VxD = embeddings["word"]["embedding"]
+    words_VxD = words_VxD.at[0].set(jax.lax.stop_gradient(words_VxD[0]))
+    return params | {"embeddings": embeddings | {"word": {"embedding": words_VxD}}}
 
 
 def _token_sums(logits_BxLxC: jax.Array, batch: Batch) -> Sums:

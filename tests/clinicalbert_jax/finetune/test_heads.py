@@ -1,0 +1,180 @@
+"""Each head is Hugging Face's: the same weights and batches give the same fifty losses and the same predictions."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from clinicalbert_jax import step, weights
+from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from clinicalbert_jax.finetune import heads, trained
+from clinicalbert_jax.finetune.prediction import Predictor
+from clinicalbert_jax.finetune.rows import RowBatches, Rows
+from clinicalbert_jax.sharding import make_mesh
+
+STEPS, BATCH, LABELS = 50, 8, 5
+MODEL = ModelConfig(
+    vocab_size=100,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=64,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+    initializer_range=0.1,
+)
+KINDS = {
+    "token": ("BertForTokenClassification", "token", False),
+    "sequence": ("BertForSequenceClassification", "sequence", False),
+    "multi_label": ("BertForSequenceClassification", "sequence", True),
+    "span": ("BertForQuestionAnswering", "span", False),
+}
+
+
+def config(**train: object) -> Config:
+    return Config(
+        model=MODEL,
+        data=DataConfig(max_seq_length=48),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, schedule="constant", warmup_steps=0, weight_decay=0.1, clip_global_norm=2.0
+        ),
+        train=TrainConfig(**{"steps": STEPS, "global_batch_size": BATCH, "dtype": "float32"} | train),
+    )
+
+
+def some_rows(head: str, multi_label: bool, count: int = 60) -> Rows:
+    """Random rows of 5 to 48 tokens, so that every batch has padding; not all tokens of a 'token' row have a label."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(5, 49, count)
+    ids = [rng.integers(1, MODEL.vocab_size, length).astype(np.int32) for length in lengths]
+    segments = [(np.arange(length) > length // 2).astype(np.int32) for length in lengths]
+    weights_N = np.ones(count, np.float32)
+    token_targets, row_targets = {}, {}
+    if head == "token":
+        token_targets = {
+            "labels": [rng.integers(0, LABELS, length).astype(np.int32) for length in lengths],
+            "label_weights": [(rng.random(length) < 0.7).astype(np.float32) for length in lengths],
+        }
+    elif head == "span":
+        starts_N = rng.integers(0, lengths)
+        row_targets = {"start_positions": starts_N.astype(np.int32), "label_weights": weights_N}
+        row_targets["end_positions"] = rng.integers(starts_N, lengths).astype(np.int32)
+    elif multi_label:
+        labels_NxC = (rng.random((count, LABELS)) < 0.4).astype(np.float32)
+        row_targets = {"labels": labels_NxC, "label_weights": weights_N}
+    else:
+        row_targets = {"labels": rng.integers(0, LABELS, count).astype(np.int32), "label_weights": weights_N}
+    offsets = [np.zeros((length, 2), np.int64) for length in lengths]
+    return Rows(ids, segments, np.arange(count), offsets, token_targets, row_targets)
+
+
+def build(kind: str, devices: int = 1, **train: object) -> step.Program:
+    _, head, multi_label = KINDS[kind]
+    outputs = 2 if head == "span" else LABELS
+    return step.build(config(**train), jax.devices()[:devices], heads.objective(head, outputs, multi_label))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fifty_losses_and_the_predictions_are_those_of_hugging_face(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    architecture, head, multi_label = KINDS[kind]
+    program = build(kind)
+    state = program.init()
+    rows = some_rows(head, multi_label)
+    batches = RowBatches(rows)
+
+    fields = {name: getattr(MODEL, name) for name in MODEL.__dataclass_fields__}
+    outputs = 2 if head == "span" else LABELS
+    theirs_config = transformers.BertConfig(**fields, num_labels=outputs)
+    theirs_config.problem_type = "multi_label_classification" if multi_label else "single_label_classification"
+    theirs = getattr(transformers, architecture)(theirs_config).train()
+    _load(torch, theirs, head, state.params)
+
+    decayed = [p for n, p in theirs.named_parameters() if not (n.endswith("bias") or "LayerNorm" in n)]
+    others = [p for n, p in theirs.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, eps=1e-6)
+    losses = []
+    for number in range(STEPS):
+        batch = batches.train_batch(0, number, BATCH, np.arange(BATCH))
+        state, happened = program.train_step(state, batch)
+        total, weight = happened["sums"]["task_loss"]
+        loss = theirs(**_inputs(torch, batch), **_labels(torch, kind, batch)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 2.0)
+        optimizer.step()
+        losses.append(loss.item())
+        assert float(total / weight) == pytest.approx(loss.item(), abs=1e-4), f"step {number}"
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+
+    ours_logits = Predictor(head, MODEL, make_mesh(config().mesh, jax.devices()[:1]))(state.params, rows)
+    _load(torch, theirs.eval(), head, state.params)  # small differences have grown in fifty steps
+    for number, logits in enumerate(ours_logits):
+        batch = RowBatches(rows.take(np.array([number]))).eval_batch(0, 1, np.arange(1))
+        with torch.no_grad():
+            found = theirs(**_inputs(torch, batch))
+        expected = torch.stack([found.start_logits, found.end_logits], -1) if head == "span" else found.logits
+        expected = expected[0].numpy()
+        # What both computed of padding was cut off ours.
+        np.testing.assert_allclose(logits, expected[: len(logits)] if expected.ndim == 2 else expected, atol=1e-4)
+
+
+def _load(torch: Any, theirs: Any, head: str, params: Any) -> None:
+    params = jax.device_get(params)
+    encoder = {name: params[name] for name in heads.ENCODER_PARTS}
+    tensors = weights.to_huggingface(MODEL, encoder, parts=trained.PARTS[head])
+    layer = trained.LAYERS[head]
+    tensors |= {f"{layer}.weight": params["task_head"]["kernel"].T.copy(), f"{layer}.bias": params["task_head"]["bias"]}
+    theirs.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()}, strict=True)
+
+
+def _inputs(torch: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    names = {"input_ids": "input_ids", "token_type_ids": "segment_ids", "attention_mask": "sequence_ids"}
+    return {theirs: torch.tensor(batch[ours], dtype=torch.long) for theirs, ours in names.items()}
+
+
+def _labels(torch: Any, kind: str, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    if kind == "span":
+        return {n: torch.tensor(batch[n], dtype=torch.long) for n in ("start_positions", "end_positions")}
+    labels = batch["labels"]
+    if kind == "token":
+        labels = np.where(batch["label_weights"] > 0, labels, -100)
+    return {"labels": torch.tensor(labels, dtype=torch.float32 if kind == "multi_label" else torch.long)}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("kind", KINDS)
+def test_devices_and_microbatches_change_nothing(kind: str) -> None:
+    """Token labels are uneven over the devices: the loss is still that of the whole batch."""
+    rows = RowBatches(some_rows(*KINDS[kind][1:]))
+    results = []
+    for devices, microbatches in ((1, 1), (4, 2)):
+        program = build(kind, devices, microbatches=microbatches)
+        state = program.init()
+        losses = []
+        for number in range(3):
+            state, happened = program.train_step(state, rows.train_batch(0, number, BATCH, np.arange(BATCH)))
+            total, weight = happened["sums"]["task_loss"]
+            losses.append(float(total / weight))
+        results.append((losses, jax.device_get(state.params)))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
+
+
+@pytest.mark.fast
+def test_class_weights_are_those_of_a_weighted_cross_entropy() -> None:
+    rows = some_rows("sequence", False, BATCH)
+    weights_B = np.linspace(0.5, 2.0, BATCH).astype(np.float32)
+    rows.row_targets["label_weights"][:] = weights_B
+    program = build("sequence")
+    batch = RowBatches(rows).eval_batch(0, BATCH, np.arange(BATCH))
+    params = program.init().params
+    logits_BxC = np.stack(Predictor("sequence", MODEL, program.mesh)(params, rows))
+    log_p_BxC = logits_BxC - np.log(np.exp(logits_BxC).sum(-1, keepdims=True))
+    expected = -(weights_B * log_p_BxC[np.arange(BATCH), batch["labels"]]).sum() / weights_B.sum()
+    total, weight = program.eval_step(params, batch)["task_loss"]
+    assert float(total / weight) == pytest.approx(expected, rel=1e-5)
