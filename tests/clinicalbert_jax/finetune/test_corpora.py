@@ -74,6 +74,18 @@ def test_ade_pairs_of_one_sentence_that_are_not_annotated_are_negative(tmp_path)
 
 
 @pytest.mark.fast
+def test_ade_pairs_that_are_neither_are_left_out(tmp_path):
+    # Rash of the second zinc reads as rash of the first; and 'zinc rash' is a drug inside an effect.
+    sentence = "Zinc gave rash, zinc gave zinc rash."
+    lines = [f"7|{sentence}|rash|10|14|Zinc|0|4", f"7|{sentence}|zinc rash|26|35|zinc|16|20"]
+    found = ade.convert(corpus(tmp_path, "\n".join(lines), "8 NEG Zinc rash.\n"), ALL_TRAIN, None, BadRecords())
+    assert [shown(record)[1:] for record in found["train"]] == [
+        ("Zinc", "rash", "ADE"),
+        ("zinc", "zinc rash", "ADE"),
+    ]
+
+
+@pytest.mark.fast
 def test_names_come_from_the_training_side_alone(tmp_path):
     documents = {str(n): corpora.side(str(n), [50, 0, 50]) for n in range(40)}
     train, test = (next(d for d, side in documents.items() if side == wanted) for wanted in (0, 2))

@@ -147,6 +147,9 @@ def test_spans_that_cut_words_are_learned_by_overlap_and_counted():
     assert scores.values["recall"] == pytest.approx(1 / 3)
     assert scores.tables[-1].rows == [(2,)]
     assert [error["error"] for error in scores.errors] == ["wrong boundary", "wrong boundary"]
+    # Words need no space between them.
+    beside = Document("d", 1, "", "liver-failure", (Span(5, 6, "A"), Span(6, 13, "B")))
+    assert perfect(task, [beside])[1][0].entities == beside.entities
     # Two entities in one word: the word is the first one's.
     both = Document("d", 1, "", "liverfailure", (Span(0, 5, "A"), Span(5, 12, "B")))
     assert perfect(task, [both])[1][0].entities == (Span(0, 12, "A"),)

@@ -136,6 +136,14 @@ def test_context_is_as_long_on_either_side():
 
 
 @pytest.mark.fast
+def test_a_span_around_the_other_is_held_whole():
+    text = " ".join("abcdefghijklmnopqrstuvwxyz")
+    pair = Pair("p", 1, "", text, Span(20, 39, "A"), Span(22, 23, "B"))
+    expected = "[CLS] [unused1] k [unused3] l [unused4] m n o p q r s t [unused2] [SEP]"
+    assert " ".join(one_row(pair, max_seq_length=16)[0]) == expected
+
+
+@pytest.mark.fast
 def test_spans_longer_than_a_row_are_refused():
     pair = Pair("p7", 9, "", "a " * 20, Span(0, 30, "A"), Span(31, 33, "B"))
     with pytest.raises(UserError, match=r"pair p7 \(line 9 of its file\).* raise config.task.max_seq_length"):
