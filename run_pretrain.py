@@ -39,8 +39,9 @@ def main(argv: Sequence[str]) -> int:
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
 
-    from clinicalbert_jax import distributed, pretraining
+    from clinicalbert_jax import compilation, distributed, pretraining
 
+    compilation.configure()
     distributed.initialize(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value)
     return pretraining.pretrain(config, data_dir, run, mirror)
 
