@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from clinicalbert_jax import commands, huggingface, loading, model_card, output_directory, weights
+from clinicalbert_jax import commands, huggingface, loading, model_card, output_directory, weights, workdir
 from clinicalbert_jax.errors import UserError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
@@ -23,6 +23,7 @@ VERIFY = flags.DEFINE_bool("verify", False, "Compare with PyTorch what was writt
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier export in --output_dir.")
 
 EXIT_DIFFERENT = 1
+_TOLERANCE = 1e-4  # of a fine-tuned model's logits
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,6 +36,8 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("--verify: expected PyTorch to compare with, found none: install torch, or drop --verify")
     output_directory.check(output, OVERWRITE.value)
     output_directory.clean_up_when_terminated()
+    if (source.directory / workdir.TASK_FILE).exists():
+        return _fine_tuned(source, output)
 
     loaded = loading.load(source, STEP.value)
     assert loaded.step is not None  # of a run it is known
@@ -52,6 +55,22 @@ def main(argv: Sequence[str]) -> int:
     comparison = verify.compare(output, loaded, DTYPE.value)
     print(comparison.report())
     return 0 if comparison.equal else EXIT_DIFFERENT
+
+
+def _fine_tuned(source: loading.Source, output: Path) -> int:
+    if ENCODER_ONLY.value:
+        raise UserError("--encoder_only: expected a pre-trained model, found one fine-tuned for a task: drop the flag")
+    from clinicalbert_jax.finetune import export, trained
+
+    model = trained.load(source, STEP.value or loading.BEST)
+    with output_directory.new(output, OVERWRITE.value) as partial:
+        export.write(partial, model, source.directory, DTYPE.value)
+    print(f"step {model.step:,} of {source.directory} exported to {output}")
+    if not VERIFY.value:
+        return 0
+    difference = export.difference(output, model)
+    print(f"largest difference of logits in PyTorch: {difference:.1e}")
+    return 0 if DTYPE.value != "float32" or difference < _TOLERANCE else EXIT_DIFFERENT
 
 
 if __name__ == "__main__":

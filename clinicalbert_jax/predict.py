@@ -37,11 +37,13 @@ def main(argv: Sequence[str]) -> None:
     bad = records.BadRecords(ON_BAD_RECORD.value)
     examples = settings.read(path, bad, annotated=False)
 
+    from clinicalbert_jax import compilation
     from clinicalbert_jax.config import MeshConfig
     from clinicalbert_jax.finetune import prediction, trained
     from clinicalbert_jax.inference import load_tokenizer
     from clinicalbert_jax.sharding import make_mesh
 
+    compilation.configure()
     model = trained.load(source, STEP.value)
     rows = model.task.rows(examples, load_tokenizer(model.tokenizer_dir), False)
     logits = prediction.Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(model.params, rows)

@@ -47,11 +47,12 @@ def main(argv: Sequence[str]) -> int:
     for split, path in files.items():
         examples[split] = config.task.check_labels(task, examples[split], path, bad)
 
-    from clinicalbert_jax import distributed
+    from clinicalbert_jax import compilation, distributed
     from clinicalbert_jax.finetune import experiment
 
     data = experiment.Data(files, examples, bad.counts)
     experiment.check_patients(data)
+    compilation.configure()
     distributed.initialize(None, None, None)
     return experiment.run(config, task, data, source, workdir, SHOW_TEXT.value)
 

@@ -1,0 +1,111 @@
+"""A fine-tuned model as a Hugging Face directory, with its labels and what `predict` needs to know.
+
+Shape legend: B batch, L length, C labels.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from clinicalbert_jax import huggingface, metrics, sealed_json
+from clinicalbert_jax.finetune import trained
+from clinicalbert_jax.finetune.prediction import Predictor
+from clinicalbert_jax.finetune.rows import Rows
+from clinicalbert_jax.workdir import TASK_FILE
+
+
+def write(directory: Path, model: trained.Trained, run: Path, dtype: str) -> None:
+    """Write weights, config with `id2label`, tokenizer, `task.json` and a model card; `directory` exists, is empty."""
+    task, head = model.task, model.params["task_head"]
+    problem_type = None
+    if task.head == "sequence":
+        problem_type = "multi_label_classification" if task.multi_label else "single_label_classification"
+    classifier = huggingface.Classifier(
+        task.architecture,
+        trained.LAYERS[task.head],
+        head["kernel"],
+        head["bias"],
+        dict(enumerate(task.labels)),
+        problem_type,
+    )
+    encoder = {name: part for name, part in model.params.items() if name != "task_head"}
+    parts = trained.PARTS[task.head]
+    huggingface.write_directory(
+        directory, model.config, encoder, model.tokenizer_dir, dtype=dtype, parts=parts, classifier=classifier
+    )
+    settings = {"task": dataclasses.asdict(model.settings), "labels": list(task.labels), "data": {}}
+    sealed_json.write(directory / TASK_FILE, settings)
+    (directory / "README.md").write_text(_card(model, run), encoding="utf-8")
+
+
+def difference(directory: Path, model: trained.Trained) -> float:
+    """The largest difference between our logits and those of the directory in PyTorch, on rows of random words."""
+    import torch
+    import transformers
+
+    from clinicalbert_jax.config import MeshConfig
+    from clinicalbert_jax.sharding import make_mesh
+
+    generator = np.random.default_rng(0)
+    length = min(64, model.config.max_position_embeddings)
+    ids_BxL = generator.integers(0, model.config.vocab_size, (8, length)).astype(np.int32)
+    segments_BxL = np.tile(np.arange(length) >= length // 2, (8, 1)).astype(np.int32)
+    rows = Rows(list(ids_BxL), list(segments_BxL), np.arange(8), [np.zeros((length, 2), int)] * 8)
+    ours = Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(model.params, rows)
+    theirs = getattr(transformers, model.task.architecture).from_pretrained(directory, dtype=torch.float32).eval()
+    with torch.no_grad():
+        inputs = {"input_ids": torch.tensor(ids_BxL), "token_type_ids": torch.tensor(segments_BxL)}
+        found = theirs(**inputs)
+    is_span = model.task.head == "span"
+    expected = torch.stack([found.start_logits, found.end_logits], -1) if is_span else found.logits
+    return float(np.abs(np.stack(ours) - expected.numpy()).max())
+
+
+def _card(model: trained.Trained, run: Path) -> str:
+    best = [r for r in metrics.read(run) if r["kind"] == "validation" and r["step"] == model.step]
+    scores = {
+        name: value
+        for name, value in (best[-1] if best else {}).items()
+        if name not in ("kind", "step", "time", "score")
+    }
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if value is not None)
+    labels = ", ".join(f"`{label}`" for label in model.task.labels[:50])
+    more = f" and {len(model.task.labels) - 50} more" if len(model.task.labels) > 50 else ""
+    settings = "\n".join(f"| {name} | {value} |" for name, value in dataclasses.asdict(model.settings).items())
+    return f"""---
+library_name: transformers
+tags: [clinical, bert, {model.settings.kind}]
+---
+# A BERT fine-tuned for {model.settings.kind}
+
+`{model.task.architecture}`, step {model.step} of a run of clinicalbert_jax. Labels: {labels}{more}.
+
+## Use
+
+    python -m clinicalbert_jax.predict --model=THIS --input=RECORDS --output=PREDICTIONS
+
+reads the same files as training did, cuts long texts, puts the parts together, and writes predictions. In PyTorch,
+`transformers.{model.task.architecture}.from_pretrained("THIS")` has the same weights and labels; what is done before
+and after the model is then yours to do.
+
+## Validation
+
+On the data by which this checkpoint was chosen, hence flattering; measure it on data of your own.
+
+| score | value |
+|---|---|
+{rows}
+
+## Settings of the task
+
+| setting | value |
+|---|---|
+{settings}
+
+## Limits
+
+It knows the labels, the wording and the patients of its training data, and was not tried on others. It is no medical
+device. A model trained on restricted notes may hold parts of them: it is subject to their terms, those of MIMIC for one
+(credentialed access).
+"""

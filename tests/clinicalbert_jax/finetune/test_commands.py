@@ -1,0 +1,184 @@
+"""Fine-tuning as a user does it: trained, killed, continued, measured, exported, used from PyTorch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from clinicalbert_jax import huggingface, inference, loading, metrics, model
+from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.finetune import trained
+from clinicalbert_jax.finetune.records import BadRecords
+from tests.clinicalbert_jax.finetune import toy_tokenizer
+
+ROOT = Path(__file__).parents[3]
+TAGGED = {"aspirin": "B-DRUG", "fever": "B-PROBLEM", "liver": "B-PROBLEM", "failure": "I-PROBLEM"}
+SETTINGS = [
+    "--config.max_steps=24",
+    "--config.evaluations_per_epoch=2",
+    "--config.optimizer.learning_rate=4e-3",
+    "--config.log_every=4",
+]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny pre-trained BERT, as an exported directory."""
+    directory = tmp_path_factory.mktemp("model")
+    words = toy_tokenizer.make().get_vocab()
+    (directory / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(words, key=words.__getitem__)))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    config = ModelConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+    )
+    params = jax.device_get(model.init(config, jax.random.key(0)))
+    out = directory / "bert"
+    out.mkdir()
+    huggingface.write_directory(out, config, params, directory)
+    return out
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One line of words a sentence: whether it is a drug or a problem depends on the word alone."""
+    directory = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    files = {}
+    for split, count in (("train", 96), ("validation", 24), ("test", 24)):
+        sentences = []
+        for _ in range(count):
+            words = ["the", "patient", str(rng.choice(["had", "was", "given"]))]
+            words += ["liver", "failure"] if rng.random() < 0.5 else [str(rng.choice(["aspirin", "fever"]))]
+            sentences.append("".join(f"{word}\t{TAGGED.get(word, 'O')}\n" for word in words))
+        files[split] = directory / f"{split}.tsv"
+        files[split].write_text("\n".join(sentences))
+    return files
+
+
+def finetune(bert: Path, data: dict[str, Path], workdir: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "clinicalbert_jax.finetune", "--config=configs/finetune/entities.py"]
+    files = [f"--{split}={path}" for split, path in data.items()]
+    return start([*command, f"--model={bert}", f"--workdir={workdir}", *files, *SETTINGS, *more])
+
+
+def start(command: list[str]) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    out, error = process.communicate(timeout=600)
+    assert process.returncode == code, error
+    return out + error
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bert: Path, data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("run") / "undisturbed"
+    finish(finetune(bert, data, workdir, "--config.seeds=(0,1)"))
+    return workdir
+
+
+def test_two_seeds_are_measured_and_written_down(undisturbed: Path) -> None:
+    results = json.loads((undisturbed / "results.json").read_text())
+    scores = results["scores"]["test"]["f1"]
+    assert results["seeds"] == [0, 1]
+    assert len(scores["values"]) == 2
+    assert scores["mean"] == pytest.approx(np.mean(scores["values"]))
+    assert scores["deviation"] == pytest.approx(np.std(scores["values"], ddof=1))
+    assert scores["mean"] > 0.9, "what depends on the word alone is learned"
+    page = (undisturbed / "results.html").read_text()
+    assert "Fine-tuning undisturbed" in page
+    assert "://" not in page.replace("http://www.w3.org", "")
+    written = "".join(p.read_text() for p in undisturbed.rglob("*") if p.suffix in (".html", ".json", ".jsonl", ".conll"))
+    assert "aspirin" not in written, "no text of a record"
+
+
+def test_killed_and_continued_it_ends_in_the_same_bits(
+    bert: Path, data: dict[str, Path], undisturbed: Path, tmp_path: Path
+) -> None:
+    process = finetune(bert, data, tmp_path / "run")
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "run/seed-0/checkpoints").glob("[0-9]*/checksums.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    said = finish(finetune(bert, data, tmp_path / "run"))
+    first = trained.load(loading.Source(undisturbed / "seed-0", is_run=True), None)
+    second = trained.load(loading.Source(tmp_path / "run/seed-0", is_run=True), None)
+    assert first.step == second.step == 24
+    for one, other in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params), strict=True):
+        np.testing.assert_array_equal(one, other)
+    expected = json.loads((undisturbed / "results.json").read_text())["scores"]["test"]["f1"]["values"][0]
+    assert json.loads((tmp_path / "run/results.json").read_text())["scores"]["test"]["f1"]["values"] == [expected]
+    assert "continuing from step" in said or "nothing to do" in said
+
+
+def test_another_file_or_label_set_is_refused(
+    bert: Path, data: dict[str, Path], undisturbed: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "train.tsv"
+    other.write_text(data["train"].read_text() + "\nfever\tB-PROBLEM\n")
+    said = finish(finetune(bert, data | {"train": other}, undisturbed), 2)
+    assert "found another file for --train" in said
+    said = finish(finetune(bert, data, undisturbed, "--config.optimizer.learning_rate=2e-3"), 2)
+    assert "config.optimizer.learning_rate: expected 0.004" in said
+    wrong = tmp_path / "wrong.tsv"
+    wrong.write_text("fever\tB-FINDING\n")
+    said = finish(finetune(bert, data | {"test": wrong}, tmp_path / "run"), 2)
+    assert f"{wrong}, line 1" in said
+    assert said.count("\n") == 1
+
+
+def test_an_export_predicts_the_same_here_and_in_pytorch(
+    undisturbed: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    run, out = undisturbed / "seed-0", tmp_path / "model"
+    python = [sys.executable, "-m"]
+    said = finish(start([*python, "clinicalbert_jax.export", f"--workdir={run}", f"--output_dir={out}", "--verify"]))
+    assert "largest difference of logits in PyTorch" in said
+    for name, source in (("run", run), ("export", out)):
+        command = [*python, "clinicalbert_jax.predict", f"--model={source}", f"--input={data['test']}"]
+        finish(start([*command, f"--output={tmp_path / name}"]))
+    assert (tmp_path / "run.jsonl").read_text() == (tmp_path / "export.jsonl").read_text()
+
+    ours = trained.load(loading.find(out))
+    theirs = transformers.AutoModelForTokenClassification.from_pretrained(out).eval()
+    assert theirs.config.id2label == dict(enumerate(ours.task.labels))
+    examples = ours.settings.read(data["test"], BadRecords())
+    rows = ours.task.rows(examples, inference.load_tokenizer(out), False)
+    logits = []
+    for ids in rows.input_ids:
+        with torch.no_grad():
+            logits.append(theirs(torch.tensor(ids[None].astype(np.int64))).logits[0].numpy())
+    predictions = ours.task.decode(examples, rows, logits)
+    ours.task.write(tmp_path / "theirs", examples, predictions, False)
+    assert (tmp_path / "theirs.jsonl").read_text() == (tmp_path / "run.jsonl").read_text()
+
+
+def test_it_ends_early_without_progress(bert: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    settings = ["--config.optimizer.learning_rate=1e-9", "--config.patience=2"]
+    finish(finetune(bert, data, tmp_path / "run", *settings))
+    records = [r for r in metrics.read(tmp_path / "run/seed-0") if r["kind"] == "validation"]
+    assert [r["step"] for r in records] == [3, 6, 9]
+    said = finish(finetune(bert, data, tmp_path / "run", *settings))
+    assert "nothing to do" in said
