@@ -25,6 +25,6 @@ def configure() -> None:
     `JAX_ENABLE_COMPILATION_CACHE=false` none.
     """
     os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")]).strip()  # the last one counts
-    if not jax.config.jax_compilation_cache_dir:
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # which JAX reads itself
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "clinicalbert_jax" / "compiled"))

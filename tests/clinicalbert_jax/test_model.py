@@ -1,10 +1,12 @@
 """The model is BERT: PyTorch's to the digit, blind to padding and to its neighbours in a row."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,28 +96,75 @@ def test_every_layer_and_head_equals_pytorch(activation: str, layers: int) -> No
     assert np.asarray(logits_BxLxV[..., 301:]).max() == model.NEGATIVE
 
 
+def packed_into_one(padded: Rows, lengths: list[int]) -> tuple[Rows, np.ndarray]:
+    """The same sequences in one row, and where each starts."""
+    starts_K = np.cumsum([0, *lengths[:-1]])
+    packed = tuple(np.zeros((1, LENGTH), np.int32) for _ in range(3))
+    for number, (start, length) in enumerate(zip(starts_K, lengths, strict=True)):
+        for whole, row in zip(packed, padded, strict=True):
+            whole[0, start : start + length] = row[number, :length]
+        packed[2][0, start : start + length] = number + 1
+    return packed, starts_K
+
+
 @pytest.mark.fast
 def test_packed_rows_give_what_padded_ones_give() -> None:
     lengths = [14, 3, 11]
     padded = random_rows(lengths)
-    packed = [np.zeros((1, LENGTH), np.int32) for _ in range(3)]
-    starts = np.cumsum([0, *lengths[:-1]])
-    for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        for whole, row in zip(packed, padded, strict=True):
-            whole[0, start : start + length] = row[number, :length]
-        packed[2][0, start : start + length] = number + 1
+    packed, starts_K = packed_into_one(padded, lengths)
     alone_BxLxD = encode(PARAMS, *padded).hidden_BxLxD
     together_1xLxD = encode(PARAMS, *packed).hidden_BxLxD
-    for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+    for number, (start, length) in enumerate(zip(starts_K, lengths, strict=True)):
         np.testing.assert_allclose(
             together_1xLxD[0, start : start + length], alone_BxLxD[number, :length], atol=2e-5, rtol=0
         )
-    outputs = apply_at(PARAMS, *packed, starts[None] + 1, starts[None])
-    expected = apply_at(PARAMS, *padded, np.ones((3, 1), int), np.zeros((3, 1), int))
-    np.testing.assert_allclose(outputs.nsp_logits_BxKx2[0], expected.nsp_logits_BxKx2[:, 0], atol=2e-5)
-    np.testing.assert_allclose(
-        outputs.mlm_logits_BxPxV[0, :, :301], expected.mlm_logits_BxPxV[:, 0, :301], atol=1e-4, rtol=0
-    )
+
+
+@pytest.mark.fast
+def test_packed_rows_give_the_outputs_and_gradients_of_padded_ones() -> None:
+    lengths = [14, 3, 11]
+    padded = random_rows(lengths)
+    packed, starts_K = packed_into_one(padded, lengths)
+    labels_K, classes_K = np.array([7, 200, 33]), np.array([0, 1, 1])
+
+    @jax.jit
+    def heads(params: model.Params, rows: Rows, masked: np.ndarray, first: np.ndarray) -> tuple:
+        def loss(params: model.Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            outputs = model.apply(CONFIG, params, *rows, masked, first)
+            mlm_KxV, nsp_Kx2 = outputs.mlm_logits_BxPxV.reshape(3, -1), outputs.nsp_logits_BxKx2.reshape(3, 2)
+            log_p_K = jax.nn.log_softmax(mlm_KxV)[np.arange(3), labels_K]
+            return -(log_p_K + jax.nn.log_softmax(nsp_Kx2)[np.arange(3), classes_K]).mean(), (mlm_KxV, nsp_Kx2)
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    together = heads(PARAMS, packed, starts_K[None] + 1, starts_K[None])
+    alone = heads(PARAMS, padded, np.ones((3, 1), int), np.zeros((3, 1), int))
+    assert optax.tree.norm(alone[1]) > 1
+    for found, expected in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.fast
+def test_rematerialisation_keeps_less_and_changes_nothing() -> None:
+    rows = random_rows([LENGTH, 17, 2, 30])
+    positions_BxP, first_Bx1 = np.broadcast_to(POSITIONS_P, (4, 3)), np.zeros((4, 1), int)
+
+    def loss(params: model.Params, remat: bool) -> jax.Array:
+        outputs = model.apply(
+            CONFIG, params, *rows, positions_BxP, first_Bx1, dropout_key=jax.random.key(0), remat=remat
+        )
+        return jax.nn.log_softmax(outputs.mlm_logits_BxPxV)[..., 3].sum() + outputs.nsp_logits_BxKx2[..., 0].sum()
+
+    def kept(remat: bool) -> int:
+        """Numbers that the backward pass takes from the forward one."""
+        backward = jax.eval_shape(lambda params: jax.vjp(functools.partial(loss, remat=remat), params)[1], PARAMS)
+        return sum(leaf.size for leaf in jax.tree.leaves(backward))
+
+    assert kept(True) < 0.5 * kept(False)
+    gradient = jax.jit(jax.value_and_grad(loss), static_argnames="remat")
+    again, expected = gradient(PARAMS, remat=True), gradient(PARAMS, remat=False)
+    for ours, theirs in zip(jax.tree.leaves(again), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * (1 + np.abs(theirs).max()))
 
 
 @pytest.mark.fast
