@@ -212,7 +212,7 @@ def restore_params(
     on_host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract)
     params = ocp.load_checkpointables(directory.resolve(), {"params": abstract})["params"]
-    return config, jax.tree.map(np.asarray, params), run / "tokenizer", chosen
+    return config, jax.tree.map(np.asarray, params), directory / "run" / "tokenizer", chosen
 
 
 def _items(state: State) -> dict[str, Any]:

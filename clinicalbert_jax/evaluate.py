@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> None:
     sources = [loading.find_run(WORKDIR.value)] if WORKDIR.value is not None else []
     sources += [loading.find(name) for name in names[len(sources) :]]
     loading.check_step(STEP.value)
+    if OUTPUT.value and not Path(OUTPUT.value).absolute().parent.is_dir():
+        raise UserError(f"--output: expected a file in an existing directory, found {OUTPUT.value}")
     for source in sources:
         check_fits(source, data_dir, manifest)
     if STEP.value is not None and not sources[0].is_run:
@@ -59,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
 def check_fits(source: loading.Source, data_dir: Path, manifest: Manifest) -> None:
     """Raise `UserError` where a model cannot read the data: another vocabulary or casing, or rows too long."""
     if source.is_run:
-        config, tokenizer_dir = workdir.read_config(source.directory).model, source.directory / "tokenizer"
+        config, tokenizer_dir = workdir.read_config(source.directory).model, workdir.kept(source.directory, "tokenizer")
     else:
         config, tokenizer_dir = huggingface.read_config(source.directory), source.directory
     ours, theirs = vocabulary.read(data_dir), vocabulary.read(tokenizer_dir)

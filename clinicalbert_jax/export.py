@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("--verify: expected PyTorch to compare with, found none: install torch, or drop --verify")
     output_directory.check(output, OVERWRITE.value)
     output_directory.clean_up_when_terminated()
-    if (source.directory / workdir.TASK_FILE).exists():
+    if workdir.kept(source.directory, workdir.TASK_FILE).exists():
         return _fine_tuned(source, output)
 
     loaded = loading.load(source, STEP.value)

@@ -13,6 +13,9 @@ from clinicalbert_jax.errors import UserError
 
 def check(output: Path, overwrite: bool) -> None:
     """Raise `UserError` unless a model may be written to `output`, a new directory or, to replace, an exported one."""
+    _, old = _beside(output)
+    if old.exists() and not output.exists():  # a process was killed between the two renames of `new`
+        old.rename(output)
     if output.is_file() or not output.absolute().parent.is_dir():
         raise UserError(f"--output_dir: expected a new directory inside an existing one, found {output}")
     if output.exists() and any(output.iterdir()):
@@ -26,7 +29,7 @@ def check(output: Path, overwrite: bool) -> None:
 def new(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """A directory to write in that becomes `output` as a whole at the end, or vanishes where that is not reached."""
     check(output, overwrite)
-    partial, old = (output.absolute().with_name(f".{output.name}.{state}") for state in ("partial", "old"))
+    partial, old = _beside(output)
     for leftover in (partial, old):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     try:
@@ -42,6 +45,12 @@ def new(output: Path, overwrite: bool = False) -> Iterator[Path]:
             old.rename(output)
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _beside(output: Path) -> tuple[Path, Path]:
+    """Where the new directory is written, and where the old one waits until the new one is in its place."""
+    partial, old = (output.absolute().with_name(f".{output.name}.{state}") for state in ("partial", "old"))
+    return partial, old
 
 
 def clean_up_when_terminated() -> None:

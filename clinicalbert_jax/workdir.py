@@ -66,7 +66,7 @@ def check_same_run(workdir: Path, config: Config, manifest: Manifest) -> None:
     if not any((workdir / CHECKPOINTS).glob("*")):
         return  # whatever was started here came to nothing that could be continued
     check_same_settings(workdir, config)
-    old_manifest = Manifest.load(workdir)
+    old_manifest = manifest_of(workdir)
     if _data_identity(old_manifest) != _data_identity(manifest):
         raise UserError(
             f"--data_dir: expected the data that the run in {workdir} was started with, found another preparation "
@@ -108,10 +108,15 @@ def copy(workdir: Path, directory: Path) -> None:
     shutil.copytree(workdir / "tokenizer", directory / "tokenizer", dirs_exist_ok=True)
 
 
+def kept(workdir: Path, name: str) -> Path:
+    """Where what `keep` wrote under `name` lies: in the run's directory, or else a copy in one of its checkpoints."""
+    copies = (workdir / CHECKPOINTS).glob(f"*/run/{name}")
+    return next((path for path in (workdir / name, *copies) if path.exists()), workdir / name)
+
+
 def read_config(workdir: Path) -> Config:
-    """The configuration of the run in `workdir`, or else the copy in a checkpoint; raises `UserError` for neither."""
-    copies = (workdir / CHECKPOINTS).glob(f"*/run/{CONFIG_FILE}")
-    path = next((path for path in (workdir / CONFIG_FILE, *copies) if path.exists()), workdir / CONFIG_FILE)
+    """The configuration of the run in `workdir`; raises `UserError` where there is none."""
+    path = kept(workdir, CONFIG_FILE)
     try:
         return config_from_dict(sealed_json.read(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -132,9 +137,10 @@ def config_from_dict(document: dict[str, Any]) -> Config:
 
 def manifest_of(workdir: Path) -> Manifest:
     """The manifest of the data that the run in `workdir` was started with."""
-    if not (workdir / MANIFEST_FILE).exists():
+    path = kept(workdir, MANIFEST_FILE)
+    if not path.exists():
         raise UserError(f"--workdir: expected a run in {workdir}, found no {MANIFEST_FILE} there")
-    return Manifest.load(workdir)
+    return Manifest.load(path.parent)
 
 
 def _data_identity(manifest: Manifest) -> Any:

@@ -32,9 +32,8 @@ def main(argv: Sequence[str]) -> int:
     for fault in found:
         print(fault, file=sys.stderr)
     if found:
-        print(
-            f"error: {len(found)} faults: restore these files from a copy, or prepare the data again", file=sys.stderr
-        )
+        count = "1 fault" if len(found) == 1 else f"{len(found)} faults"
+        print(f"error: {count}: restore these files from a copy, or prepare the data again", file=sys.stderr)
         return commands.EXIT_USER_ERROR
     print(f"{sum(shard.num_examples for shard in shards):,} records in {len(shards)} shards are as they were written")
     return 0

@@ -35,7 +35,7 @@ def document(settings: TaskConfig, task: Task, data: Mapping[str, Path]) -> dict
 
 def read(directory: Path) -> Trained:
     """What the model in `directory` was fine-tuned for; raises `UserError` where it was not, or the file is damaged."""
-    path = directory / TASK_FILE
+    path = workdir.kept(directory, TASK_FILE)
     if not path.exists():
         raise UserError(f"expected a fine-tuned model in {directory}, found no {TASK_FILE} there: fine-tune one first")
     try:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from clinicalbert_jax import huggingface, loading, model, workdir
+from clinicalbert_jax import huggingface, loading, model
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune import heads, run_directory
@@ -55,11 +55,6 @@ def load(source: loading.Source, step: str | None = loading.BEST) -> Trained:
         head[ours] = np.ascontiguousarray(tensors[f"{layer}.{name}"].astype(np.float32).T)
     params = {part: params[part] for part in heads.ENCODER_PARTS} | {"task_head": head}
     return Trained(found.settings, task, ModelConfig(**overrides), params, source.directory, None)
-
-
-def is_fine_tuned(source: loading.Source) -> bool:
-    """Whether it is one."""
-    return (source.directory / workdir.TASK_FILE).exists()
 
 
 def start(config: ModelConfig, pretrained: model.Params | None, task: Task, seed: int) -> model.Params:

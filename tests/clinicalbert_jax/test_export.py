@@ -93,6 +93,16 @@ def test_best_is_the_checkpoint_with_the_lowest_validation_loss(run: Path, tmp_p
         loading.load(source, "best")
 
 
+def test_one_checkpoint_is_enough(run: Path, tmp_path: Path) -> None:
+    """Config, manifest and tokenizer lie in it."""
+    shutil.copytree(run / "checkpoints/2", tmp_path / "run/checkpoints/2")
+    whole, alone = loading.load(loading.find(run), "2"), loading.load(loading.find(tmp_path / "run"))
+    assert alone.config == whole.config
+    assert alone.tokenizer_dir == tmp_path / "run/checkpoints/2/run/tokenizer"
+    assert (alone.tokenizer_dir / "vocab.txt").read_text() == (run / "tokenizer/vocab.txt").read_text()
+    np.testing.assert_array_equal(alone.params["pooler"]["kernel"], whole.params["pooler"]["kernel"])
+
+
 @pytest.mark.fast
 def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), output_directory.new(tmp_path / "out") as partial:
@@ -113,6 +123,16 @@ def test_interrupted_while_replacing_it_leaves_the_old(tmp_path: Path) -> None:
         (partial / "config.json").write_text("new")
     assert (tmp_path / "out/config.json").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.fast
+def test_killed_between_its_two_renames_the_old_comes_back(tmp_path: Path) -> None:
+    with output_directory.new(tmp_path / "out") as partial:
+        (partial / "config.json").write_text("old")
+    (tmp_path / "out").rename(tmp_path / ".out.old")
+    with pytest.raises(UserError, match="exists: give another name"):
+        output_directory.check(tmp_path / "out", overwrite=False)
+    assert (tmp_path / "out/config.json").read_text() == "old"
 
 
 @pytest.mark.fast

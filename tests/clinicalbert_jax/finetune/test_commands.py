@@ -104,7 +104,8 @@ def test_two_seeds_are_measured_and_written_down(undisturbed: Path) -> None:
     page = (undisturbed / "results.html").read_text()
     assert "Fine-tuning undisturbed" in page
     assert "://" not in page.replace("http://www.w3.org", "")
-    written = "".join(p.read_text() for p in undisturbed.rglob("*") if p.suffix in (".html", ".json", ".jsonl", ".conll"))
+    kept = [p for p in undisturbed.rglob("*") if p.suffix in (".html", ".json", ".jsonl", ".conll")]
+    written = "".join(p.read_text() for p in kept)
     assert "aspirin" not in written, "no text of a record"
 
 
