@@ -46,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
     task = config.task.task(examples["train"])
     for split, path in files.items():
         examples[split] = config.task.check_labels(task, examples[split], path, bad)
+        if not examples[split]:
+            raise UserError(f"{path}: expected records with labels of the training data, found none: mend the file")
 
     from clinicalbert_jax import compilation, distributed
     from clinicalbert_jax.finetune import experiment

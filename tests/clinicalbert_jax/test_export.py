@@ -93,6 +93,17 @@ def test_best_is_the_checkpoint_with_the_lowest_validation_loss(run: Path, tmp_p
         loading.load(source, "best")
 
 
+def test_sentence_transformers_embeds_with_an_encoder_as_we_do(run: Path, tmp_path: Path) -> None:
+    """Without a word about weights on the screen: an encoder alone has what a `BertModel` has."""
+    library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    process = export(f"--workdir={run}", f"--output_dir={tmp_path / 'out'}", "--encoder_only")
+    assert process.communicate(timeout=200)[1] == ""
+    texts = ["word7 word8", "word9"]
+    theirs = library.SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(texts)
+    ours, _ = Inference.load(tmp_path / "out").embed(texts)
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
 def test_one_checkpoint_is_enough(run: Path, tmp_path: Path) -> None:
     """Config, manifest and tokenizer lie in it."""
     shutil.copytree(run / "checkpoints/2", tmp_path / "run/checkpoints/2")
