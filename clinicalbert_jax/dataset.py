@@ -3,9 +3,8 @@
 Shape legend: B global batch, R rows of it that this process reads; others as in `schema`.
 """
 
-import bisect
 import contextlib
-import itertools
+import functools
 import resource
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +17,13 @@ import numpy as np
 from clinicalbert_jax import masking, random_bits
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
-from clinicalbert_jax.tfrecord import CorruptRecordError, Shard
+from clinicalbert_jax.tfrecord import CorruptRecordError, Shard, read_records
 
 Batch = dict[str, np.ndarray]
 Item = TypeVar("Item")
 
 _FEISTEL_ROUNDS = 6
+_BLOCK = 16_384  # places permuted at a time
 _EVALUATION_EPOCH = 2**32  # where the examples are unmasked, evaluation masks each in one and the same way
 
 
@@ -45,6 +45,7 @@ class Dataset:
         shards = self.manifest.splits[split].shards
         features = self.layout.features()
         _allow_open_files(len(shards))
+        _keep_freed_memory()
         self._shards = [Shard(data_dir / shard.file, features) for shard in shards]
         for opened, shard in zip(self._shards, shards, strict=True):
             size = opened.path.stat().st_size
@@ -53,8 +54,10 @@ class Dataset:
                     f"{opened.path}: expected {shard.num_examples} records in {shard.num_bytes} bytes, as the manifest "
                     f"says, found {len(opened)} in {size}: restore the shard or prepare the data again"
                 )
-        self._ends = list(itertools.accumulate(len(shard) for shard in self._shards))
-        self.num_examples = self._ends[-1] if self._ends else 0
+        sizes = [len(shard) for shard in self._shards]
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+        self._starts = self._ends - sizes
+        self.num_examples = sum(sizes)
         if self.num_examples == 0:
             raise UserError(f"{data_dir}: expected examples in split {split}, found none: prepare more notes")
         self._masking = None if self.layout.masked else _masking_policy(data_dir, self.manifest)
@@ -62,14 +65,14 @@ class Dataset:
     def train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
         """Rows `rows_R` of the global batch of `step`. Every epoch visits each example once, in an order of its own."""
         examples_R, epochs_R = self._order(seed, step, batch_size, rows_R)
-        return self._read(examples_R, random_bits.fold(seed, epochs_R, examples_R))
+        return self._read(examples_R, seed, epochs_R)
 
     def eval_batch(self, number: int, batch_size: int, rows_R: np.ndarray) -> Batch:
         """Rows of the `number`-th batch in the order of the shards; past the end, rows of zero weight."""
         places_R = number * batch_size + rows_R
         beyond_R = places_R >= self.num_examples
         examples_R = np.where(beyond_R, 0, places_R)
-        batch = self._read(examples_R, random_bits.fold(self.manifest.seed, _EVALUATION_EPOCH, examples_R))
+        batch = self._read(examples_R, self.manifest.seed, np.full_like(examples_R, _EVALUATION_EPOCH))
         for name in ("masked_lm_weights", "next_sentence_weights"):
             batch[name][beyond_R] = 0
         return batch
@@ -77,45 +80,50 @@ class Dataset:
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
         """Names of the records in the global batch of `step`, as FILE:NUMBER."""
         examples_B, _ = self._order(seed, step, batch_size, np.arange(batch_size))
-        return [f"{self._shards[shard].path.name}:{number}" for shard, number in map(self._locate, examples_B)]
+        shards_B = np.searchsorted(self._ends, examples_B, side="right")
+        numbers_B = examples_B - self._starts[shards_B]
+        return [f"{self._shards[shard].path.name}:{number}" for shard, number in zip(shards_B, numbers_B, strict=True)]
 
     def _order(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Examples and epochs of rows `rows_R` in the global batch of `step`."""
         epochs_R, places_R = np.divmod(np.int64(step) * batch_size + rows_R, self.num_examples)
-        return permute(places_R, self.num_examples, random_bits.fold(seed, epochs_R)), epochs_R
+        blocks_R = places_R // _BLOCK
+        examples_R = np.empty_like(places_R)
+        for epoch, block in sorted(set(zip(epochs_R.tolist(), blocks_R.tolist(), strict=True))):
+            here_R = (epochs_R == epoch) & (blocks_R == block)
+            examples_R[here_R] = _permuted_block(self.num_examples, seed, epoch, block)[places_R[here_R] % _BLOCK]
+        return examples_R, epochs_R
 
-    def _locate(self, example: int) -> tuple[int, int]:
-        shard = bisect.bisect_right(self._ends, example)
-        return shard, int(example) - (self._ends[shard - 1] if shard else 0)
-
-    def _read(self, examples_R: np.ndarray, keys_R: np.ndarray) -> Batch:
-        """The examples in the given order; `keys_R` are what their masks depend on where they come unmasked."""
+    def _read(self, examples_R: np.ndarray, seed: int, epochs_R: np.ndarray) -> Batch:
+        """The examples in the given order; seed and epochs are what masks depend on where the examples are unmasked."""
         shards_R = np.searchsorted(self._ends, examples_R, side="right")
-        order_R = np.argsort(shards_R, kind="stable")
-        parts = []
-        for number, places in itertools.groupby(order_R, key=lambda place: int(shards_R[place])):
-            start = self._ends[number - 1] if number else 0
-            parts.append(self._read_shard(self._shards[number], examples_R[list(places)] - start))
-        back_R = np.argsort(order_R, kind="stable")
-        batch = {name: np.concatenate([part[name] for part in parts])[back_R] for name in parts[0]}
-        return _as_batch(batch, keys_R, self._masking)
-
-    def _read_shard(self, shard: Shard, numbers: np.ndarray) -> Batch:
+        numbers_R = examples_R - self._starts[shards_R]
         try:
-            return shard.read(numbers)
-        except CorruptRecordError as error:
+            arrays = read_records(self._shards, shards_R, numbers_R)
+        except CorruptRecordError:
             if not self._skip_corrupt:
                 raise
-            self.corrupt.add((shard.path.name, error.record))
-        good = [number for number in numbers if (shard.path.name, int(number)) not in self.corrupt]
+            arrays = self._read_one_by_one(shards_R, numbers_R)
+        batch = _as_batch(arrays)
+        if self._masking is not None:
+            keys_R = random_bits.fold(seed, epochs_R, examples_R)
+            batch |= masking.mask(keys_R, batch["input_ids"], self._masking)._asdict()
+        return batch
+
+    def _read_one_by_one(self, shards_R: np.ndarray, numbers_R: np.ndarray) -> Batch:
+        """Each record by itself: a damaged one is noted, and its row is left empty."""
         arrays = {
-            name: np.zeros((len(numbers), feature.length), feature.dtype)
+            name: np.zeros((len(numbers_R), feature.length), feature.dtype)
             for name, feature in self.layout.features().items()
         }
-        if good:
-            rows = np.isin(numbers, good)
-            for name, array in self._read_shard(shard, np.array(good)).items():
-                arrays[name][rows] = array
+        for row, (shard, number) in enumerate(zip(shards_R.tolist(), numbers_R.tolist(), strict=True)):
+            try:
+                found = self._shards[shard].read([number])
+            except CorruptRecordError as error:
+                self.corrupt.add((self._shards[shard].path.name, error.record))
+            else:
+                for name, array in found.items():
+                    arrays[name][row] = array[0]
         return arrays
 
 
@@ -128,6 +136,22 @@ def _allow_open_files(more: int) -> None:
         wanted = soft + more if hard == resource.RLIM_INFINITY else min(soft + more, hard)
         with contextlib.suppress(OSError, ValueError):  # a system with a lower limit of its own
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@functools.lru_cache(maxsize=16)
+def _permuted_block(size: int, seed: int, epoch: int, block: int) -> np.ndarray:
+    """Where a block of places goes in an epoch: a few batches at a time cost little more than one."""
+    places = np.arange(block * _BLOCK, min((block + 1) * _BLOCK, size))
+    return permute(places, size, random_bits.fold(seed, epoch))
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep a few megabytes that were freed, instead of giving them back after every batch.
+
+    Fetching them anew page by page took half of the time of decoding. glibc keeps twice as much as the largest block
+    that was ever freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    np.empty(2**24, np.uint8)
 
 
 def permute(places: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
@@ -188,15 +212,13 @@ class Prefetcher(Generic[Item]):
             self._ahead.append(self._executor.submit(self._load, number))
 
 
-def _as_batch(arrays: Batch, keys_R: np.ndarray, policy: masking.Policy | None) -> Batch:
+def _as_batch(arrays: Batch) -> Batch:
     """The trainer's one form: a padded example becomes a packed one that holds a single pair."""
     batch = {name: array if name == "patient_group" else _narrow(array) for name, array in arrays.items()}
     if "sequence_ids" not in batch:
         batch["sequence_ids"] = batch.pop("input_mask")
         batch["next_sentence_positions"] = np.zeros_like(batch["next_sentence_labels"])
         batch["next_sentence_weights"] = batch["sequence_ids"][:, :1].astype(np.float32)  # 0 in a row of padding
-    if policy is not None:
-        batch |= masking.mask(keys_R, batch["input_ids"], policy)._asdict()
     return batch
 
 

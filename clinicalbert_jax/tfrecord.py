@@ -1,35 +1,33 @@
 """TFRecord shards of fixed-shape Examples, written and read by the batch in numpy, without TensorFlow.
 
 A record is a length (uint64), its masked CRC-32C, the payload and its masked CRC-32C, all little-endian. The
-payload is a `tf.train.Example` whose features stand in the order of the schema. Up to its last integer
-feature such an Example is a run of base-128 varints of constant number, since every tag and every letter of a
-name is a one-byte varint too; what follows (the float features) has a constant size. So whole batches are
-coded with a few numpy calls, and a record that does not have this form is refused.
+payload is a `tf.train.Example` of a form (`example_form`) that lets whole batches be coded with a few numpy calls.
 
-Shape legend: N records, M values of a feature, C varints of a record (its columns), T bytes of its tail.
+Shape legend: N records, M values of a feature, W bytes of a record with room for the widest values.
 """
 
 import functools
 import mmap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.schema import Feature
+from clinicalbert_jax.example_decoding import MalformedError, decode, decode_within
+from clinicalbert_jax.example_form import Arrays, Features, Form, Length, form_of
 
 INDEX_SUFFIX = ".index"
 _HEADER_BYTES = 12
 _FOOTER_BYTES = 4
-_MAX_VARINT_BYTES = 9  # our integers are below 2^63; ten bytes are a negative number, which no feature has
+_CRC_DELTA = 0xA282EAD8
+_WRONG_HEADER = "its length or the checksum of its length is wrong"
+_WRONG_FOOTER = "its checksum is wrong"
 _WRITE_ROWS = 1024  # encoded at a time, so that the working arrays stay in the cache
 
-Features = Mapping[str, Feature]
-Arrays = dict[str, npt.NDArray]
+__all__ = ["CorruptRecordError", "MalformedError", "Shard", "decode", "encode", "read_records", "write_shard"]
 
 
 class CorruptRecordError(UserError):
@@ -41,14 +39,6 @@ class CorruptRecordError(UserError):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.path, self.record, self.reason)
-
-
-class MalformedError(ValueError):
-    """Row `row` of a batch is not an Example of the expected features."""
-
-    def __init__(self, row: int, reason: str):
-        self.row, self.reason = row, reason
-        super().__init__(f"row {row}: {reason}")
 
 
 class Shard:
@@ -74,24 +64,63 @@ class Shard:
     def __len__(self) -> int:
         return self._offsets.size - 1
 
+    def record(self, index: int) -> bytes:
+        """The bytes of one record as they are: header, payload, footer."""
+        return self._bytes[self._offsets.item(index) : self._offsets.item(index + 1)]
+
     def payload(self, index: int) -> bytes:
-        """The bytes of one Example, its lengths and checksums verified; raises `CorruptRecordError`."""
-        start, end = int(self._offsets[index]), int(self._offsets[index + 1])
-        record = self._bytes[start:end]
+        """The bytes of one Example, its length and checksums verified; raises `CorruptRecordError`."""
+        record = self.record(index)
         payload = record[_HEADER_BYTES:-_FOOTER_BYTES]
         if record[:_HEADER_BYTES] != _header(len(payload)):
-            raise CorruptRecordError(self.path, index, "its length or the checksum of its length is wrong")
+            raise CorruptRecordError(self.path, index, _WRONG_HEADER)
         if record[-_FOOTER_BYTES:] != _masked_crc(payload):
-            raise CorruptRecordError(self.path, index, "its checksum is wrong")
+            raise CorruptRecordError(self.path, index, _WRONG_FOOTER)
         return payload
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Arrays:
         """Feature name → NxM int64 or float32, for the records `indices`; raises `CorruptRecordError`."""
-        indices = [int(index) for index in indices]
-        try:
-            return decode([self.payload(index) for index in indices], self.features)
-        except MalformedError as error:
-            raise CorruptRecordError(self.path, indices[error.row], error.reason) from None
+        indices_N = np.asarray(indices, np.int64)
+        return read_records([self], np.zeros_like(indices_N), indices_N)
+
+
+def read_records(shards: Sequence[Shard], shards_N: npt.NDArray, indices_N: npt.NDArray) -> Arrays:
+    """Feature name → NxM int64 or float32, for record `indices_N` of each of `shards_N`, which number `shards`.
+
+    Verifies lengths and checksums; raises `CorruptRecordError` on the first record that is wrong.
+    """
+    of_N, places = shards_N.tolist(), indices_N.tolist()
+    records = [shards[shard].record(place) for shard, place in zip(of_N, places, strict=True)]
+    data, ends_N = _verify(records, lambda row: (shards[of_N[row]], places[row]))
+    try:
+        return decode_within(data, ends_N, shards[0].features, _HEADER_BYTES, _FOOTER_BYTES)
+    except MalformedError as error:
+        raise CorruptRecordError(shards[of_N[error.row]].path, places[error.row], error.reason) from None
+
+
+def _verify(
+    records: Sequence[bytes], whose: Callable[[int], tuple[Shard, int]]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The records' bytes in a row and where each ends, if every length and checksum is right: `payload` for many.
+
+    `whose`: shard and number of a row, for the error.
+    """
+    crcs_N = np.array([google_crc32c.value(record[_HEADER_BYTES:-_FOOTER_BYTES]) for record in records], np.uint32)
+    masked_N = (crcs_N >> 15 | crcs_N << 17) + np.uint32(_CRC_DELTA)
+    data = np.frombuffer(b"".join(records), np.uint8)
+    sizes_N = np.fromiter(map(len, records), np.int64, len(records))
+    ends_N = np.cumsum(sizes_N)
+    headers = b"".join([_header(len(record) - _HEADER_BYTES - _FOOTER_BYTES) for record in records])
+    expected_Nx12 = np.frombuffer(headers, np.uint8).reshape(-1, _HEADER_BYTES)
+    found_Nx12 = data[(ends_N - sizes_N)[:, None] + np.arange(_HEADER_BYTES)]
+    footers_Nx4 = data[ends_N[:, None] + np.arange(-_FOOTER_BYTES, 0)]
+    wrong_header_N = (found_Nx12 != expected_Nx12).any(axis=1)
+    wrong_N = wrong_header_N | (footers_Nx4.view("<u4")[:, 0] != masked_N)
+    if wrong_N.any():
+        row = int(np.argmax(wrong_N))
+        shard, index = whose(row)
+        raise CorruptRecordError(shard.path, index, _WRONG_HEADER if wrong_header_N[row] else _WRONG_FOOTER)
+    return data, ends_N
 
 
 def write_shard(path: Path, batches: Iterable[Arrays], features: Features) -> int:
@@ -115,7 +144,7 @@ def write_shard(path: Path, batches: Iterable[Arrays], features: Features) -> in
 
 def encode(arrays: Mapping[str, npt.NDArray], features: Features) -> tuple[bytearray, npt.NDArray[np.int64]]:
     """Framed records, one after the other, and where each one ends; arrays are NxM by feature name."""
-    form = _form(tuple(features.items()))
+    form = form_of(tuple(features.items()))
     rows = len(arrays[form.integers[0]])
     values = {name: np.asarray(arrays[name]).reshape(rows, -1) for name in features}
     counts = {name: _varint_bytes(values[name]) for name in form.integers}
@@ -152,145 +181,7 @@ def encode(arrays: Mapping[str, npt.NDArray], features: Features) -> tuple[bytea
     return records, ends_N
 
 
-def decode(payloads: Sequence[bytes], features: Features) -> Arrays:
-    """Feature name → NxM int64 or float32. Raises `MalformedError` on the first Example of another form."""
-    form = _form(tuple(features.items()))
-    if not payloads:
-        return {name: np.zeros((0, feature.length), feature.dtype) for name, feature in features.items()}
-    split = [len(payload) - form.tail_T.size for payload in payloads]
-    for row, end in enumerate(split):
-        if end < form.template_C.size:
-            raise MalformedError(row, "it is shorter than an example of these features")
-    head = np.frombuffer(b"".join([p[:end] for p, end in zip(payloads, split, strict=True)]), np.uint8)
-    tails = b"".join([p[end:] for p, end in zip(payloads, split, strict=True)])
-    tail_NxT = np.frombuffer(tails, np.uint8).reshape(len(payloads), form.tail_T.size)
-
-    ends_N = np.cumsum(split)
-    last_NxC = _varint_ends(head, ends_N, form.template_C.size)
-    size_NxC = np.diff(last_NxC.ravel(), prepend=-1).reshape(last_NxC.shape)
-    low_NxC = head[last_NxC]
-    wrong_NxC = (size_NxC > form.max_size_C) | ((low_NxC ^ form.template_C) & form.constant_C).astype(np.bool_)
-    _refuse(wrong_NxC.any(axis=1), "its bytes are not an example of the dataset's features")
-    _refuse(((tail_NxT ^ form.tail_T) & form.constant_T).any(axis=1), "its float features are not the dataset's")
-
-    def integers(columns: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        values, sizes = low_NxC[:, columns].astype(np.int64), size_NxC[:, columns]
-        for back in range(1, int(sizes.max(initial=1))):
-            higher = values << 7 | head[last_NxC[:, columns] - back] & 0x7F
-            values = np.where(sizes > back, higher, values)
-        return values
-
-    # Every length must be what lies between it and the end of what it counts.
-    tail_bytes_F = np.where(form.length_ends == form.template_C.size - 1, form.length_tails, 0)
-    expected_NxF = last_NxC[:, form.length_ends] - last_NxC[:, form.length_columns] + tail_bytes_F
-    _refuse((integers(form.length_columns) != expected_NxF).any(axis=1), "a length in it is wrong")
-
-    arrays: Arrays = {}
-    for name, feature in features.items():
-        start = form.starts[name]
-        if feature.dtype == "int64":
-            arrays[name] = integers(slice(start, start + feature.length))
-        else:
-            floats_NxM = np.ascontiguousarray(tail_NxT[:, start : start + 4 * feature.length]).view("<f4")
-            arrays[name] = floats_NxM.astype(np.float32)
-    return arrays
-
-
-class Length(NamedTuple):
-    """A varint that counts the bytes of what follows it: of the example, or of one feature at one depth."""
-
-    feature: str
-    depth: int  # 0: the example; 1: the map entry; 2: its value; 3: the list; 4: the packed values
-
-
-class _Form(NamedTuple):
-    """What all Examples of some features have in common; see the module's docstring."""
-
-    pieces: tuple[bytes | str | Length, ...]  # in order: constant bytes, values of a feature, lengths
-    integers: tuple[str, ...]
-    names: tuple[str, ...]
-    starts: dict[str, int]  # first column of an integer feature; first byte in the tail of a float one
-    template_C: npt.NDArray[np.uint8]
-    constant_C: npt.NDArray[np.uint8]  # 0xFF where a column is a constant byte, 0 where a value
-    max_size_C: npt.NDArray[np.int64]
-    length_columns: npt.NDArray[np.int64]
-    length_ends: npt.NDArray[np.int64]  # the column in which what a length counts ends
-    length_tails: npt.NDArray[np.int64]  # bytes of the tail that it counts besides
-    tail_T: npt.NDArray[np.uint8]
-    constant_T: npt.NDArray[np.uint8]
-
-
-@functools.lru_cache(maxsize=32)
-def _form(features: tuple[tuple[str, Feature], ...]) -> _Form:
-    integers = tuple(name for name, feature in features if feature.dtype == "int64")
-    names = tuple(name for name, _ in features)
-    if not integers or names[: len(integers)] != integers or any(f.length < 1 for _, f in features):
-        raise ValueError("features must be int64 first and then float32, one int64 at least, none empty")
-    pieces: list[bytes | str | Length] = [b"\x0a", Length("", 0)]
-    for name, feature in features:
-        if not name.isascii() or len(name) > 127:
-            raise ValueError(f"feature name {name!r} is not short ASCII")
-        key = b"\x0a" + bytes([len(name)]) + name.encode()
-        if feature.dtype == "int64":
-            pieces += [b"\x0a", Length(name, 1), key + b"\x12", Length(name, 2)]
-            pieces += [b"\x1a", Length(name, 3), b"\x0a", Length(name, 4), name]
-        else:
-            packed = b"\x0a" + _varint(4 * feature.length)
-            floats = b"\x12" + _varint(len(packed) + 4 * feature.length) + packed
-            value = b"\x12" + _varint(len(floats) + 4 * feature.length) + floats
-            pieces += [b"\x0a" + _varint(len(key) + len(value) + 4 * feature.length) + key + value, name]
-    return _layout_of(pieces, dict(features), integers, names)
-
-
-def _layout_of(
-    pieces: list[bytes | str | Length],
-    features: dict[str, Feature],
-    integers: tuple[str, ...],
-    names: tuple[str, ...],
-) -> _Form:
-    first_of_tail = len(pieces) - 2 * (len(names) - len(integers))
-    template, constant, max_size, lengths = bytearray(), bytearray(), list[int](), list[tuple[Length, int]]()
-    starts: dict[str, int] = {}
-    ends: dict[str, int] = {}
-    for piece in pieces[:first_of_tail]:
-        if isinstance(piece, bytes):
-            template, constant = template + piece, constant + b"\xff" * len(piece)
-            max_size += [1] * len(piece)
-        else:
-            if isinstance(piece, str):
-                starts[piece] = len(template)
-                count = features[piece].length
-                ends[piece] = len(template) + count - 1
-            else:
-                lengths.append((piece, len(template)))
-                count = 1
-            template, constant = template + bytes(count), constant + bytes(count)
-            max_size += [_MAX_VARINT_BYTES] * count
-    tail, tail_constant = bytearray(), bytearray()
-    for piece in pieces[first_of_tail:]:
-        if isinstance(piece, bytes):
-            tail, tail_constant = tail + piece, tail_constant + b"\xff" * len(piece)
-        else:
-            assert isinstance(piece, str)
-            starts[piece] = len(tail)
-            tail, tail_constant = (array + bytes(4 * features[piece].length) for array in (tail, tail_constant))
-    return _Form(
-        pieces=tuple(pieces),
-        integers=integers,
-        names=names,
-        starts=starts,
-        template_C=np.frombuffer(bytes(template), np.uint8),
-        constant_C=np.frombuffer(bytes(constant), np.uint8),
-        max_size_C=np.array(max_size),
-        length_columns=np.array([column for _, column in lengths]),
-        length_ends=np.array([ends.get(length.feature, len(template) - 1) for length, _ in lengths]),
-        length_tails=np.array([len(tail) if length.depth == 0 else 0 for length, _ in lengths]),
-        tail_T=np.frombuffer(bytes(tail), np.uint8),
-        constant_T=np.frombuffer(bytes(tail_constant), np.uint8),
-    )
-
-
-def _nested_lengths(form: _Form, packed: dict[str, npt.NDArray[np.int64]]) -> dict[Length, npt.NDArray[np.int64]]:
+def _nested_lengths(form: Form, packed: dict[str, npt.NDArray[np.int64]]) -> dict[Length, npt.NDArray[np.int64]]:
     """Every length of a batch, N each, from the number of bytes of each integer feature's values."""
     lengths: dict[Length, npt.NDArray[np.int64]] = {}
     total_N = np.full(len(packed[form.integers[0]]), form.tail_T.size, np.int64)
@@ -340,25 +231,6 @@ def _varints(
     return bytes_NxMxW.reshape(rows, -1), used_NxMxW.reshape(rows, -1)
 
 
-def _varint_ends(head: npt.NDArray[np.uint8], ends_N: npt.NDArray, columns: int) -> npt.NDArray[np.int64]:
-    """NxC positions of the last byte of each varint; raises `MalformedError` where a record has another
-    number.
-    """
-    last = np.flatnonzero(head < 0x80)
-    if last.size == ends_N.size * columns:
-        last_NxC = last.reshape(ends_N.size, columns)
-        if (last_NxC[:, -1] == ends_N - 1).all():
-            return last_NxC
-    found_N = np.diff(np.searchsorted(last, ends_N), prepend=0)
-    _refuse((found_N != columns) | (head[ends_N - 1] >= 0x80), "it does not have the dataset's number of values")
-    raise AssertionError("unreachable: every record has its number of varints")
-
-
-def _refuse(wrong_N: npt.ArrayLike, reason: str) -> None:
-    if np.any(wrong_N):
-        raise MalformedError(int(np.argmax(wrong_N)), reason)
-
-
 def _frame(records: bytearray, ends_N: npt.NDArray[np.int64]) -> None:
     """Fill in the header and footer of each record, in place."""
     view = memoryview(records)
@@ -378,12 +250,4 @@ def _header(length: int) -> bytes:
 
 def _masked_crc(payload: bytes) -> bytes:
     crc = google_crc32c.value(payload)
-    return (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes(encoded) + bytes([value])
+    return (((crc >> 15 | crc << 17) + _CRC_DELTA) & 0xFFFFFFFF).to_bytes(4, "little")
