@@ -64,23 +64,27 @@ def experiments(data: Path, converted: Path) -> dict[str, Experiment]:
     specialty = data / "classification/mtsamples_specialty"
     return {
         "bc5cdr": Experiment(entities, data / "ner/bc5cdr/train.tsv", data / "ner/bc5cdr/devel.tsv", 120),
-        "ncbi": Experiment(entities, data / "ner/ncbi_disease/train.tsv", data / "ner/ncbi_disease/devel.tsv", 150),
-        "ade": Experiment(RelationsConfig(), converted / "ade/train.jsonl", converted / "ade/test.jsonl", 150),
+        "ncbi": Experiment(entities, data / "ner/ncbi_disease/train.tsv", data / "ner/ncbi_disease/devel.tsv", 120),
+        "ade": Experiment(
+            RelationsConfig(mark="blinding"), converted / "ade/train.jsonl", converted / "ade/test.jsonl", 150
+        ),
         "mtsamples": Experiment(
-            ClassificationConfig(max_seq_length=128, max_training_chunks=2),
+            ClassificationConfig(max_seq_length=128, max_training_chunks=1),
             specialty / "train.csv.gz",
             specialty / "dev.csv.gz",
-            150,
+            120,
+            learning_rate=3e-4,
         ),
         "hallmarks": Experiment(
-            hallmarks, converted / "hallmarks/train.jsonl", converted / "hallmarks/test.jsonl", 200, learning_rate=3e-4
+            hallmarks, converted / "hallmarks/train.jsonl", converted / "hallmarks/test.jsonl", 180, learning_rate=5e-4
         ),
         "covid_qa": Experiment(
             QuestionsConfig(max_seq_length=384, stride=300, negative_windows=2, max_answer_length=100),
             data / "qa/covid_qa/train.json",
             data / "qa/covid_qa/dev.json",
-            60,
+            50,
             batch=8,
+            learning_rate=2e-4,
         ),
     }
 
@@ -171,8 +175,7 @@ def _train_ours(experiment: Experiment, task: Any, pretrained: Any, rows: Any, r
     config = _config(experiment, pretrained, len(rows[0]))
     program = step.build(config, make_objective=heads.objective(task.head, len(task.labels), task.multi_label))
     start = trained.start(config.model, None if random else pretrained.params, task, SEED.value)
-    shardings = jax.tree.map(lambda shape: shape.sharding, program.abstract_state.params)
-    state = dataclasses.replace(program.init(), params=jax.device_put(start, shardings))
+    state = loop.state_with(program, start)
     started = time.perf_counter()
     with loop.training_batches(program, RowBatches(rows[0]), 0) as batches:
         for batch in batches:

@@ -198,6 +198,23 @@ def restore_params(
     exist or is damaged.
     """
     config = workdir.read_config(run)
+    chosen = _whole(run, step)
+    directory = run / CHECKPOINTS / str(chosen)
+    abstract = jax.eval_shape(lambda: init(config, jax.random.key(0)))
+    on_host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract)
+    params = ocp.load_checkpointables(directory.resolve(), {"params": abstract})["params"]
+    return config, jax.tree.map(np.asarray, params), directory / "run" / "tokenizer", chosen
+
+
+def restore_optimizer(run: Path, abstract: Any) -> Any:
+    """The optimizer's state in the latest whole checkpoint of a run, laid out as `abstract`; raises `UserError`."""
+    directory = run / CHECKPOINTS / str(_whole(run, None))
+    return ocp.load_checkpointables(directory.resolve(), {"optimizer": abstract})["optimizer"]
+
+
+def _whole(run: Path, step: int | None) -> int:
+    """The step of a checkpoint that is as it was written: `step`, or the latest complete one."""
     whole = [step for step in _steps(run) if integrity.is_published(run / CHECKPOINTS / str(step))]
     if not whole:
         raise UserError(f"--workdir: expected a run with a checkpoint, found none in {run / CHECKPOINTS}: train first")
@@ -208,11 +225,7 @@ def restore_params(
     if reason := integrity.damage(directory):
         others = [step for step in whole if step != chosen]
         raise UserError(f"{directory} is damaged ({reason}): choose another --step of {others}, or restore a copy")
-    abstract = jax.eval_shape(lambda: init(config, jax.random.key(0)))
-    on_host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract)
-    params = ocp.load_checkpointables(directory.resolve(), {"params": abstract})["params"]
-    return config, jax.tree.map(np.asarray, params), directory / "run" / "tokenizer", chosen
+    return chosen
 
 
 def _items(state: State) -> dict[str, Any]:

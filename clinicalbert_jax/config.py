@@ -219,11 +219,13 @@ class Config:
     """One pre-training experiment; what `configs/*.py` return.
 
     `init_from`: the directory or hub name of a BERT, or another run's directory, to start from; its architecture
-    replaces `model`'s. Empty: random weights. `profile`: trace steps 10 to 15 after the start into WORKDIR/profile, for
+    replaces `model`'s. Empty: random weights. `init_optimizer`: take the moments of that run's optimizer as well; the
+    schedule begins anew. `profile`: trace steps 10 to 15 after the start into WORKDIR/profile, for
     XProf.
     """
 
     init_from: str = ""
+    init_optimizer: bool = False
     profile: bool = False
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -233,6 +235,12 @@ class Config:
 
     def __post_init__(self) -> None:
         require_types("", self)
+        require(
+            not self.init_optimizer or bool(self.init_from),
+            "init_optimizer",
+            "a run to take it from in init_from",
+            True,
+        )
         require(
             self.data.max_seq_length <= self.model.max_position_embeddings,
             "data.max_seq_length",

@@ -29,6 +29,8 @@ def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: 
         found = (
             workdir.read_config(source.directory).model if source.is_run else huggingface.read_config(source.directory)
         )
+        if config.init_optimizer:
+            _check_optimizer(source, config)
     fixed = {name: getattr(found, name) for name in huggingface.ARCHITECTURE if name != "vocab_size"}
     return dataclasses.replace(config, model=dataclasses.replace(config.model, **fixed))
 
@@ -49,6 +51,23 @@ def pretrained(config: Config, manifest: Manifest, data_dir: Path) -> tuple[dict
         seed=config.train.seed,
     )
     return params, fresh
+
+
+def optimizer_state(config: Config, abstract: Any) -> Any:
+    """The moments of the optimizer of the run that `init_from` names, laid out as `abstract`; its schedule at 0."""
+    from clinicalbert_jax import checkpoint, optimizer
+
+    restored = checkpoint.restore_optimizer(loading.find(config.init_from).directory, abstract)
+    return optimizer.at_start_of_schedule(restored)
+
+
+def _check_optimizer(source: loading.Source, config: Config) -> None:
+    found = workdir.read_config(source.directory).optimizer.name if source.is_run else "no run, hence none"
+    if found != config.optimizer.name:
+        raise UserError(
+            f"config.init_optimizer: expected a run with the optimizer {config.optimizer.name}, found {found} in "
+            f"{source.directory}: drop the setting to start with new moments"
+        )
 
 
 def _check_vocabulary(source: loading.Source, manifest: Manifest, data_dir: Path) -> None:

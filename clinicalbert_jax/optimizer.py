@@ -78,6 +78,18 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     return schedule
 
 
+def at_start_of_schedule(opt_state: Any) -> Any:
+    """The state with all moments, but of an optimizer whose schedule has yet to begin."""
+
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    def reset(node: Any) -> Any:
+        return optax.ScaleByScheduleState(jnp.zeros_like(node.count)) if is_schedule(node) else node
+
+    return jax.tree.map(reset, opt_state, is_leaf=is_schedule)
+
+
 def decay_mask(params: Any) -> Any:
     """True for each parameter that is decayed."""
     return jax.tree_util.tree_map_with_path(

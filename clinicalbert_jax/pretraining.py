@@ -1,5 +1,6 @@
 """Pre-training as a job for the loop: a prepared dataset, masked language modelling and next sentence prediction."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def make_job(config: Config, data_dir: Path) -> train.Job:
     return train.Job(
         program=program,
         training=training,
-        first_params=lambda: _first_params(config, data_dir),
+        first_state=lambda: _first_state(program, data_dir),
         evaluate=lambda params: evaluate(program, params, validation),
         score=lambda means: -(means["mlm_loss"] + means["nsp_loss"]),
         describe=describe,
@@ -68,8 +69,14 @@ def describe(means: Mapping[str, float]) -> str:
     )
 
 
-def _first_params(config: Config, data_dir: Path) -> tuple[Params | None, str]:
+def _first_state(program: steps.Program, data_dir: Path) -> tuple[steps.State, str]:
+    config = program.config
     if not config.init_from:
-        return None, "from random weights"
+        return program.init(), "from random weights"
     params, fresh = initialization.pretrained(config, Manifest.load(data_dir), data_dir)
-    return params, f"from {config.init_from}" + (f" (from random weights: {', '.join(fresh)})" if fresh else "")
+    state = train.state_with(program, params)
+    origin = f"from {config.init_from}" + (f" (from random weights: {', '.join(fresh)})" if fresh else "")
+    if config.init_optimizer:
+        opt_state = initialization.optimizer_state(config, program.abstract_state.opt_state)
+        return dataclasses.replace(state, opt_state=opt_state), f"{origin}, with its optimizer's moments"
+    return state, origin

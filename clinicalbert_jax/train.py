@@ -53,14 +53,14 @@ def _never(_: Sequence[float]) -> bool:
 class Job:
     """One training: what a step computes, on which batches, where it starts, and what its parameters are worth.
 
-    `first_params` gives parameters and says where they come from; None for those of `program.init`. `evaluate` gives
-    figures of held-out data, `score` one of them, of which more is better, and `describe` says them in words. `is_over`
-    looks at the scores so far and may end the training early. `flops_per_step` are those of all devices together.
+    `first_state` gives the state to start with and says where it comes from. `evaluate` gives figures of held-out data,
+    `score` one of them, of which more is better, and `describe` says them in words. `is_over` looks at the scores so
+    far and may end the training early. `flops_per_step` are those of all devices together.
     """
 
     program: steps.Program
     training: Batches
-    first_params: Callable[[], tuple[Params | None, str]]
+    first_state: Callable[[], tuple[steps.State, str]]
     evaluate: Callable[[Params], dict[str, float]]
     score: Callable[[Mapping[str, float]], float]
     describe: Callable[[Mapping[str, float]], str]
@@ -117,12 +117,13 @@ def _first_state(job: Job, checkpoints: Checkpoints, saved: int | None) -> tuple
     """The state to start with, and where it comes from: own checkpoint, or else what the job starts from."""
     if saved is not None:
         return checkpoints.restore(job.program.abstract_state, saved), f"continuing from step {saved}"
-    state = job.program.init()
-    params, origin = job.first_params()
-    if params is None:
-        return state, origin
-    shardings = jax.tree.map(lambda shape: shape.sharding, job.program.abstract_state.params)
-    return dataclasses.replace(state, params=jax.device_put(params, shardings)), origin
+    return job.first_state()
+
+
+def state_with(program: steps.Program, params: Params) -> steps.State:
+    """The state before the first step, with these parameters."""
+    shardings = jax.tree.map(lambda shape: shape.sharding, program.abstract_state.params)
+    return dataclasses.replace(program.init(), params=jax.device_put(params, shardings))
 
 
 class _Loop:

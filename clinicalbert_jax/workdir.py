@@ -22,6 +22,7 @@ CHECKPOINTS = "checkpoints"  # one directory a step
 # retention, threads, mesh, microbatches) may change between restarts.
 FIXED = (
     "init_from",
+    "init_optimizer",
     "model",
     "data.max_seq_length",
     "optimizer",

@@ -137,16 +137,16 @@ def _job(
     def describe(figures: Mapping[str, float]) -> str:
         return ", ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:4])
 
-    def first_params() -> tuple[Params, str]:
-        origin = run_config.init_from or "random weights"
-        return trained.start(run_config.model, pretrained, task, run_config.train.seed), f"from {origin}"
+    def first_state() -> tuple[steps.State, str]:
+        params = trained.start(run_config.model, pretrained, task, run_config.train.seed)
+        return train.state_with(program, params), f"from {run_config.init_from or 'random weights'}"
 
     lengths = [len(ids) for ids in rows["train"].input_ids]
     per_row = flops.train_flops_of_encoder(run_config.model, sum(lengths) / len(lengths))
     return train.Job(
         program=program,
         training=RowBatches(rows["train"]),
-        first_params=first_params,
+        first_state=first_state,
         evaluate=evaluate,
         score=lambda figures: next(iter(figures.values())),
         describe=describe,

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from clinicalbert_jax import huggingface, initialization, train, workdir
+from clinicalbert_jax import checkpoint, huggingface, initialization, pretraining, train, workdir
 from clinicalbert_jax.checkpoint import restore_params
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.errors import UserError
@@ -55,6 +56,38 @@ def test_another_run_is_continued_with_a_new_schedule(data_dir: Path, parent: Pa
     for ours, theirs in zip(of_run(tmp_path / "run"), of_run(parent), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-12)
     assert workdir.read_config(tmp_path / "run").model.num_hidden_layers == 1
+
+
+def test_its_optimizers_moments_come_along_where_asked_for(data_dir: Path, parent: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(from_source(parent), init_optimizer=True)
+    manifest = Manifest.load(data_dir)
+    config = initialization.adopt_architecture(config, manifest, data_dir, tmp_path / "run")
+    config = workdir.check_data(config, manifest, data_dir)
+    job = pretraining.make_job(config, data_dir)
+    state, origin = job.first_state()
+    assert origin.endswith("with its optimizer's moments")
+    moments = checkpoint.restore_optimizer(parent, job.program.abstract_state.opt_state)
+    counts = {"adam": 6, "schedule": 0}
+    found = {
+        "adam": int(optax.tree.get(state.opt_state, "ScaleByAdamState").count),
+        "schedule": int(optax.tree.get(state.opt_state, "ScaleByScheduleState").count),
+    }
+    assert found == counts
+    assert int(state.updates) == int(state.step) == 0
+    for name in ("mu", "nu"):
+        ours, theirs = (jax.tree.leaves(optax.tree.get(of, name)) for of in (state.opt_state, moments))
+        assert any(np.any(array != 0) for array in ours)
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_an_optimizer_that_is_not_there_is_refused(data_dir: Path, parent: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(from_source(parent), init_optimizer=True)
+    config.optimizer.name = "lamb"
+    with pytest.raises(UserError, match="expected a run with the optimizer lamb, found adamw"):
+        start(config, data_dir, tmp_path / "run")
+    with pytest.raises(UserError, match=r"config.init_optimizer: expected a run to take it from"):
+        dataclasses.replace(config, init_from="")
 
 
 def test_an_exported_directory_gives_the_same_parameters(data_dir: Path, parent: Path, tmp_path: Path) -> None:
