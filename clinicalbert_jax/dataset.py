@@ -214,7 +214,10 @@ class Prefetcher(Generic[Item]):
 
 def _as_batch(arrays: Batch) -> Batch:
     """The trainer's one form: a padded example becomes a packed one that holds a single pair."""
-    batch = {name: array if name == "patient_group" else _narrow(array) for name, array in arrays.items()}
+    batch = {
+        name: array if array.dtype == np.float32 else array.astype(_integers(name), copy=False)
+        for name, array in arrays.items()
+    }
     if "sequence_ids" not in batch:
         batch["sequence_ids"] = batch.pop("input_mask")
         batch["next_sentence_positions"] = np.zeros_like(batch["next_sentence_labels"])
@@ -222,8 +225,8 @@ def _as_batch(arrays: Batch) -> Batch:
     return batch
 
 
-def _narrow(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.int32) if array.dtype == np.int64 else array
+def _integers(name: str) -> type[np.signedinteger]:
+    return np.int64 if name == "patient_group" else np.int32
 
 
 def _masking_policy(data_dir: Path, manifest: Manifest) -> masking.Policy:
