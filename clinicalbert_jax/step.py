@@ -27,6 +27,9 @@ from clinicalbert_jax.sharding import (
     state_shardings,
 )
 
+# Of dropout's keys. XLA draws such bits by itself, where the default, threefry, is computed like everything else.
+KEY_IMPLEMENTATION = "rbg"
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def train_step(
     Returns the next state and what happened: the objectives' (sum, weight) pairs over the global batch, and scalars.
     """
     specs = parameter_specs(state.params)
-    key = jax.random.fold_in(jax.random.key(config.train.seed, impl="rbg"), state.step)
+    key = jax.random.fold_in(jax.random.key(config.train.seed, impl=KEY_IMPLEMENTATION), state.step)
     gradient = jax.shard_map(
         functools.partial(_local_gradient, objective=objective, microbatches=config.train.microbatches, specs=specs),
         mesh=mesh,

@@ -1,6 +1,6 @@
 """The training step: the same on any mesh and under accumulation, skips what is not finite, shards all its state."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -159,11 +159,37 @@ def test_a_mesh_or_a_batch_that_does_not_divide_is_one_clear_line() -> None:
         steps.build(config_with(microbatches=4))
 
 
-def test_two_steps_compile_once(dataset: Dataset, tmp_path: Path) -> None:
-    config = config_with(dropout=0.1)
-    program = steps.build(config, jax.devices()[:2])
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """What XLA compiled since the test began, or since it was cleared: one entry each, of whatever size."""
+    seen: list[str] = []
+
+    def listen(event: str, _: float, **__: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.fast
+def test_nothing_is_compiled_after_the_first_step(dataset: Dataset, compilations: list[str]) -> None:
+    program = steps.build(config_with(dropout=0.1), jax.devices()[:2])
     state, rows_R = program.init(), np.arange(16)
-    for number in range(3):
+    for number in range(4):
         batch = dataset.train_batch(0, number, 16, rows_R)
-        state, _ = program.train_step(state, put_batch(batch, rows_R, 16, program.mesh))
-    assert program.train_step._cache_size() == 1
+        state, happened = program.train_step(state, put_batch(batch, rows_R, 16, program.mesh))
+        jax.device_get(happened)
+        if number == 0:
+            assert compilations, "the listener hears of the step itself"
+            compilations.clear()
+    assert not compilations
+
+
+def test_attention_that_cannot_run_is_one_clear_line_before_compiling(compilations: list[str]) -> None:
+    config = config_with()
+    config.train.attention = "splash"
+    with pytest.raises(UserError, match=r"^config.train.attention=splash: expected a TPU, found cpu; 'auto' takes"):
+        steps.build(config)
+    assert not compilations

@@ -1,0 +1,221 @@
+"""One training step in a process of its own, timed on request: what `benchmarks.train_step` starts several of.
+
+Reads one JSON line that says what to train, answers with one when its step is compiled, and then, for each line with a
+number of steps, with how long each took.
+"""
+
+import itertools
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]
+# Takes that many steps; returns the seconds of each, from the end of the one before to its own.
+Timer = Callable[[int], list[float]]
+
+WARM_UP = 3
+
+
+def main() -> None:
+    spec = json.loads(sys.stdin.readline())
+    if spec["threads"]:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: spec["threads"]])
+    with np.load(spec["batches"]) as arrays:
+        count = 1 + max(int(name.split("/")[0]) for name in arrays)
+        batches = [{n.split("/")[1]: a for n, a in arrays.items() if n.startswith(f"{i}/")} for i in range(count)]
+    timer, device, peak_bytes, notes = (_ours if spec["framework"] == "jax" else _theirs)(spec, batches)
+    timer(WARM_UP)
+    _answer({"device": device, "notes": notes})
+    for line in sys.stdin:
+        started = time.process_time()
+        seconds = timer(int(line))
+        cpu_seconds = (time.process_time() - started) / len(seconds)
+        _answer({"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": peak_bytes()})
+
+
+def _ours(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Callable[[], int], str]:
+    from clinicalbert_jax import compilation, config
+
+    compilation.configure()
+    import jax
+
+    from clinicalbert_jax import attention, model, step
+    from clinicalbert_jax.sharding import put_batch
+
+    off = spec.get("without", "")
+    if off == "padded vocabulary":
+        config.VOCABULARY_MULTIPLE = 1
+    if off == "rbg keys":
+        step.KEY_IMPLEMENTATION = "threefry2x32"
+    if off == "one product for Q, K and V":
+        model.SelfAttention.projections = _three_products  # type: ignore[method-assign]
+    experiment = config.Config(
+        model=config.ModelConfig(**spec["model"]),
+        data=config.DataConfig(max_seq_length=spec["length"]),
+        optimizer=config.OptimizerConfig(schedule="constant", warmup_steps=10),
+        train=config.TrainConfig(
+            steps=1_000_000,
+            global_batch_size=spec["batch_size"],
+            dtype=spec["dtype"],
+            attention="xla" if off == "fast attention" else "auto",
+            remat=off == "kept activations",
+        ),
+    )
+    program = step.build(experiment, jax.devices()[:1])
+    device = jax.devices()[0]
+    train_step: Any = program.train_step
+    if off == "donated buffers":
+        train_step = jax.jit(train_step.__wrapped__)
+    rows_B = np.arange(spec["batch_size"])
+    state = program.init()
+    feed = _feed(spec, program, batches, lambda batch: put_batch(batch, rows_B, len(rows_B), program.mesh))
+
+    def timer(count: int) -> list[float]:
+        nonlocal state
+        # The host stays a step ahead of the device, as in training.
+        ends = [time.perf_counter()]
+        before: Any = None
+        for _ in range(count):
+            state, happened = train_step(state, next(feed))
+            if before is not None:
+                jax.block_until_ready(before)
+                ends.append(time.perf_counter())
+            before = happened["grad_norm"]
+        jax.block_until_ready(before)
+        ends.append(time.perf_counter())
+        if not np.isfinite(before):
+            raise FloatingPointError("the benchmark's gradient is not finite")
+        return np.diff(ends).tolist()
+
+    def peak_bytes() -> int:
+        statistics = device.memory_stats()
+        return statistics["peak_bytes_in_use"] if statistics else _resident_bytes()
+
+    chosen = attention.resolve("auto", device, experiment.model, spec["dtype"], spec["length"])
+    return timer, device.device_kind, peak_bytes, f"jax {jax.__version__}, attention by {chosen}"
+
+
+def _feed(spec: dict[str, Any], program: Any, batches: list[Batch], put: Callable[[Batch], Any]) -> Iterator[Any]:
+    if spec.get("data_dir"):
+        from clinicalbert_jax import train
+        from clinicalbert_jax.dataset import Dataset
+
+        yield from train.training_batches(program, Dataset(Path(spec["data_dir"]), "train"), 0)
+    while True:
+        yield from map(put, batches)
+
+
+def _three_products(self: Any, x_BxLxD: Any) -> tuple[Any, ...]:
+    parts = (self.query, self.key, self.value)
+    return tuple(part(x_BxLxD).reshape(*x_BxLxD.shape[:2], self.heads, -1) for part in parts)
+
+
+def _theirs(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Callable[[], int], str]:
+    import torch
+    import transformers
+
+    if spec["threads"]:
+        torch.set_num_threads(spec["threads"])
+    on_gpu = torch.cuda.is_available() and os.environ.get("JAX_PLATFORMS") != "cpu"
+    device = torch.device("cuda" if on_gpu else "cpu")
+    config = transformers.BertConfig(attn_implementation="sdpa", **spec["model"])
+    model = transformers.BertForPreTraining(config).train().to(device)
+    # As Hugging Face's trainer: AdamW in one kernel, no decay on biases and norms.
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-4, eps=1e-6, fused=True)
+    torch.set_float32_matmul_precision("high" if spec["dtype"] == "bfloat16" else "highest")
+
+    def loss_of(batch: dict[str, Any]) -> Any:
+        inputs = {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["sequence_ids"],
+            "token_type_ids": batch["segment_ids"],
+        }
+        if not spec["masked_only"]:
+            return model(**inputs, labels=batch["labels"], next_sentence_label=batch["is_random"]).loss
+        encoded = model.bert(**inputs)
+        places_BxPxD = batch["places"][:, :, None].expand(-1, -1, config.hidden_size)
+        masked_BxPxD = torch.gather(encoded.last_hidden_state, 1, places_BxPxD)
+        words_BxPxV, next_Bx2 = model.cls(masked_BxPxD, encoded.pooler_output)
+        cross_entropy = torch.nn.functional.cross_entropy
+        return cross_entropy(words_BxPxV.view(-1, config.vocab_size), batch["words"].view(-1)) + cross_entropy(
+            next_Bx2, batch["is_random"]
+        )
+
+    run = torch.compile(loss_of) if on_gpu else loss_of
+    on_host = [{name: torch.from_numpy(array) for name, array in _for_torch(batch).items()} for batch in batches]
+    if on_gpu:
+        on_host = [{name: array.pin_memory() for name, array in batch.items()} for batch in on_host]
+    taken = 0
+
+    def step() -> None:
+        nonlocal taken
+        batch = {name: array.to(device, non_blocking=True) for name, array in on_host[taken % len(on_host)].items()}
+        taken += 1
+        with torch.autocast(device.type, torch.bfloat16, enabled=spec["dtype"] == "bfloat16"):
+            loss = run(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    def timer(count: int) -> list[float]:
+        if not on_gpu:
+            ends = [time.perf_counter()]
+            for _ in range(count):
+                step()
+                ends.append(time.perf_counter())
+            return np.diff(ends).tolist()
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+        events[0].record()
+        for event in events[1:]:
+            step()
+            event.record()
+        torch.cuda.synchronize()
+        return [earlier.elapsed_time(later) / 1000 for earlier, later in itertools.pairwise(events)]
+
+    def peak_bytes() -> int:
+        return torch.cuda.max_memory_allocated() if on_gpu else _resident_bytes()
+
+    name = torch.cuda.get_device_name() if on_gpu else "cpu"
+    notes = f"torch {torch.__version__}, transformers {transformers.__version__}{', compiled' if on_gpu else ''}"
+    return timer, name, peak_bytes, notes
+
+
+def _for_torch(batch: Batch) -> Batch:
+    """The same batch by Hugging Face's names, and -100 where there is nothing to predict."""
+    has_word_BxP = batch["masked_lm_weights"] > 0
+    words_BxP = np.where(has_word_BxP, batch["masked_lm_ids"], -100).astype(np.int64)
+    labels_BxL = np.full(batch["input_ids"].shape, -100, np.int64)
+    rows, numbers = np.nonzero(has_word_BxP)
+    labels_BxL[rows, batch["masked_lm_positions"][rows, numbers]] = words_BxP[rows, numbers]
+    return {
+        "input_ids": batch["input_ids"].astype(np.int64),
+        "segment_ids": batch["segment_ids"].astype(np.int64),
+        "sequence_ids": batch["sequence_ids"].astype(np.int64),
+        "labels": labels_BxL,
+        "places": batch["masked_lm_positions"].astype(np.int64),
+        "words": words_BxP,
+        "is_random": batch["next_sentence_labels"][:, 0].astype(np.int64),
+    }
+
+
+def _resident_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _answer(document: dict[str, Any]) -> None:
+    print(json.dumps(document), flush=True)
+
+
+if __name__ == "__main__":
+    main()
