@@ -64,25 +64,31 @@ def experiments(data: Path, converted: Path) -> dict[str, Experiment]:
     specialty = data / "classification/mtsamples_specialty"
     return {
         "bc5cdr": Experiment(entities, data / "ner/bc5cdr/train.tsv", data / "ner/bc5cdr/devel.tsv", 120),
-        "ncbi": Experiment(entities, data / "ner/ncbi_disease/train.tsv", data / "ner/ncbi_disease/devel.tsv", 120),
+        "ncbi": Experiment(
+            entities, data / "ner/ncbi_disease/train.tsv", data / "ner/ncbi_disease/devel.tsv", 80, learning_rate=2e-4
+        ),
         "ade": Experiment(
-            RelationsConfig(mark="blinding"), converted / "ade/train.jsonl", converted / "ade/test.jsonl", 150
+            RelationsConfig(mark="blinding"),
+            converted / "ade/train.jsonl",
+            converted / "ade/test.jsonl",
+            100,
+            learning_rate=2e-4,
         ),
         "mtsamples": Experiment(
             ClassificationConfig(max_seq_length=128, max_training_chunks=1),
             specialty / "train.csv.gz",
             specialty / "dev.csv.gz",
-            120,
+            80,
             learning_rate=3e-4,
         ),
         "hallmarks": Experiment(
-            hallmarks, converted / "hallmarks/train.jsonl", converted / "hallmarks/test.jsonl", 180, learning_rate=5e-4
+            hallmarks, converted / "hallmarks/train.jsonl", converted / "hallmarks/test.jsonl", 120, learning_rate=5e-4
         ),
         "covid_qa": Experiment(
-            QuestionsConfig(max_seq_length=384, stride=300, negative_windows=2, max_answer_length=100),
+            QuestionsConfig(max_seq_length=384, stride=317, negative_windows=2, max_answer_length=100),
             data / "qa/covid_qa/train.json",
             data / "qa/covid_qa/dev.json",
-            50,
+            30,
             batch=8,
             learning_rate=2e-4,
         ),
