@@ -7,7 +7,10 @@ DATA := $(DEMO)/data/clinical_notes/1.0.0
 # The demo compares its export with PyTorch where PyTorch is installed, and does not need its gigabytes otherwise.
 VERIFY = $(shell $(BIN)/python -c 'import importlib.util as u; print("--verify" if u.find_spec("torch") else "")')
 
-.PHONY: demo test test-fast lint soak clean
+# "[gpu]" of EXTRAS=gpu, nothing of none.
+EXTRA = $(if $(EXTRAS),[$(EXTRAS)])
+
+.PHONY: demo test test-fast test-tpu lint soak wheelhouse clean
 
 # Synthetic notes -> vocabulary and shards -> a tiny BERT -> held-out figures -> a PyTorch directory -> predictions.
 demo: $(VENV)/.installed
@@ -32,6 +35,10 @@ test: $(VENV)/.installed-test lint
 test-fast: $(VENV)/.installed-fast
 	$(BIN)/pytest -q -n 2 --dist=loadfile -m "fast and not soak" tests
 
+# The train step compiled for a TPU, which takes the compiler (0.7 GB) and no TPU.
+test-tpu: $(VENV)/.installed-tpu
+	$(BIN)/pytest -q tests/clinicalbert_jax/test_tpu_compilation.py
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,8 +48,17 @@ lint: $(VENV)/.installed-test
 soak: $(VENV)/.installed-test
 	$(BIN)/pytest -q -m soak tests
 
+# Everything that an installation needs, as files, for a machine without a network; EXTRAS=gpu or tpu for accelerators.
+wheelhouse: $(VENV)/.installed
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check -c constraints.txt --wheel-dir wheelhouse \
+	    "setuptools>=77" ".$(EXTRA)"
+	rm -rf build
+	@printf '%s\n' "Copy this checkout with wheelhouse/ to the other machine (same system, same Python), and there:" \
+	    "    python3 -m venv .venv" \
+	    "    .venv/bin/pip install --no-index --find-links=wheelhouse -c constraints.txt -e \".$(EXTRA)\""
+
 clean:
-	rm -rf $(DEMO) .venv .venv-* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) wheelhouse .venv .venv-* .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -55,4 +71,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-fast: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+$(VENV)/.installed-tpu: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,tpu]"
 	touch $@
