@@ -3,26 +3,9 @@
 Shape legend: L length, D `hidden_size`, F `intermediate_size`, P predictions, V `vocab_size`.
 """
 
+from clinicalbert_jax.chips import chip
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.schema import Layout
-
-# Peak dense bfloat16 FLOP/s of one device, by the start of jax's `device_kind`; from the vendors' data sheets.
-_PEAK_BFLOAT16 = (
-    ("TPU v4", 275e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5e", 197e12),
-    ("TPU v5p", 459e12),
-    ("TPU v5", 459e12),
-    ("TPU v6 lite", 918e12),
-    ("TPU v6e", 918e12),
-    ("NVIDIA B200", 2250e12),
-    ("NVIDIA H200", 989e12),
-    ("NVIDIA H100 PCIe", 756e12),
-    ("NVIDIA H100", 989e12),
-    ("NVIDIA A100", 312e12),
-    ("NVIDIA L4", 121e12),
-    ("Tesla V100", 125e12),
-)
 
 
 def train_flops_per_row(model: ModelConfig, layout: Layout) -> float:
@@ -44,5 +27,6 @@ def train_flops_of_encoder(model: ModelConfig, length: float) -> float:
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak dense bfloat16 FLOP/s of a device, or None where it is not in the table, a CPU for one."""
-    return next((peak for start, peak in _PEAK_BFLOAT16 if device_kind.startswith(start)), None)
+    """Peak dense bfloat16 FLOP/s of a device, or None where it has no data sheet here, a CPU for one."""
+    known = chip(device_kind)
+    return known.peak_flops if known else None

@@ -52,6 +52,9 @@ def main(argv: Sequence[str]) -> None:
     else:
         import jax
 
+        from clinicalbert_jax import compilation
+
+        compilation.configure()
         devices = jax.devices()
 
     from clinicalbert_jax import compile_ahead, planning
