@@ -4,8 +4,8 @@
     python -m benchmarks.loader --data_dir=DATA/clinical_notes/1.0.0 --tensorflow_python=/tmp/tfenv/bin/python
 
 Both sides read random rows of a padded split in batches, verify every checksum, and decode; as many threads each, each
-run a process of its own, the two in turn. Then the real loop trains a two-layer model, and its own meter says how long it
-waited.
+run a process of its own, the two in turn. Then the real loop trains a two-layer model, and its own meter says how long
+it waited.
 """
 
 import json
