@@ -105,7 +105,7 @@ class DataConfig:
 
     max_seq_length: int = 128
     do_lower_case: bool | None = None  # None: as the data's vocabulary says
-    num_threads: int = 2  # that decode batches ahead of the step
+    num_threads: int = 1  # that decode batches ahead of the step
     on_corrupt: str = "stop"  # at a record that fails its checksum; 'skip': its row gets no weight, and is counted
 
     def __post_init__(self) -> None:

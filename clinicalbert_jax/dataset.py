@@ -6,6 +6,7 @@ Shape legend: B global batch, R rows of it that this process reads; others as in
 import contextlib
 import functools
 import resource
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,13 +18,14 @@ import numpy as np
 from clinicalbert_jax import masking, random_bits
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
-from clinicalbert_jax.tfrecord import CorruptRecordError, Shard, read_records
+from clinicalbert_jax.tfrecord import CorruptRecordError, Records, Shard
 
 Batch = dict[str, np.ndarray]
 Item = TypeVar("Item")
 
 _FEISTEL_ROUNDS = 6
 _BLOCK = 16_384  # places permuted at a time
+_TOKENS_TOGETHER = 2**18
 _EVALUATION_EPOCH = 2**32  # where the examples are unmasked, evaluation masks each in one and the same way
 
 
@@ -46,26 +48,38 @@ class Dataset:
         features = self.layout.features()
         _allow_open_files(len(shards))
         _keep_freed_memory()
-        self._shards = [Shard(data_dir / shard.file, features) for shard in shards]
-        for opened, shard in zip(self._shards, shards, strict=True):
+        self._records = Records([Shard(data_dir / shard.file, features) for shard in shards])
+        for opened, shard in zip(self._records.shards, shards, strict=True):
             size = opened.path.stat().st_size
             if (len(opened), size) != (shard.num_examples, shard.num_bytes):
                 raise UserError(
                     f"{opened.path}: expected {shard.num_examples} records in {shard.num_bytes} bytes, as the manifest "
                     f"says, found {len(opened)} in {size}: restore the shard or prepare the data again"
                 )
-        sizes = [len(shard) for shard in self._shards]
-        self._ends = np.cumsum(sizes, dtype=np.int64)
-        self._starts = self._ends - sizes
-        self.num_examples = sum(sizes)
+        self.num_examples = len(self._records)
         if self.num_examples == 0:
             raise UserError(f"{data_dir}: expected examples in split {split}, found none: prepare more notes")
         self._masking = None if self.layout.masked else _masking_policy(data_dir, self.manifest)
 
+    @property
+    def rows_together(self) -> int:
+        """As many rows as are best read in one go: numpy's calls cost little then, and its arrays stay in the cache."""
+        return max(1, _TOKENS_TOGETHER // self.layout.max_seq_length)
+
+    def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> list[Batch]:
+        """Rows `rows_R` of the global batch of each of `steps`, as views into what was read in one go.
+
+        Every epoch visits each example once, in an order of its own.
+        """
+        rows_N = (np.asarray(steps, np.int64)[:, None] * batch_size + rows_R).ravel()
+        examples_N, epochs_N = self._order(seed, rows_N)
+        together = self._read(examples_N, seed, epochs_N)
+        parts = [slice(start, start + len(rows_R)) for start in range(0, len(rows_N), len(rows_R))]
+        return [{name: array[part] for name, array in together.items()} for part in parts]
+
     def train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
-        """Rows `rows_R` of the global batch of `step`. Every epoch visits each example once, in an order of its own."""
-        examples_R, epochs_R = self._order(seed, step, batch_size, rows_R)
-        return self._read(examples_R, seed, epochs_R)
+        """Rows `rows_R` of the global batch of `step`."""
+        return self.train_batches(seed, [step], batch_size, rows_R)[0]
 
     def eval_batch(self, number: int, batch_size: int, rows_R: np.ndarray) -> Batch:
         """Rows of the `number`-th batch in the order of the shards; past the end, rows of zero weight."""
@@ -79,14 +93,13 @@ class Dataset:
 
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
         """Names of the records in the global batch of `step`, as FILE:NUMBER."""
-        examples_B, _ = self._order(seed, step, batch_size, np.arange(batch_size))
-        shards_B = np.searchsorted(self._ends, examples_B, side="right")
-        numbers_B = examples_B - self._starts[shards_B]
-        return [f"{self._shards[shard].path.name}:{number}" for shard, number in zip(shards_B, numbers_B, strict=True)]
+        examples_B, _ = self._order(seed, step * batch_size + np.arange(batch_size))
+        files = [shard.path.name for shard in self._records.shards]
+        return [f"{files[shard]}:{number}" for shard, number in zip(*self._records.locate(examples_B), strict=True)]
 
-    def _order(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Examples and epochs of rows `rows_R` in the global batch of `step`."""
-        epochs_R, places_R = np.divmod(np.int64(step) * batch_size + rows_R, self.num_examples)
+    def _order(self, seed: int, rows_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Examples and epochs of rows of the whole training, counted from its start."""
+        epochs_R, places_R = np.divmod(rows_R, self.num_examples)
         blocks_R = places_R // _BLOCK
         examples_R = np.empty_like(places_R)
         for epoch, block in sorted(set(zip(epochs_R.tolist(), blocks_R.tolist(), strict=True))):
@@ -96,31 +109,29 @@ class Dataset:
 
     def _read(self, examples_R: np.ndarray, seed: int, epochs_R: np.ndarray) -> Batch:
         """The examples in the given order; seed and epochs are what masks depend on where the examples are unmasked."""
-        shards_R = np.searchsorted(self._ends, examples_R, side="right")
-        numbers_R = examples_R - self._starts[shards_R]
         try:
-            arrays = read_records(self._shards, shards_R, numbers_R)
+            arrays = self._records.read(examples_R)
         except CorruptRecordError:
             if not self._skip_corrupt:
                 raise
-            arrays = self._read_one_by_one(shards_R, numbers_R)
+            arrays = self._read_one_by_one(examples_R)
         batch = _as_batch(arrays)
         if self._masking is not None:
             keys_R = random_bits.fold(seed, epochs_R, examples_R)
             batch |= masking.mask(keys_R, batch["input_ids"], self._masking)._asdict()
         return batch
 
-    def _read_one_by_one(self, shards_R: np.ndarray, numbers_R: np.ndarray) -> Batch:
+    def _read_one_by_one(self, examples_R: np.ndarray) -> Batch:
         """Each record by itself: a damaged one is noted, and its row is left empty."""
         arrays = {
-            name: np.zeros((len(numbers_R), feature.length), feature.dtype)
+            name: np.zeros((len(examples_R), feature.length), feature.dtype)
             for name, feature in self.layout.features().items()
         }
-        for row, (shard, number) in enumerate(zip(shards_R.tolist(), numbers_R.tolist(), strict=True)):
+        for row in range(len(examples_R)):
             try:
-                found = self._shards[shard].read([number])
+                found = self._records.read(examples_R[row : row + 1])
             except CorruptRecordError as error:
-                self.corrupt.add((self._shards[shard].path.name, error.record))
+                self.corrupt.add((Path(error.path).name, error.record))
             else:
                 for name, array in found.items():
                     arrays[name][row] = array[0]
@@ -163,29 +174,36 @@ def permute(places: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
     half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
     half_mask = np.uint64((1 << half_bits) - 1)
     shift = np.uint64(half_bits)
-    result = places.astype(np.uint64)
-    outside = np.ones(result.shape, bool)
-    keys = np.broadcast_to(keys, result.shape)
-    while outside.any():
-        left, right = result[outside] >> shift, result[outside] & half_mask
-        for number in range(_FEISTEL_ROUNDS):
-            left, right = right, left ^ (random_bits.fold(number, keys[outside], right) & half_mask)
-        result[outside] = (left << shift) | right
-        outside = result >= size
-    return result.astype(np.int64)
+    keys = np.asarray(keys)
+    rounds = [random_bits.fold(number, keys) for number in range(_FEISTEL_ROUNDS)]
+    walking, landed = places.astype(np.uint64), np.empty(places.shape, np.int64)
+    where = np.arange(places.size)
+    while where.size:
+        left, right = walking >> shift, walking & half_mask
+        for key in rounds:
+            left, right = right, left ^ (random_bits.fold(right, onto=key[where] if key.ndim else key) & half_mask)
+        walking = (left << shift) | right
+        landed[where] = walking  # for good where it is inside
+        outside = np.flatnonzero(walking >= size)
+        walking, where = walking[outside], where[outside]
+    return landed
 
 
 class Prefetcher(Generic[Item]):
-    """Iterates over `load(number)` for each of `numbers`, in order, a few ahead in threads.
+    """Iterates over what `load` makes of `numbers`, an item of each, in order, a few calls ahead in threads.
 
-    Use as a context, or to its end: leaving drops what was loaded ahead. An exception of `load` is raised at its turn.
+    `load` is given `together` numbers at a time. Use as a context, or to its end: leaving drops what was loaded ahead.
+    An exception of `load` is raised when the first of its numbers is asked for.
     """
 
-    def __init__(self, load: Callable[[int], Item], numbers: Sequence[int], num_threads: int) -> None:
+    def __init__(
+        self, load: Callable[[Sequence[int]], Sequence[Item]], numbers: Sequence[int], num_threads: int, together: int
+    ) -> None:
         self._load = load
-        self._numbers = iter(numbers)
+        self._groups = (numbers[start : start + together] for start in range(0, len(numbers), together))
         self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
-        self._ahead: list[Future[Item]] = []
+        self._ahead: deque[Future[Sequence[Item]]] = deque()
+        self._loaded: deque[Item] = deque()
         for _ in range(2 * num_threads):
             self._submit()
 
@@ -193,12 +211,13 @@ class Prefetcher(Generic[Item]):
         return self
 
     def __next__(self) -> Item:
-        if not self._ahead:
-            self._executor.shutdown()
-            raise StopIteration
-        item = self._ahead.pop(0).result()
-        self._submit()
-        return item
+        if not self._loaded:
+            if not self._ahead:
+                self._executor.shutdown()
+                raise StopIteration
+            self._loaded.extend(self._ahead.popleft().result())
+            self._submit()
+        return self._loaded.popleft()
 
     def __enter__(self) -> "Prefetcher[Item]":
         return self
@@ -207,9 +226,9 @@ class Prefetcher(Generic[Item]):
         self._executor.shutdown(cancel_futures=True)
 
     def _submit(self) -> None:
-        number = next(self._numbers, None)
-        if number is not None:
-            self._ahead.append(self._executor.submit(self._load, number))
+        group = next(self._groups, None)
+        if group is not None:
+            self._ahead.append(self._executor.submit(self._load, group))
 
 
 def _as_batch(arrays: Batch) -> Batch:

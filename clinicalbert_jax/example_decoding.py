@@ -1,8 +1,10 @@
-"""Examples of one form, decoded by the batch in numpy: every varint of a batch is found at once, and cut out by column.
+"""Examples of one form, decoded by the batch in numpy.
 
-A record that does not have the form is refused.
+An integer feature starts where the one before it ended. Its first length tells how many bytes its values take, and with
+that every other byte of its head is known: a batch's heads are compared with what they must be, its values are cut out
+as rows of bytes, and only of values of several bytes are the ends looked for. A record that is not so is refused.
 
-Shape legend: N records, M values of a feature, C varints of a record (its columns), T bytes of its tail.
+Shape legend: N records, M values of a feature, W bytes, T bytes of a record's tail.
 """
 
 from collections.abc import Sequence
@@ -10,10 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from clinicalbert_jax.example_form import MAX_VARINT_BYTES, Arrays, Features, Form, form_of
+from clinicalbert_jax.example_form import MAX_VARINT_BYTES, Arrays, Features, Heads, form_of, heads_of
 
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
+
+_OTHER = "a length in it is wrong, or it is not an example of the dataset's features"
 
 
 class MalformedError(ValueError):
@@ -25,99 +29,137 @@ class MalformedError(ValueError):
 
 
 def decode(payloads: Sequence[bytes], features: Features) -> Arrays:
-    """Feature name → NxM int64 or float32. Raises `MalformedError` on the first Example of another form."""
-    ends_N = np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads)))
-    return decode_within(np.frombuffer(b"".join(payloads), np.uint8), ends_N, features)
+    """Feature name → NxM: float32, or integers, as int32 where none takes more than four bytes and else as int64.
 
-
-def decode_within(data: Bytes, ends_N: Places, features: Features, before: int = 0, after: int = 0) -> Arrays:
-    """The same for Examples in one array, with `before` and `after` bytes of something else around each of them.
-
-    `ends_N`: where what belongs to a record ends, the bytes after it included.
+    Raises `MalformedError` on the first Example of another form.
     """
+    sizes_N = np.fromiter(map(len, payloads), np.int64, len(payloads))
+    ends_N = np.cumsum(sizes_N)
+    data = np.frombuffer(b"".join([*payloads, slack(features)]), np.uint8)
+    return decode_within(data, ends_N - sizes_N, ends_N, features)
+
+
+def slack(features: Features) -> bytes:
+    """What must follow the last Example, since heads are read by their greatest size."""
+    integers = [(name, feature.length) for name, feature in features.items() if feature.dtype == "int64"]
+    return bytes(max(heads_of(name, length).window for name, length in integers))
+
+
+def decode_within(data: Bytes, starts_N: Places, ends_N: Places, features: Features) -> Arrays:
+    """The same for Examples that lie in one array, each from a start to an end, and `slack` behind the last."""
     form = form_of(tuple(features.items()))
     if not ends_N.size:
         return {name: np.zeros((0, feature.length), feature.dtype) for name, feature in features.items()}
-    starts_N = np.concatenate([[0], ends_N[:-1]]) + before
-    tails_N = ends_N - after - form.tail_T.size
-    short_N = tails_N - starts_N < form.template_C.size
-    _refuse(short_N, "it is shorter than an example of these features")
-
-    is_last = data < 0x80  # the last byte of a varint, unless it lies outside of them
-    for places_N, width in ((starts_N - before, before), (tails_N, form.tail_T.size + after)):
-        if width:
-            _windows(is_last, width)[places_N] = False
-    last_NxC = _by_record(np.flatnonzero(is_last), data, tails_N, form.template_C.size)
-    _check_constants(form, data, starts_N, last_NxC)
-    tail_NxT = _windows(data, form.tail_T.size)[tails_N] if form.tail_T.size else np.empty((len(ends_N), 0), np.uint8)
-    _refuse(((tail_NxT ^ form.tail_T) & form.constant_T).any(axis=1), "its float features are not the dataset's")
-    _check_lengths(form, data, last_NxC)
+    tails_N = ends_N - form.tail_T.size
+    _refuse(tails_N - starts_N < form.least_bytes, "it is shorter than an example of these features")
+    length_N = _lengths(_rows(data, starts_N, 5))
+    at_N = starts_N + 2 + (length_N >= 2**7) + (length_N >= 2**14) + (length_N >= 2**21)
+    _refuse((data[starts_N] != 0x0A) | (length_N != ends_N - at_N), _OTHER)
 
     arrays: Arrays = {}
     for name, feature in features.items():
-        start = form.starts[name]
         if feature.dtype == "int64":
-            end = start + feature.length
-            first_N = last_NxC[:, start - 1] + 1
-            if (last_NxC[:, end - 1] - first_N == feature.length - 1).all():  # a byte each, as in most features
-                arrays[name] = _windows(data, feature.length)[first_N].astype(np.int64)
-            else:
-                arrays[name] = _integers(data, last_NxC[:, start - 1 : end - 1], last_NxC[:, start:end])
-        else:
-            floats_NxM = np.ascontiguousarray(tail_NxT[:, start : start + 4 * feature.length]).view("<f4")
-            arrays[name] = floats_NxM.astype(np.float32)
+            arrays[name], at_N = _integers(data, at_N, tails_N, heads_of(name, feature.length), feature.length)
+    _refuse(at_N != tails_N, "it does not have the dataset's number of values")
+    if form.tail_T.size:
+        tail_NxT = _rows(data, tails_N, form.tail_T.size)
+        _refuse((tail_NxT != form.tail_T) & form.constant_T, "its float features are not the dataset's")
+    for name, start in form.floats.items():
+        floats_NxM = np.ascontiguousarray(tail_NxT[:, start : start + 4 * features[name].length]).view("<f4")
+        arrays[name] = floats_NxM.astype(np.float32)
     return arrays
 
 
-def _by_record(last: Places, data: Bytes, tails_N: Places, columns: int) -> Places:
-    """NxC positions of the last byte of each varint; raises `MalformedError` where a record has another number."""
-    if last.size == tails_N.size * columns:
-        last_NxC = last.reshape(tails_N.size, columns)
-        if (last_NxC[:, -1] == tails_N - 1).all():
-            return last_NxC
-    found_N = np.diff(np.searchsorted(last, tails_N), prepend=0)
-    _refuse((found_N != columns) | (data[tails_N - 1] >= 0x80), "it does not have the dataset's number of values")
-    raise AssertionError("unreachable: every record has its number of varints")
+def _integers(
+    data: Bytes, at_N: Places, tails_N: Places, heads: Heads, count: int
+) -> tuple[npt.NDArray[np.signedinteger], Places]:
+    """The values of the feature that starts at `at_N`, NxM, and where it ends, which is not behind `tails_N`."""
+    rows_NxW = _rows(data, at_N, heads.window)
+    head = heads.of_single_bytes
+    if (rows_NxW[:, : len(head)] == head).all():  # a byte for each value, in every row, as in most features
+        end_N = at_N + len(head) + count
+        values_NxM = rows_NxW[:, len(head) : len(head) + count]
+        _refuse(values_NxM >= 0x80, _OTHER)
+        _refuse(end_N > tails_N, _OTHER)
+        return values_NxM.astype(np.int32), end_N
+
+    length_N = _lengths(rows_NxW)
+    number_N = np.minimum(np.searchsorted(heads.lengths, length_N), len(heads.lengths) - 1)
+    starts_N = at_N + heads.sizes[number_N]
+    sizes_N = number_N + count  # in bytes, of the values
+    _refuse((heads.lengths[number_N] != length_N) | (starts_N + sizes_N > tails_N), _OTHER)
+    head_NxW = rows_NxW[:, : heads.bytes_RxW.shape[1]]
+    _refuse((head_NxW != heads.bytes_RxW[number_N]) & heads.used_RxW[number_N], _OTHER)
+    return _varints(_rows(data, starts_N, int(sizes_N.max())), sizes_N, count), starts_N + sizes_N
 
 
-def _check_constants(form: Form, data: Bytes, starts_N: Places, last_NxC: Places) -> None:
-    """Every constant must be there, as a varint of one byte."""
-    columns = np.flatnonzero(form.constant_C)[1:]
-    last_NxK = last_NxC[:, columns]
-    wrong_NxK = (data[last_NxK] != form.template_C[columns]) | (last_NxK - last_NxC[:, columns - 1] != 1)
-    wrong_N = (last_NxC[:, 0] != starts_N) | (data[starts_N] != form.template_C[0])
-    _refuse(wrong_N | wrong_NxK.any(axis=1), "its bytes are not an example of the dataset's features")
+def _varints(rows_NxW: Bytes, sizes_N: Places, count: int) -> npt.NDArray[np.signedinteger]:
+    """The M varints that the first `sizes_N` bytes of each row must be; int32 where all take at most four bytes."""
+    rows, width = rows_NxW.shape
+    ends_varint_NxW = rows_NxW < 0x80
+    shortest = int(sizes_N.min())
+    ends_varint_NxW[:, shortest:] &= np.arange(shortest, width, dtype=np.int32) < sizes_N.astype(np.int32)[:, None]
+    last = np.flatnonzero(ends_varint_NxW)
+    starts_N = np.arange(rows) * width
+    if last.size != rows * count or (last[count - 1 :: count] != starts_N + sizes_N - 1).any():
+        found_N = np.diff(np.searchsorted(last, starts_N + sizes_N), prepend=0)
+        _refuse((found_N != count) | (rows_NxW[np.arange(rows), sizes_N - 1] >= 0x80), _OTHER)
+
+    # Four bytes from the start of every varint at once, whatever they belong to: it stops at the first end among them.
+    data = np.concatenate([rows_NxW.ravel(), np.zeros(MAX_VARINT_BYTES + 3, np.uint8)])
+    words = np.ndarray(data.size - 3, "<u4", data, strides=(1,))
+    buffer = np.empty(1 + last.size, np.uint32)
+    words[1:].take(last, out=buffer[1:], mode="clip")  # a varint starts behind the end of the one before it,
+    words_NxM = buffer[:-1].reshape(rows, count)
+    words_NxM[:, 0] = words[starts_N]  # or where its row starts
+    values_NxM, open_NxM = _group(words_NxM)
+    if not open_NxM.any():
+        return values_NxM.view(np.int32)
+
+    first_NxM = np.concatenate([starts_N[:, None], last.reshape(rows, count)[:, :-1] + 1], axis=1)
+    wide_NxM = values_NxM.astype(np.int64)
+    for skipped in (4, 8):
+        words_NxM = np.where(open_NxM, words.take(first_NxM + skipped), 0)
+        if skipped + 1 == MAX_VARINT_BYTES:
+            _refuse((words_NxM & 0x80) != 0, _OTHER)
+        values_NxM, open_NxM = _group(words_NxM)
+        wide_NxM |= values_NxM.astype(np.int64) << (7 * skipped)
+    return wide_NxM
 
 
-def _check_lengths(form: Form, data: Bytes, last_NxC: Places) -> None:
-    """Every length must be what lies between it and the end of what it counts."""
-    columns = form.length_columns
-    tail_bytes_F = np.where(form.length_ends == form.template_C.size - 1, form.length_tails, 0)
-    expected_NxF = last_NxC[:, form.length_ends] - last_NxC[:, columns] + tail_bytes_F
-    found_NxF = _integers(data, last_NxC[:, columns - 1], last_NxC[:, columns])
-    _refuse((found_NxF != expected_NxF).any(axis=1), "a length in it is wrong")
+def _group(words: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
+    """The 28 bits or fewer of the varint that starts each little-endian word, and whether it goes on behind the word.
+
+    The words are overwritten: every pass over them that allocates takes twice the time.
+    """
+    ends = ~words
+    ends &= 0x80808080
+    used = ends - 1
+    used ^= ends  # all bits where there is no end
+    used &= 0x7F7F7F7F
+    words &= used
+    high = np.bitwise_and(words, 0x7F007F00, out=used)  # the higher of two groups of 7 bits goes one bit down,
+    high >>= 1
+    words -= high
+    high = np.right_shift(words, 16, out=used)  # and the higher of two groups of 14 bits goes two
+    high *= 0xC000
+    words -= high
+    return words, ends == 0
 
 
-def _integers(data: Bytes, before_NxM: Places, last_NxM: Places) -> npt.NDArray[np.int64]:
-    """The values of varints, each from behind a position to one, as they are: most take a byte or two."""
-    size_NxM = last_NxM - before_NxM
-    longest = int(size_NxM.max(initial=1))
-    _refuse((size_NxM > MAX_VARINT_BYTES).any(axis=1), "its bytes are not an example of the dataset's features")
-    narrow = np.int32 if longest <= 4 else np.int64  # the faster
-    values_NxM: npt.NDArray[np.signedinteger] = data[last_NxM].astype(narrow)
-    for back in range(1, longest):
-        higher_NxM = values_NxM << 7
-        higher_NxM |= data.take(last_NxM - back, mode="clip") & 0x7F
-        np.copyto(values_NxM, higher_NxM, where=size_NxM > back)
-    return values_NxM.astype(np.int64, copy=False)
+def _lengths(rows_NxW: Bytes) -> Places:
+    """The varint behind the first byte of each row; -1, which no length is, for one of more than four bytes."""
+    length_N, open_N = _group(rows_NxW[:, 1:5].copy().view("<u4")[:, 0])
+    return np.where(open_N, -1, length_N.astype(np.int64))
 
 
-def _windows(array: npt.NDArray, width: int) -> npt.NDArray:
-    """Row i: the `width` bytes of `array` from i on, without a copy. Indexing it copies whole rows, which is fast."""
-    # sliding_window_view does the same, more carefully, in as much time as all the rest of a small batch takes.
-    return np.ndarray((array.size - width + 1, width), array.dtype, array, strides=(1, 1))
+def _rows(data: Bytes, starts_N: Places, width: int) -> Bytes:
+    """The `width` bytes from each start on, NxW. Whole rows are copied, which is fast."""
+    # sliding_window_view makes the same array, more carefully, in as much time as all the rest of a small batch takes.
+    return np.ndarray((data.size - width + 1, width), np.uint8, data, strides=(1, 1))[starts_N]
 
 
-def _refuse(wrong_N: npt.ArrayLike, reason: str) -> None:
-    if np.any(wrong_N):
-        raise MalformedError(int(np.argmax(wrong_N)), reason)
+def _refuse(wrong: npt.NDArray[np.bool_], reason: str) -> None:
+    """Raise `MalformedError` on the first row of `wrong`, N or NxM, in which anything is true."""
+    if wrong.any():
+        raise MalformedError(int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1))), reason)

@@ -1,10 +1,9 @@
 """The form that all Examples of the same features share: which bytes are constant, where values and lengths stand.
 
-A record's payload is a `tf.train.Example` whose features stand in the order of the schema. Up to its last integer
-feature such an Example is a run of base-128 varints of constant number, since every tag and every letter of a
-name is a one-byte varint too; what follows (the float features) has a constant size.
+A record's payload is a `tf.train.Example` whose features stand in the order of the schema: first the integer ones, a
+head and then values as base-128 varints each, and then the float ones, the tail, which has a constant size.
 
-Shape legend: C varints of a record (its columns), T bytes of its tail.
+Shape legend: R numbers of bytes that the values of a feature may take, W bytes, T bytes of the tail.
 """
 
 import functools
@@ -34,16 +33,24 @@ class Form(NamedTuple):
 
     pieces: tuple[bytes | str | Length, ...]  # in order: constant bytes, values of a feature, lengths
     integers: tuple[str, ...]
-    names: tuple[str, ...]
-    starts: dict[str, int]  # first column of an integer feature; first byte in the tail of a float one
-    template_C: npt.NDArray[np.uint8]
-    constant_C: npt.NDArray[np.uint8]  # 0xFF where a column is a constant byte, 0 where a value
-    max_size_C: npt.NDArray[np.int64]
-    length_columns: npt.NDArray[np.int64]
-    length_ends: npt.NDArray[np.int64]  # the column in which what a length counts ends
-    length_tails: npt.NDArray[np.int64]  # bytes of the tail that it counts besides
+    floats: dict[str, int]  # first byte in the tail
     tail_T: npt.NDArray[np.uint8]
-    constant_T: npt.NDArray[np.uint8]
+    constant_T: npt.NDArray[np.bool_]  # false where the tail is a value
+    least_bytes: int  # of what comes before the tail
+
+
+class Heads(NamedTuple):
+    """The bytes before the values of an integer feature, for each number of bytes that these may take.
+
+    R goes from a byte for each value to the most that they may take.
+    """
+
+    lengths: npt.NDArray[np.int64]  # R: the first length in the head, ascending
+    sizes: npt.NDArray[np.int64]  # R: of the head, in bytes
+    bytes_RxW: npt.NDArray[np.uint8]  # the heads, with zeros behind
+    used_RxW: npt.NDArray[np.bool_]  # false behind a head
+    of_single_bytes: npt.NDArray[np.uint8]  # the first of them
+    window: int  # bytes that hold any head, and values of a byte each behind it
 
 
 @functools.lru_cache(maxsize=32)
@@ -54,67 +61,52 @@ def form_of(features: tuple[tuple[str, Feature], ...]) -> Form:
     if not integers or names[: len(integers)] != integers or any(f.length < 1 for _, f in features):
         raise ValueError("features must be int64 first and then float32, one int64 at least, none empty")
     pieces: list[bytes | str | Length] = [b"\x0a", Length("", 0)]
+    tail, constant, floats, least = b"", b"", {}, 2
     for name, feature in features:
         if not name.isascii() or len(name) > 127:
             raise ValueError(f"feature name {name!r} is not short ASCII")
-        key = b"\x0a" + bytes([len(name)]) + name.encode()
         if feature.dtype == "int64":
-            pieces += [b"\x0a", Length(name, 1), key + b"\x12", Length(name, 2)]
+            pieces += [b"\x0a", Length(name, 1), _key(name) + b"\x12", Length(name, 2)]
             pieces += [b"\x1a", Length(name, 3), b"\x0a", Length(name, 4), name]
+            least += len(_head(name, feature.length)[1]) + feature.length
         else:
-            packed = b"\x0a" + _varint(4 * feature.length)
-            floats = b"\x12" + _varint(len(packed) + 4 * feature.length) + packed
-            value = b"\x12" + _varint(len(floats) + 4 * feature.length) + floats
-            pieces += [b"\x0a" + _varint(len(key) + len(value) + 4 * feature.length) + key + value, name]
-    return _layout_of(pieces, dict(features), integers, names)
+            size = 4 * feature.length
+            packed = b"\x0a" + _varint(size)
+            list_ = b"\x12" + _varint(len(packed) + size) + packed
+            value = b"\x12" + _varint(len(list_) + size) + list_
+            head = b"\x0a" + _varint(len(_key(name)) + len(value) + size) + _key(name) + value
+            pieces += [head, name]
+            floats[name] = len(tail) + len(head)
+            tail, constant = tail + head + bytes(size), constant + b"\1" * len(head) + bytes(size)
+    tail_T, constant_T = np.frombuffer(tail, np.uint8), np.frombuffer(constant, np.bool_)
+    return Form(tuple(pieces), integers, floats, tail_T, constant_T, least)
 
 
-def _layout_of(
-    pieces: list[bytes | str | Length],
-    features: dict[str, Feature],
-    integers: tuple[str, ...],
-    names: tuple[str, ...],
-) -> Form:
-    first_of_tail = len(pieces) - 2 * (len(names) - len(integers))
-    template, constant, max_size, lengths = bytearray(), bytearray(), list[int](), list[tuple[Length, int]]()
-    starts: dict[str, int] = {}
-    ends: dict[str, int] = {}
-    for piece in pieces[:first_of_tail]:
-        if isinstance(piece, bytes):
-            template, constant = template + piece, constant + b"\xff" * len(piece)
-            max_size += [1] * len(piece)
-        else:
-            if isinstance(piece, str):
-                starts[piece] = len(template)
-                count = features[piece].length
-                ends[piece] = len(template) + count - 1
-            else:
-                lengths.append((piece, len(template)))
-                count = 1
-            template, constant = template + bytes(count), constant + bytes(count)
-            max_size += [MAX_VARINT_BYTES] * count
-    tail, tail_constant = bytearray(), bytearray()
-    for piece in pieces[first_of_tail:]:
-        if isinstance(piece, bytes):
-            tail, tail_constant = tail + piece, tail_constant + b"\xff" * len(piece)
-        else:
-            assert isinstance(piece, str)
-            starts[piece] = len(tail)
-            tail, tail_constant = (array + bytes(4 * features[piece].length) for array in (tail, tail_constant))
-    return Form(
-        pieces=tuple(pieces),
-        integers=integers,
-        names=names,
-        starts=starts,
-        template_C=np.frombuffer(bytes(template), np.uint8),
-        constant_C=np.frombuffer(bytes(constant), np.uint8),
-        max_size_C=np.array(max_size),
-        length_columns=np.array([column for _, column in lengths]),
-        length_ends=np.array([ends.get(length.feature, len(template) - 1) for length, _ in lengths]),
-        length_tails=np.array([len(tail) if length.depth == 0 else 0 for length, _ in lengths]),
-        tail_T=np.frombuffer(bytes(tail), np.uint8),
-        constant_T=np.frombuffer(bytes(tail_constant), np.uint8),
+@functools.lru_cache(maxsize=128)
+def heads_of(name: str, count: int) -> Heads:
+    """The heads of an integer feature of `count` values."""
+    lengths, heads = zip(*(_head(name, size) for size in range(count, MAX_VARINT_BYTES * count + 1)), strict=True)
+    width = max(map(len, heads))
+    return Heads(
+        lengths=np.array(lengths),
+        sizes=np.array([len(head) for head in heads]),
+        bytes_RxW=np.frombuffer(b"".join(head.ljust(width, b"\0") for head in heads), np.uint8).reshape(-1, width),
+        used_RxW=np.arange(width) < np.array([len(head) for head in heads])[:, None],
+        of_single_bytes=np.frombuffer(heads[0], np.uint8),
+        window=width + count,
     )
+
+
+def _head(name: str, size: int) -> tuple[int, bytes]:
+    """Its first length, and what stands before values of `size` bytes together."""
+    packed = b"\x0a" + _varint(size)
+    list_ = b"\x1a" + _varint(len(packed) + size) + packed
+    entry = _key(name) + b"\x12" + _varint(len(list_) + size) + list_
+    return len(entry) + size, b"\x0a" + _varint(len(entry) + size) + entry
+
+
+def _key(name: str) -> bytes:
+    return b"\x0a" + bytes([len(name)]) + name.encode()
 
 
 def _varint(value: int) -> bytes:

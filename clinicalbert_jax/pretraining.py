@@ -1,7 +1,7 @@
 """Pre-training as a job for the loop: a prepared dataset, masked language modelling and next sentence prediction."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -51,11 +51,11 @@ def evaluate(program: steps.Program, params: Params, dataset: Dataset) -> dict[s
     if program.config.train.eval_batches:
         count = min(count, program.config.train.eval_batches)
 
-    def load(number: int) -> dict[str, jax.Array]:
-        return put_batch(dataset.eval_batch(number, size, rows_R), rows_R, size, program.mesh)
+    def load(numbers: Sequence[int]) -> list[dict[str, jax.Array]]:
+        return [put_batch(dataset.eval_batch(number, size, rows_R), rows_R, size, program.mesh) for number in numbers]
 
     averages = Averages()
-    with Prefetcher(load, range(count), program.config.data.num_threads) as batches:
+    with Prefetcher(load, range(count), program.config.data.num_threads, together=1) as batches:
         for batch in batches:
             averages.add(program.eval_step(params, batch))
     return averages.read()[0]

@@ -16,10 +16,15 @@ _MASK_64 = 0xFFFFFFFFFFFFFFFF
 
 Keys = npt.NDArray[np.uint64]
 
+_NONE = np.zeros((), np.uint64)
 
-def fold(*parts: int | npt.NDArray[np.integer]) -> Keys:
-    """A key from integers, in their order; arrays among them are broadcast, and give an array of keys."""
-    key = np.zeros((), np.uint64)
+
+def fold(*parts: int | npt.NDArray[np.integer], onto: Keys = _NONE) -> Keys:
+    """A key from integers, in their order; arrays among them are broadcast, and give an array of keys.
+
+    `fold(a, b, c)` is `fold(c, onto=fold(a, b))`.
+    """
+    key = onto
     with np.errstate(over="ignore"):
         for part in parts:
             if isinstance(part, int):
@@ -42,6 +47,9 @@ def uniform(keys_N: Keys, count: int) -> npt.NDArray[np.float64]:
 
 def mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """SplitMix64's finalizer, of uint64: a bijection under which one flipped bit flips every other half the time."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = x ^ (x >> np.uint64(30))
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x

@@ -4,7 +4,7 @@ Shape legend: N masked tokens of the split, M sentence pairs; B batch, L length,
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -105,5 +105,9 @@ def _score(loaded: loading.Loaded, params: model.Params, batch: Any, dtype: jnp.
 def _batches(dataset: Dataset, batch_size: int, doing: str) -> Iterator[Batch]:
     count = -(-dataset.num_examples // batch_size)
     rows_R = np.arange(batch_size)
-    with Prefetcher(lambda number: dataset.eval_batch(number, batch_size, rows_R), range(count), 1) as batches:
+
+    def load(numbers: Sequence[int]) -> list[Batch]:
+        return [dataset.eval_batch(number, batch_size, rows_R) for number in numbers]
+
+    with Prefetcher(load, range(count), num_threads=1, together=1) as batches:
         yield from tqdm(batches, doing, count, unit="batch", leave=False, disable=not sys.stderr.isatty())

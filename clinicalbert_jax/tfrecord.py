@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.example_decoding import MalformedError, decode, decode_within
+from clinicalbert_jax.example_decoding import MalformedError, decode, decode_within, slack
 from clinicalbert_jax.example_form import Arrays, Features, Form, Length, form_of
 
 INDEX_SUFFIX = ".index"
@@ -27,7 +27,7 @@ _WRONG_HEADER = "its length or the checksum of its length is wrong"
 _WRONG_FOOTER = "its checksum is wrong"
 _WRITE_ROWS = 1024  # encoded at a time, so that the working arrays stay in the cache
 
-__all__ = ["CorruptRecordError", "MalformedError", "Shard", "decode", "encode", "read_records", "write_shard"]
+__all__ = ["CorruptRecordError", "MalformedError", "Records", "Shard", "decode", "encode", "write_shard"]
 
 
 class CorruptRecordError(UserError):
@@ -51,27 +51,22 @@ class Shard:
         self.path, self.features = Path(path), dict(features)
         index_path = self.path.with_name(self.path.name + INDEX_SUFFIX)
         try:
-            self._offsets = np.fromfile(index_path, "<u8").astype(np.int64)
+            self.offsets = np.fromfile(index_path, "<u8").astype(np.int64)
             with self.path.open("rb") as file:
                 size = self.path.stat().st_size
-                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+                self.data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
         except OSError as error:
             raise UserError(f"expected the shard {path} and its {INDEX_SUFFIX}: {error.strerror}") from None
-        self._place = memoryview(self._offsets.data)  # the same; an item of it is an int, and comes faster
-        fits = self._offsets.size >= 1 and self._offsets[0] == 0 and self._offsets[-1] == size
-        if not fits or (np.diff(self._offsets) < _HEADER_BYTES + _FOOTER_BYTES).any():
+        fits = self.offsets.size >= 1 and self.offsets[0] == 0 and self.offsets[-1] == size
+        if not fits or (np.diff(self.offsets) < _HEADER_BYTES + _FOOTER_BYTES).any():
             raise UserError(f"{index_path} does not fit its shard of {size} bytes: prepare the data again")
 
     def __len__(self) -> int:
-        return self._offsets.size - 1
-
-    def record(self, index: int) -> bytes:
-        """The bytes of one record as they are: header, payload, footer."""
-        return self._bytes[self._place[index] : self._place[index + 1]]
+        return self.offsets.size - 1
 
     def payload(self, index: int) -> bytes:
         """The bytes of one Example, its length and checksums verified; raises `CorruptRecordError`."""
-        record = self.record(index)
+        record = bytes(self.data[self.offsets[index] : self.offsets[index + 1]])
         payload = record[_HEADER_BYTES:-_FOOTER_BYTES]
         if record[:_HEADER_BYTES] != _headers(np.array([len(payload)])).tobytes():
             raise CorruptRecordError(self.path, index, _WRONG_HEADER)
@@ -81,36 +76,64 @@ class Shard:
         return payload
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Arrays:
-        """Feature name → NxM int64 or float32; raises `CorruptRecordError`."""
-        indices_N = np.asarray(indices, np.int64)
-        return read_records([self], np.zeros_like(indices_N), indices_N)
+        """Feature name → NxM, as `Records.read`; raises `CorruptRecordError`."""
+        return Records([self]).read(np.asarray(indices, np.int64))
 
 
-def read_records(shards: Sequence[Shard], shards_N: npt.NDArray, indices_N: npt.NDArray) -> Arrays:
-    """Feature name → NxM int64 or float32, for record `indices_N` of each of `shards_N`.
+class Records:
+    """The records of shards of the same features, numbered through, in the order of the shards."""
 
-    `shards_N` holds places in `shards`.
-    Verifies lengths and checksums; raises `CorruptRecordError` on the first record that is wrong.
-    """
-    of_N, places = shards_N.tolist(), indices_N.tolist()
-    records = [shards[shard].record(place) for shard, place in zip(of_N, places, strict=True)]
-    data = np.frombuffer(b"".join(records), np.uint8)
-    sizes_N = np.fromiter(map(len, records), np.int64, len(records))
-    ends_N = np.cumsum(sizes_N)
-    crcs_N = np.array([google_crc32c.value(record[_HEADER_BYTES:-_FOOTER_BYTES]) for record in records], np.uint32)
+    def __init__(self, shards: Sequence[Shard]):
+        self.shards = list(shards)
+        self._offsets = np.concatenate([shard.offsets for shard in shards])
+        self._ends = np.cumsum([len(shard) for shard in shards], dtype=np.int64)
+        self._firsts = self._ends - np.array([len(shard) for shard in shards])
 
-    headers_Nx12 = data[(ends_N - sizes_N)[:, None] + np.arange(_HEADER_BYTES)]
-    footers_Nx4 = data[ends_N[:, None] + np.arange(-_FOOTER_BYTES, 0)]
-    wrong_header_N = (headers_Nx12 != _headers(sizes_N - _HEADER_BYTES - _FOOTER_BYTES)).any(axis=1)
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def locate(self, records_N: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The shard of each record, and its number there."""
+        shards_N = np.searchsorted(self._ends, records_N, side="right")
+        return shards_N, records_N - self._firsts[shards_N]
+
+    def read(self, records_N: npt.NDArray[np.int64]) -> Arrays:
+        """Feature name → NxM: float32, or integers, as `decode` gives them.
+
+        Verifies lengths and checksums; raises `CorruptRecordError` on the first record that is wrong.
+        """
+        shards_N, numbers_N = self.locate(records_N)
+        places_N = records_N + shards_N  # a shard has one offset more than records
+        spans = zip(
+            shards_N.tolist(), self._offsets[places_N].tolist(), self._offsets[places_N + 1].tolist(), strict=True
+        )
+        features, files = self.shards[0].features, [shard.data for shard in self.shards]
+        framed = b"".join([files[shard][start:end] for shard, start, end in spans] + [slack(features)])
+        ends_N = np.cumsum(self._offsets[places_N + 1] - self._offsets[places_N])
+        starts_N = ends_N - (self._offsets[places_N + 1] - self._offsets[places_N])
+        try:
+            return _read_framed(framed, starts_N, ends_N, features)
+        except MalformedError as error:
+            path, number = self.shards[shards_N[error.row]].path, int(numbers_N[error.row])
+            raise CorruptRecordError(path, number, error.reason) from None
+
+
+def _read_framed(
+    framed: bytes, starts_N: npt.NDArray[np.int64], ends_N: npt.NDArray[np.int64], features: Features
+) -> Arrays:
+    """What records hold that lie one behind the other, with `slack` behind the last; raises `MalformedError`."""
+    data = np.frombuffer(framed, np.uint8)
+    payloads_N, footers_N = starts_N + _HEADER_BYTES, ends_N - _FOOTER_BYTES
+    spans = zip(payloads_N.tolist(), footers_N.tolist(), strict=True)
+    crcs_N = np.array([google_crc32c.value(framed[start:end]) for start, end in spans], np.uint32)
+    headers_Nx12 = data[starts_N[:, None] + np.arange(_HEADER_BYTES)]
+    footers_Nx4 = data[footers_N[:, None] + np.arange(_FOOTER_BYTES)]
+    wrong_header_N = (headers_Nx12 != _headers(footers_N - payloads_N)).any(axis=1)
     wrong_N = wrong_header_N | (footers_Nx4.view("<u4")[:, 0] != _masked(crcs_N))
     if wrong_N.any():
         row = int(np.argmax(wrong_N))
-        reason = _WRONG_HEADER if wrong_header_N[row] else _WRONG_FOOTER
-        raise CorruptRecordError(shards[of_N[row]].path, places[row], reason)
-    try:
-        return decode_within(data, ends_N, shards[0].features, _HEADER_BYTES, _FOOTER_BYTES)
-    except MalformedError as error:
-        raise CorruptRecordError(shards[of_N[error.row]].path, places[error.row], error.reason) from None
+        raise MalformedError(row, _WRONG_HEADER if wrong_header_N[row] else _WRONG_FOOTER)
+    return decode_within(data, payloads_N, footers_N, features)
 
 
 def write_shard(path: Path, batches: Iterable[Arrays], features: Features) -> int:
@@ -234,22 +257,19 @@ def _frame(records: bytearray, ends_N: npt.NDArray[np.int64]) -> None:
 
 def _headers(lengths_N: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Nx12: each length and its masked checksum."""
+    bits = max(10, int(lengths_N.max(initial=0)).bit_length())
+    return _headers_below(bits)[lengths_N] if bits <= 16 else _headers_of(lengths_N)
+
+
+@functools.lru_cache(maxsize=8)
+def _headers_below(bits: int) -> npt.NDArray[np.uint8]:
+    return _headers_of(np.arange(1 << bits))
+
+
+def _headers_of(lengths_N: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     bytes_Nx8 = lengths_N.astype("<u8")[:, None].view(np.uint8)
-    # A checksum is linear in the bits: that of all bytes is those of each, zeros around it, added without carry.
-    crcs_N = np.bitwise_xor.reduce(_length_crcs()[np.arange(8), bytes_Nx8], axis=1)
+    crcs_N = np.array([google_crc32c.value(length.tobytes()) for length in bytes_Nx8], np.uint32)
     return np.concatenate([bytes_Nx8, _masked(crcs_N).astype("<u4")[:, None].view(np.uint8)], axis=1)
-
-
-@functools.cache
-def _length_crcs() -> npt.NDArray[np.uint32]:
-    """8x256: what each value of each byte of a length adds to the checksum of eight bytes."""
-    zeros = google_crc32c.value(bytes(8))
-    table = [
-        [google_crc32c.value(bytes([0] * place + [value] + [0] * (7 - place))) ^ zeros for value in range(256)]
-        for place in range(8)
-    ]
-    table[0] = [crc ^ zeros for crc in table[0]]
-    return np.array(table, np.uint32)
 
 
 def _masked(crcs_N: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

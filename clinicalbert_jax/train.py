@@ -38,8 +38,12 @@ class Batches(Protocol):
     num_examples: int
     corrupt: set[tuple[str, int]]  # damaged records met so far, by file and number
 
-    def train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
-        """Rows `rows_R` of the global batch of `step`."""
+    @property
+    def rows_together(self) -> int:
+        """Rows that are best read in one go."""
+
+    def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> Sequence[Batch]:
+        """Rows `rows_R` of the global batch of each of `steps`."""
 
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
         """Names of what is in the global batch of `step`."""
@@ -267,13 +271,14 @@ class _Loop:
 def training_batches(program: steps.Program, training: Batches, start: int) -> Prefetcher[dict[str, jax.Array]]:
     """Training batches from step `start` to the end, each a pure function of (dataset, seed, step), on the devices."""
     train, mesh = program.config.train, program.mesh
-    rows_R = local_rows(train.global_batch_size, mesh)
+    size = train.global_batch_size
+    rows_R = local_rows(size, mesh)
 
-    def load(number: int) -> dict[str, jax.Array]:
-        batch = training.train_batch(train.seed, number, train.global_batch_size, rows_R)
-        return put_batch(batch, rows_R, train.global_batch_size, mesh)
+    def load(numbers: Sequence[int]) -> list[dict[str, jax.Array]]:
+        return [put_batch(b, rows_R, size, mesh) for b in training.train_batches(train.seed, numbers, size, rows_R)]
 
-    return Prefetcher(load, range(start, train.steps), program.config.data.num_threads)
+    together = max(1, training.rows_together // len(rows_R))
+    return Prefetcher(load, range(start, train.steps), program.config.data.num_threads, together)
 
 
 def _opening(job: Job, origin: str) -> str:

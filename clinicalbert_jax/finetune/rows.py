@@ -61,6 +61,12 @@ class RowBatches:
         self.corrupt: set[tuple[str, int]] = set()  # none: what is in memory was read whole
         self._lengths_N = np.array([len(ids) for ids in rows.input_ids])
 
+    rows_together = 1  # nothing is gained by more
+
+    def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> list[Batch]:
+        """Rows `rows_R` of the global batch of each of `steps`."""
+        return [self.train_batch(seed, step, batch_size, rows_R) for step in steps]
+
     def train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
         """Rows `rows_R` of the global batch of `step`: epoch after epoch, each in an order of its own."""
         return self._batch(self._order(seed, step, batch_size), rows_R, np.ones(batch_size, np.float32))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,11 @@ def test_rows_are_the_same_whoever_reads_them(data_dir: Path) -> None:
     dataset = Dataset(data_dir, "train")
     whole = dataset.train_batch(1, 25, 16, np.arange(16))  # this batch reaches over the end of an epoch
     part = dataset.train_batch(1, 25, 16, np.array([3, 4, 11]))
+    together = dataset.train_batches(1, range(24, 27), 16, np.arange(16))
     assert set(whole) == set(BATCH_SHAPES)
     for name, array in part.items():
         np.testing.assert_array_equal(array, whole[name][[3, 4, 11]])
+        np.testing.assert_array_equal(together[1][name], whole[name])
     again = Dataset(data_dir, "train").train_batch(1, 25, 16, np.arange(16))
     assert identity(again) == identity(whole)
     assert identity(dataset.train_batch(2, 25, 16, np.arange(16))) != identity(whole), "another seed"
@@ -74,7 +77,7 @@ def test_evaluation_reads_each_example_once_in_order(data_dir: Path) -> None:
     assert not batches[-1]["masked_lm_weights"][2:].any()
     seen = [i for batch in batches for i in identity(batch)][:50]
     assert len(set(seen)) == 50
-    stored = [i for shard in dataset._shards for i in shard.read(range(len(shard)))["patient_group"][:, 0]]
+    stored = [i for shard in dataset._records.shards for i in shard.read(range(len(shard)))["patient_group"][:, 0]]
     assert seen == stored
 
 
@@ -149,14 +152,16 @@ def test_more_shards_than_the_limit_of_open_files(data_dir: Path, tmp_path: Path
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_the_prefetcher_keeps_order_and_raises_in_turn() -> None:
-    def load(number: int) -> int:
-        if number == 7:
-            raise UserError("seven")
-        return number * number
+@pytest.mark.parametrize("together", [1, 2, 5])
+def test_the_prefetcher_keeps_order_and_raises_in_turn(together: int) -> None:
+    def load(numbers: Sequence[int]) -> list[int]:
+        if 9 in numbers:
+            raise UserError("nine")
+        return [number * number for number in numbers]
 
-    with Prefetcher(load, range(5, 9), 3) as items:
-        assert [next(items), next(items)] == [25, 36]
-        with pytest.raises(UserError, match="seven"):
-            next(items)
-    assert list(Prefetcher(load, range(3), 2)) == [0, 1, 4]
+    found = []
+    with Prefetcher(load, range(5, 20), 3, together) as items, pytest.raises(UserError, match="nine"):
+        for item in items:
+            found.append(item)
+    assert found == [25, 36, 49, 64][: 4 // together * together]
+    assert list(Prefetcher(load, range(3), 2, together)) == [0, 1, 4]

@@ -39,6 +39,11 @@ def write(path: Path, layout: Layout, rows: int = 20) -> dict[str, np.ndarray]:
     return arrays
 
 
+def decoded_type(values_NxM: np.ndarray) -> str:
+    """Varints of at most four bytes hold 28 bits, and come as int32."""
+    return "int32" if values_NxM.max() < 2**28 else "int64"
+
+
 @pytest.mark.fast
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_a_shard_reads_back_in_any_order(tmp_path: Path, layout: Layout) -> None:
@@ -48,7 +53,7 @@ def test_a_shard_reads_back_in_any_order(tmp_path: Path, layout: Layout) -> None
     read = shard.read(indices)
     assert len(shard) == 20
     for name, feature in layout.features().items():
-        assert read[name].dtype == feature.dtype
+        assert read[name].dtype == ("float32" if feature.dtype == "float32" else decoded_type(arrays[name]))
         np.testing.assert_array_equal(read[name], arrays[name][indices])
 
 
