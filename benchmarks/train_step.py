@@ -54,7 +54,7 @@ NUM_BATCHES = 8
 OPTIONS = (
     "one product for Q, K and V",
     "masked positions alone in the head",
-    "rbg keys",
+    "dropout's generator",
     "donated buffers",
     "padded vocabulary",
     "fast attention",

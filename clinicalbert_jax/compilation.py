@@ -1,8 +1,9 @@
-"""How XLA compiles a run: the flags that pay, and compiled programs kept from run to run.
+"""How XLA compiles and runs a program: the flags that pay, compiled programs kept from run to run, memory on the CPU.
 
 Call `configure` before JAX makes its devices: flags are read then, once. What the environment says goes first.
 """
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -16,6 +17,8 @@ _FLAGS = (
     "--xla_gpu_enable_latency_hiding_scheduler=true",
 )
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+
 
 def configure() -> None:
     """Set the flags, and keep compiled programs in ~/.cache/clinicalbert_jax/compiled.
@@ -25,6 +28,21 @@ def configure() -> None:
     `JAX_ENABLE_COMPILATION_CACHE=false` none.
     """
     os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")]).strip()  # the last one counts
+    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)  # see keep_freed_memory; without effect elsewhere
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # which JAX reads itself
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "clinicalbert_jax" / "compiled"))
+
+
+def keep_freed_memory(platform: str) -> None:
+    """Where steps run on the CPU, have the C library keep what one frees for the next. Without effect but on glibc.
+
+    A step's temporary memory is one piece of hundreds of MB, which else goes back to the system and comes again page by
+    page: a quarter of the time of a small model's step (docs/benchmarks.md). glibc keeps such pieces for its main
+    thread alone, which is why steps must run in it: `configure` turns off what would hand them to another.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if platform == "cpu" and mallopt:
+        mallopt(_M_MMAP_MAX, 0)  # no pieces straight from the system
+        mallopt(_M_TRIM_THRESHOLD, -1)  # and none back to it

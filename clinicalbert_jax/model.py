@@ -275,12 +275,14 @@ class MlmHead(nnx.Module):
     def __call__(self, hidden_BxPxD: jax.Array, word_VxD: jax.Array) -> jax.Array:
         """Float32 logits, B x P x V; rows of V past the vocabulary are out of the question."""
         x_BxPxD = self.layer_norm(_activate(self.activation, self.transform(hidden_BxPxD)))
-        logits_BxPxV = jnp.einsum(
-            "bpd,vd->bpv",
-            x_BxPxD.astype(self.dtype),
+        x_NxD = x_BxPxD.reshape(-1, x_BxPxD.shape[-1])
+        logits_NxV = jnp.einsum(
+            "nd,vd->nv",
+            x_NxD.astype(self.dtype),
             word_VxD.astype(self.dtype),
             preferred_element_type=jnp.float32,
         )
+        logits_BxPxV = logits_NxV.reshape(*x_BxPxD.shape[:2], -1)
         is_word_V = jnp.arange(len(word_VxD)) < self.vocab_size
         return jnp.where(is_word_V, logits_BxPxV + self.output_bias[...], NEGATIVE)
 

@@ -87,7 +87,11 @@ def cross_entropy(
     """Weighted sums of the cross-entropy in nats and of hits, and the sum of the weights."""
     log_z_BxN = jax.nn.logsumexp(logits_BxNxC, axis=-1)
     label_logits_BxN = jnp.take_along_axis(logits_BxNxC, labels_BxN[..., None], axis=-1)[..., 0]
-    hits_BxN = jnp.argmax(logits_BxNxC, axis=-1) == labels_BxN
+    # argmax == label, said in a way that is vectorised on every backend: nothing is higher, nor as high and earlier.
+    higher_BxNxC = logits_BxNxC > label_logits_BxN[..., None]
+    as_high_BxNxC = logits_BxNxC == label_logits_BxN[..., None]
+    earlier_BxNxC = jnp.arange(logits_BxNxC.shape[-1]) < labels_BxN[..., None]
+    hits_BxN = ~jnp.any(higher_BxNxC | (as_high_BxNxC & earlier_BxNxC), axis=-1)
     return (
         jnp.sum((log_z_BxN - label_logits_BxN) * weights_BxN),
         jnp.sum(hits_BxN * weights_BxN),

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from clinicalbert_jax import objectives
 from clinicalbert_jax.config import Config
+from clinicalbert_jax.dropout import key_implementation
 from clinicalbert_jax.objectives import Batch, Objective, Sums, total_loss
 from clinicalbert_jax.optimizer import make_optimizer, make_schedule
 from clinicalbert_jax.sharding import (
@@ -26,9 +27,6 @@ from clinicalbert_jax.sharding import (
     parameter_specs,
     state_shardings,
 )
-
-# Of dropout's keys. XLA draws such bits by itself, where the default, threefry, is computed like everything else.
-KEY_IMPLEMENTATION = "rbg"
 
 
 @jax.tree_util.register_dataclass
@@ -73,7 +71,8 @@ def train_step(
     Returns the next state and what happened: the objectives' (sum, weight) pairs over the global batch, and scalars.
     """
     specs = parameter_specs(state.params)
-    key = jax.random.fold_in(jax.random.key(config.train.seed, impl=KEY_IMPLEMENTATION), state.step)
+    seed_key = jax.random.key(config.train.seed, impl=key_implementation(mesh.devices.flat[0].platform))
+    key = jax.random.fold_in(seed_key, state.step)
     gradient = jax.shard_map(
         functools.partial(_local_gradient, objective=objective, microbatches=config.train.microbatches, specs=specs),
         mesh=mesh,
@@ -177,7 +176,7 @@ def _local_gradient(
     params = gather(params_shard, specs)
     # Each loss is divided by its weight in the whole global batch, known before it is cut: uneven mask counts on
     # devices or in microbatches then give the same gradient as one large batch.
-    weights = jax.lax.psum(objective.weights(batch), BATCH_AXES)
+    weights = _sum_over(objective.weights(batch))
     key = jax.random.fold_in(key, jax.lax.axis_index(BATCH_AXES))
 
     def loss(params: Any, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
@@ -204,7 +203,7 @@ def gather(params_shard: Any, specs: Any) -> Any:
     """Inside `shard_map`: the whole parameters, from this device's part of them."""
 
     def whole(shard: jax.Array, spec: PartitionSpec) -> jax.Array:
-        if "fsdp" not in spec:
+        if "fsdp" not in spec or "fsdp" not in _cut_axes():
             return shard
         return jax.lax.all_gather(shard, "fsdp", axis=spec.index("fsdp"), tiled=True)
 
@@ -213,13 +212,18 @@ def gather(params_shard: Any, specs: Any) -> Any:
 
 def _reduce(grads: Any, specs: Any) -> Any:
     def reduce(grad: jax.Array, spec: PartitionSpec) -> jax.Array:
-        if "fsdp" not in spec:
-            return jax.lax.psum(grad, BATCH_AXES)
+        if "fsdp" not in spec or "fsdp" not in _cut_axes():
+            return _sum_over(grad)
         scattered = jax.lax.psum_scatter(grad, "fsdp", scatter_dimension=spec.index("fsdp"), tiled=True)
-        return jax.lax.psum(scattered, "data")
+        return jax.lax.psum(scattered, "data") if "data" in _cut_axes() else scattered
 
     return jax.tree.map(reduce, grads, specs)
 
 
-def _sum_over(sums: Sums) -> Sums:
-    return jax.lax.psum(sums, BATCH_AXES)
+def _sum_over(tree: Any) -> Any:
+    return jax.lax.psum(tree, _cut_axes()) if _cut_axes() else tree
+
+
+def _cut_axes() -> tuple[str, ...]:
+    """The axes of several devices: XLA copies what a collective over a single one is given."""
+    return tuple(axis for axis in BATCH_AXES if jax.lax.axis_size(axis) > 1)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from clinicalbert_jax import flops, metrics
+from clinicalbert_jax import compilation, flops, metrics
 from clinicalbert_jax import step as steps
 from clinicalbert_jax.checkpoint import Checkpoints, recover
 from clinicalbert_jax.dataset import Batch, Prefetcher
@@ -91,6 +91,7 @@ def run(job: Job, workdir: Path, mirror: Mirror | None = None) -> int:
 
 def _run(job: Job, workdir: Path, mirror: Mirror | None) -> int:
     config, leader = job.program.config, jax.process_index() == 0
+    compilation.keep_freed_memory(job.program.mesh.devices.flat[0].platform)
     if mirror and jax.process_count() > 1:
         raise UserError(f"--workdir: expected a path that all processes share, found {mirror.url}")
     saved, warnings = recover(workdir)
