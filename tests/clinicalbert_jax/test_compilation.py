@@ -1,6 +1,8 @@
 """XLA is told once, and the environment has the last word."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import jax
@@ -29,3 +31,27 @@ def test_the_environment_has_the_last_word(monkeypatch: pytest.MonkeyPatch, cach
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
     compilation.configure()
     assert jax.config.values["jax_compilation_cache_dir"] == "/elsewhere"
+
+
+_STEPS = """
+import resource
+from clinicalbert_jax import compilation
+compilation.configure()
+import jax, jax.numpy as jnp
+compilation.keep_freed_memory("cpu")
+step = jax.jit(lambda x: (jnp.sort(x[:, None] + x) ** 2).sum())  # 64 MB and more between input and output
+x = jnp.ones(4096)
+for number in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.fast
+def test_a_step_on_the_cpu_finds_the_memory_of_the_one_before() -> None:
+    """Page faults of one step, of which 64 MB fetched anew would make 16,000."""
+    done = subprocess.run(
+        [sys.executable, "-c", _STEPS], capture_output=True, text=True, check=True, env=os.environ | {"XLA_FLAGS": ""}
+    )
+    assert int(done.stdout) < 1000
