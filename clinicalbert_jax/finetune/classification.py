@@ -142,7 +142,11 @@ class ClassificationConfig:
         weights_C = np.ones(len(labels))
         if self.class_weights == "balanced":
             weights_C = len(examples) / (len(labels) * np.array([counts[label] for label in labels]))
-        return Classification(self, tuple(labels), weights_C.astype(np.float32))
+        bias_C = None
+        if self.multi_label:
+            given_C = np.array([counts[label] for label in labels])
+            bias_C = np.log((given_C + 1) / (len(examples) - given_C + 1)).astype(np.float32)
+        return Classification(self, tuple(labels), weights_C.astype(np.float32), bias_C)
 
     def task_with_labels(self, labels: tuple[str, ...]) -> "Classification":
         """The task with the labels of a trained model; every example weighs the same."""
@@ -190,6 +194,9 @@ class Classification:
     config: ClassificationConfig
     labels: tuple[str, ...]
     weights_C: np.ndarray  # float32, of training examples by label
+    # Of several labels the head begins at each one's log-odds in the training data: were it to begin at even odds, the
+    # first steps would wear the encoder down to 'none of these' where labels are rare (Lin et al. 2017, section 3.3).
+    initial_bias_C: np.ndarray | None = None
     head: str = "sequence"
     multi_label: bool = field(init=False)
     architecture: str = "BertForSequenceClassification"

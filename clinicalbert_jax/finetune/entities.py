@@ -95,6 +95,7 @@ class Entities:
     stride: int
     head: str = "token"
     multi_label: bool = False
+    initial_bias_C: np.ndarray | None = None
     architecture: str = "BertForTokenClassification"
 
     def rows(self, examples: Sequence[Document], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:

@@ -86,6 +86,7 @@ class Questions:
     head: str = "span"
     labels: tuple[str, ...] = _LABELS
     multi_label: bool = False
+    initial_bias_C: np.ndarray | None = None
     architecture: str = "BertForQuestionAnswering"
 
     def rows(self, examples: Sequence[Question], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:

@@ -120,6 +120,7 @@ class Relations:
     negative_label: str
     head: str = "sequence"
     multi_label: bool = False
+    initial_bias_C: np.ndarray | None = None
     architecture: str = "BertForSequenceClassification"
 
     @property

@@ -67,6 +67,10 @@ class Task(Protocol):
         """With a sequence head: whether every label is a decision of its own."""
 
     @property
+    def initial_bias_C(self) -> np.ndarray | None:
+        """Where the bias of the head begins, float32; None: at 0."""
+
+    @property
     def architecture(self) -> str:
         """The class of the exported model in transformers."""
 

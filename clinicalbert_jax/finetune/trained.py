@@ -61,6 +61,8 @@ def start(config: ModelConfig, pretrained: model.Params | None, task: Task, seed
     """Parameters to fine-tune: a pre-trained encoder (None: random weights) under a new head, both of `seed`."""
     key = jax.random.key(seed)
     fresh = jax.jit(lambda: heads.init(config, len(task.labels), key))()
+    if task.initial_bias_C is not None:
+        fresh["task_head"]["bias"] = jax.numpy.asarray(task.initial_bias_C)
     if pretrained is None:
         return fresh
     return {part: pretrained[part] for part in heads.ENCODER_PARTS} | {"task_head": fresh["task_head"]}

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune import trained
 from clinicalbert_jax.finetune.classification import ClassificationConfig, Document
 from clinicalbert_jax.finetune.records import BadRecords
 from tests.clinicalbert_jax.finetune.small_tokenizer import small_tokenizer
@@ -243,6 +245,15 @@ def test_targets_of_several_labels_are_ones_and_zeros() -> None:
     rows = ClassificationConfig(multi_label=True).task(examples).rows(examples, small_tokenizer(), annotated=True)
     assert rows.row_targets["labels"].tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     assert rows.row_targets["labels"].dtype == rows.row_targets["label_weights"].dtype == np.float32
+
+
+def test_several_labels_begin_at_their_share_of_the_training_data() -> None:
+    config = ModelConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    examples = documents(("a",), *[("a", "b")] * 2, *[()] * 95)
+    several, one = ClassificationConfig(multi_label=True).task(examples), ClassificationConfig().task(examples[:3])
+    bias_C = np.asarray(trained.start(config, None, several, seed=0)["task_head"]["bias"])
+    np.testing.assert_allclose(1 / (1 + np.exp(-bias_C)), [4 / 100, 3 / 100], rtol=1e-5)  # one more of either kind
+    assert not np.asarray(trained.start(config, None, one, seed=0)["task_head"]["bias"]).any()
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
