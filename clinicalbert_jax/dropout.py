@@ -1,7 +1,4 @@
-"""Dropout, for the model and for attention.
-
-Shape legend: ... any axes, N the last one.
-"""
+"""Dropout, for the model and for attention."""
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +14,19 @@ def key_implementation(platform: str) -> str:
     return "threefry2x32" if platform == "cpu" else "rbg"
 
 
-def dropout(x_xN: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zero a share `rate` of the entries, to the nearest 1/65,536, and scale up the others; without a key, none."""
     if key is None or rate == 0:
-        return x_xN
+        return x
     zeroed = round(rate * _CHOICES)
-    kept_xN = _choices(key, x_xN.shape) >= zeroed
-    return jnp.where(kept_xN, x_xN * (_CHOICES / (_CHOICES - zeroed)), 0).astype(x_xN.dtype)
+    kept = _choices(key, x.shape) >= zeroed
+    return jnp.where(kept, x * (_CHOICES / (_CHOICES - zeroed)), 0).astype(x.dtype)
 
 
 def _choices(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """A number below `_CHOICES` for each entry: the lower halves of the draws, and behind them the upper ones."""
-    *leading, size = shape
-    draws_xM = jax.random.bits(key, (*leading, -(-size // 2)), jnp.uint32)
-    return jnp.concatenate([draws_xM % _CHOICES, draws_xM // _CHOICES], axis=-1)[..., :size]
+    # One behind the other along an axis that is far out: along the last one, a TPU would pad half a row to a whole one.
+    axis = next((axis for axis, size in enumerate(shape) if size % 2 == 0), 0)
+    draws = jax.random.bits(key, (*shape[:axis], -(-shape[axis] // 2), *shape[axis + 1 :]), jnp.uint32)
+    both = jnp.concatenate([draws % _CHOICES, draws // _CHOICES], axis)
+    return jax.lax.slice_in_dim(both, 0, shape[axis], axis=axis)

@@ -12,7 +12,6 @@ import pytest
 
 from clinicalbert_jax import integrity, metrics, tfrecord
 from clinicalbert_jax.checkpoint import recover, restore_params
-from clinicalbert_jax.dataset import Dataset
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.manifest import Manifest
 from tests import toy_dataset
@@ -165,8 +164,8 @@ def test_a_batch_with_a_nan_is_skipped_and_named(data_dir: Path, tmp_path: Path,
     records = metrics.read(tmp_path / "run")
     skipped = [record for record in records if record["kind"] == "skipped"]
     assert len(skipped) == 12, "60 steps of 8 rows are 12 epochs over 40 examples"
-    dataset = Dataset(poisoned, "train")
-    assert all(f"{dataset._shards[0].path.name}:7" in record["records"] for record in skipped)
+    shard = Manifest.load(poisoned).splits["train"].shards[0].file
+    assert all(f"{shard}:7" in record["records"] for record in skipped)
     assert "skipped, its loss or gradient was not finite" in capsys.readouterr().err
     last = [record for record in records if record["kind"] == "train"][-1]
     assert (last["step"], last["updates"]) == (60, 48)

@@ -250,13 +250,17 @@ def test_init_is_a_function_of_its_key() -> None:
 
 @pytest.mark.fast
 @pytest.mark.parametrize("rate", [0.1, 0.5])
-def test_dropout_keeps_its_share_and_the_mean(rate: float) -> None:
-    dropped = np.asarray(model.dropout(jnp.ones((200, 501)), rate, jax.random.key(0)))
+@pytest.mark.parametrize("axis", ["even", "odd"])
+def test_dropout_keeps_its_share_and_the_mean(rate: float, axis: str) -> None:
+    shape = {"even": (200, 501), "odd": (201, 501)}[axis]
+    dropped = np.asarray(model.dropout(jnp.ones(shape), rate, jax.random.key(0)))
     zero = dropped == 0
     assert abs(zero.mean() - rate) < 0.01
     np.testing.assert_allclose(dropped[~zero], 1 / (1 - round(rate * 2**16) / 2**16), rtol=1e-6)
-    # Two entries of a row share a draw, and are as independent as any two.
-    assert abs((zero[:, :250] & zero[:, 251:]).mean() - rate**2) < 0.01
+    # Two rows share their draws, and are as independent as any two.
+    assert zero.shape == shape
+    assert abs((zero[:100] & zero[-100:]).mean() - rate**2) < 0.01
+    assert abs((zero[:99] & zero[101:200]).mean() - rate**2) < 0.01
     assert abs((zero[:-1] & zero[1:]).mean() - rate**2) < 0.01
 
 
