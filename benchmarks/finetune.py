@@ -3,6 +3,8 @@
     python -m benchmarks.finetune --model=BERT --data=SHARED_DATA --output=finetune.json
     python -m benchmarks.finetune --model=RUN --data=SHARED_DATA --output=own.json --nopeer --tasks=ncbi,ade,mtsamples
 
+A small RUN wants more: `--steps=400 --learning_rate=1e-3`.
+
 For every task three models with the same hyperparameters, seed and steps: ours from the pre-trained encoder, PyTorch's
 from the same encoder, ours from random weights. The first two read the same rows in the same order, begin with the
 same head and have no dropout, so that what differs is the software. Intervals: documents resampled 1,000 times, the
@@ -38,6 +40,8 @@ DATA = flags.DEFINE_string("data", None, "Directory with ner/, relation/, classi
 OUTPUT = flags.DEFINE_string("output", None, "JSON of everything measured, added to.")
 TASKS = flags.DEFINE_list("tasks", ["bc5cdr", "ncbi", "ade", "mtsamples", "hallmarks", "covid_qa"], "Which to run.")
 PEER = flags.DEFINE_bool("peer", True, "Train PyTorch's as well.")
+STEPS = flags.DEFINE_integer("steps", None, "Instead of each task's own.", lower_bound=1)
+LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "Instead of each task's own: small models want more.", 0)
 SEED = flags.DEFINE_integer("seed", 0, "Of heads and order.")
 
 RESAMPLES = 1000
@@ -109,9 +113,14 @@ def main(argv: Sequence[str]) -> None:
         for name in TASKS.value:
             if name not in measured:
                 _convert(name, data, converted)
-                measured[name] = _measure(name, experiments(data, converted)[name], source)
+                measured[name] = _measure(name, _as_told(experiments(data, converted)[name]), source)
                 output.write_text(json.dumps(measured, indent=1) + "\n")
     print(_table(measured))
+
+
+def _as_told(experiment: Experiment) -> Experiment:
+    told = {"steps": STEPS.value, "learning_rate": LEARNING_RATE.value}
+    return dataclasses.replace(experiment, **{name: value for name, value in told.items() if value is not None})
 
 
 def _convert(name: str, data: Path, converted: Path) -> None:
