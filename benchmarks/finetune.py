@@ -119,8 +119,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _as_told(experiment: Experiment) -> Experiment:
-    told = {"steps": STEPS.value, "learning_rate": LEARNING_RATE.value}
-    return dataclasses.replace(experiment, **{name: value for name, value in told.items() if value is not None})
+    steps, learning_rate = STEPS.value or experiment.steps, LEARNING_RATE.value or experiment.learning_rate
+    return dataclasses.replace(experiment, steps=steps, learning_rate=learning_rate)
 
 
 def _convert(name: str, data: Path, converted: Path) -> None:
