@@ -52,7 +52,7 @@ def decode_within(data: Bytes, starts_N: Places, ends_N: Places, features: Featu
         return {name: np.zeros((0, feature.length), feature.dtype) for name, feature in features.items()}
     tails_N = ends_N - form.tail_T.size
     _refuse(tails_N - starts_N < form.least_bytes, "it is shorter than an example of these features")
-    length_N = _lengths(_rows(data, starts_N, 5))
+    length_N = _lengths(windows(data, starts_N, 5))
     at_N = starts_N + 2 + (length_N >= 2**7) + (length_N >= 2**14) + (length_N >= 2**21)
     _refuse((data[starts_N] != 0x0A) | (length_N != ends_N - at_N), _OTHER)
 
@@ -62,7 +62,7 @@ def decode_within(data: Bytes, starts_N: Places, ends_N: Places, features: Featu
             arrays[name], at_N = _integers(data, at_N, tails_N, heads_of(name, feature.length), feature.length)
     _refuse(at_N != tails_N, "it does not have the dataset's number of values")
     if form.tail_T.size:
-        tail_NxT = _rows(data, tails_N, form.tail_T.size)
+        tail_NxT = windows(data, tails_N, form.tail_T.size)
         _refuse((tail_NxT != form.tail_T) & form.constant_T, "its float features are not the dataset's")
     for name, start in form.floats.items():
         floats_NxM = np.ascontiguousarray(tail_NxT[:, start : start + 4 * features[name].length]).view("<f4")
@@ -74,7 +74,7 @@ def _integers(
     data: Bytes, at_N: Places, tails_N: Places, heads: Heads, count: int
 ) -> tuple[npt.NDArray[np.signedinteger], Places]:
     """The values of the feature that starts at `at_N`, NxM, and where it ends, which is not behind `tails_N`."""
-    rows_NxW = _rows(data, at_N, heads.window)
+    rows_NxW = windows(data, at_N, heads.window)
     head = heads.of_single_bytes
     if (rows_NxW[:, : len(head)] == head).all():  # a byte for each value, in every row, as in most features
         end_N = at_N + len(head) + count
@@ -90,7 +90,7 @@ def _integers(
     _refuse((heads.lengths[number_N] != length_N) | (starts_N + sizes_N > tails_N), _OTHER)
     head_NxW = rows_NxW[:, : heads.bytes_RxW.shape[1]]
     _refuse((head_NxW != heads.bytes_RxW[number_N]) & heads.used_RxW[number_N], _OTHER)
-    return _varints(_rows(data, starts_N, int(sizes_N.max())), sizes_N, count), starts_N + sizes_N
+    return _varints(windows(data, starts_N, int(sizes_N.max())), sizes_N, count), starts_N + sizes_N
 
 
 def _varints(rows_NxW: Bytes, sizes_N: Places, count: int) -> npt.NDArray[np.signedinteger]:
@@ -153,10 +153,13 @@ def _lengths(rows_NxW: Bytes) -> Places:
     return np.where(open_N, -1, length_N.astype(np.int64))
 
 
-def _rows(data: Bytes, starts_N: Places, width: int) -> Bytes:
-    """The `width` bytes from each start on, NxW. Whole rows are copied, which is fast."""
-    # sliding_window_view makes the same array, more carefully, in as much time as all the rest of a small batch takes.
-    return np.ndarray((data.size - width + 1, width), np.uint8, data, strides=(1, 1))[starts_N]
+def windows(data: Bytes, starts_N: Places, width: int) -> Bytes:
+    """The `width` bytes from each start on, NxW."""
+    if not starts_N.size:
+        return np.empty((0, width), np.uint8)
+    # As single values of so many bytes: numpy then copies them whole, and lets other threads run.
+    ones = np.ndarray(data.size - width + 1, f"V{width}", data, strides=(1,))[starts_N]
+    return ones.view(np.uint8).reshape(-1, width)
 
 
 def _refuse(wrong: npt.NDArray[np.bool_], reason: str) -> None:

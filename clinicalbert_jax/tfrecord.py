@@ -3,26 +3,24 @@
 A record is a length (uint64), its masked CRC-32C, the payload and its masked CRC-32C, all little-endian. The
 payload is a `tf.train.Example` of a form (`example_form`) that lets whole batches be coded with a few numpy calls.
 
-Shape legend: N records, M values of a feature, W bytes of a record with room for the widest values.
+Shape legend: N records, M values of a feature, W bytes of a row with room for the longest record or the widest values.
 """
 
-import functools
 import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
+from clinicalbert_jax import checksums
+from clinicalbert_jax.checksums import FOOTER_BYTES, HEADER_BYTES
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.example_decoding import MalformedError, decode, decode_within, slack
-from clinicalbert_jax.example_form import Arrays, Features, Form, Length, form_of
+from clinicalbert_jax.example_decoding import Bytes, MalformedError, decode, decode_within, slack, windows
+from clinicalbert_jax.example_form import Arrays, Features, Form, Length, form_of, most_bytes
 
 INDEX_SUFFIX = ".index"
-_HEADER_BYTES = 12
-_FOOTER_BYTES = 4
-_CRC_DELTA = 0xA282EAD8
 _WRONG_HEADER = "its length or the checksum of its length is wrong"
 _WRONG_FOOTER = "its checksum is wrong"
 _WRITE_ROWS = 1024  # encoded at a time, so that the working arrays stay in the cache
@@ -58,7 +56,7 @@ class Shard:
         except OSError as error:
             raise UserError(f"expected the shard {path} and its {INDEX_SUFFIX}: {error.strerror}") from None
         fits = self.offsets.size >= 1 and self.offsets[0] == 0 and self.offsets[-1] == size
-        if not fits or (np.diff(self.offsets) < _HEADER_BYTES + _FOOTER_BYTES).any():
+        if not fits or (np.diff(self.offsets) < HEADER_BYTES + FOOTER_BYTES).any():
             raise UserError(f"{index_path} does not fit its shard of {size} bytes: prepare the data again")
 
     def __len__(self) -> int:
@@ -67,11 +65,11 @@ class Shard:
     def payload(self, index: int) -> bytes:
         """The bytes of one Example, its length and checksums verified; raises `CorruptRecordError`."""
         record = bytes(self.data[self.offsets[index] : self.offsets[index + 1]])
-        payload = record[_HEADER_BYTES:-_FOOTER_BYTES]
-        if record[:_HEADER_BYTES] != _headers(np.array([len(payload)])).tobytes():
+        payload = record[HEADER_BYTES:-FOOTER_BYTES]
+        if record[:HEADER_BYTES] != checksums.headers(np.array([len(payload)])).tobytes():
             raise CorruptRecordError(self.path, index, _WRONG_HEADER)
-        crc = np.array([google_crc32c.value(payload)], np.uint32)
-        if record[-_FOOTER_BYTES:] != _masked(crc).astype("<u4").tobytes():
+        crc = checksums.of_each(payload, [0], [len(payload)])
+        if record[-FOOTER_BYTES:] != checksums.masked(crc).astype("<u4").tobytes():
             raise CorruptRecordError(self.path, index, _WRONG_FOOTER)
         return payload
 
@@ -85,9 +83,14 @@ class Records:
 
     def __init__(self, shards: Sequence[Shard]):
         self.shards = list(shards)
+        self._features = self.shards[0].features
         self._offsets = np.concatenate([shard.offsets for shard in shards])
         self._ends = np.cumsum([len(shard) for shard in shards], dtype=np.int64)
         self._firsts = self._ends - np.array([len(shard) for shard in shards])
+        self._memory = _Memory([shard.data for shard in shards])
+        largest = max(int(np.diff(shard.offsets).max(initial=HEADER_BYTES + FOOTER_BYTES)) for shard in shards)
+        # An index that is wrong may tell of a record of any size.
+        self._width = min(largest, HEADER_BYTES + most_bytes(self._features) + FOOTER_BYTES)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -104,36 +107,64 @@ class Records:
         """
         shards_N, numbers_N = self.locate(records_N)
         places_N = records_N + shards_N  # a shard has one offset more than records
-        spans = zip(
-            shards_N.tolist(), self._offsets[places_N].tolist(), self._offsets[places_N + 1].tolist(), strict=True
-        )
-        features, files = self.shards[0].features, [shard.data for shard in self.shards]
-        framed = b"".join([files[shard][start:end] for shard, start, end in spans] + [slack(features)])
-        ends_N = np.cumsum(self._offsets[places_N + 1] - self._offsets[places_N])
-        starts_N = ends_N - (self._offsets[places_N + 1] - self._offsets[places_N])
+        ends_N = self._offsets[places_N + 1]
+        sizes_N = ends_N - self._offsets[places_N]
         try:
-            return _read_framed(framed, starts_N, ends_N, features)
+            if (sizes_N > self._width).any():
+                raise MalformedError(int(np.argmax(sizes_N > self._width)), _WRONG_HEADER)
+            return _read_rows(self._memory.before(shards_N, ends_N, self._width), sizes_N, self._features)
         except MalformedError as error:
             path, number = self.shards[shards_N[error.row]].path, int(numbers_N[error.row])
             raise CorruptRecordError(path, number, error.reason) from None
 
 
-def _read_framed(
-    framed: bytes, starts_N: npt.NDArray[np.int64], ends_N: npt.NDArray[np.int64], features: Features
-) -> Arrays:
-    """What records hold that lie one behind the other, with `slack` behind the last; raises `MalformedError`."""
-    data = np.frombuffer(framed, np.uint8)
-    payloads_N, footers_N = starts_N + _HEADER_BYTES, ends_N - _FOOTER_BYTES
-    spans = zip(payloads_N.tolist(), footers_N.tolist(), strict=True)
-    crcs_N = np.array([google_crc32c.value(framed[start:end]) for start, end in spans], np.uint32)
-    headers_Nx12 = data[starts_N[:, None] + np.arange(_HEADER_BYTES)]
-    footers_Nx4 = data[footers_N[:, None] + np.arange(_FOOTER_BYTES)]
-    wrong_header_N = (headers_Nx12 != _headers(footers_N - payloads_N)).any(axis=1)
-    wrong_N = wrong_header_N | (footers_Nx4.view("<u4")[:, 0] != _masked(crcs_N))
-    if wrong_N.any():
-        row = int(np.argmax(wrong_N))
+class _Memory:
+    """Memory-mapped files, read from by one call for all: as one array, from the lowest of their addresses on.
+
+    What lies between the files is never touched.
+    """
+
+    def __init__(self, files: Sequence[memoryview]):
+        self._files = [np.frombuffer(file, np.uint8) for file in files]
+        addresses = np.array([file.ctypes.data for file in self._files], np.int64)
+        self._lowest = self._files[int(np.argmin(addresses))]
+        self._starts = addresses - addresses.min()
+        self._size = int((self._starts + [file.size for file in self._files]).max())
+
+    def before(self, files_N: npt.NDArray[np.int64], ends_N: npt.NDArray[np.int64], width: int) -> Bytes:
+        """NxW: the `width` bytes before each end; what would lie before the start of the file is 0."""
+        memory = as_strided(self._lowest, (self._size,), (1,), writeable=False)
+        starts_N = self._starts[files_N] + ends_N - width
+        outside_N = ends_N < width
+        if not outside_N.any():
+            return windows(memory, starts_N, width)
+        rows_NxW = np.zeros((len(ends_N), width), np.uint8)
+        rows_NxW[~outside_N] = windows(memory, starts_N[~outside_N], width)
+        for row in np.flatnonzero(outside_N):
+            rows_NxW[row, width - ends_N[row] :] = self._files[files_N[row]][: ends_N[row]]
+        return rows_NxW
+
+
+def _read_rows(rows_NxW: Bytes, sizes_N: npt.NDArray[np.int64], features: Features) -> Arrays:
+    """What records hold that are the ends of rows, each of its size; raises `MalformedError`. The rows are changed."""
+    rows, width = rows_NxW.shape
+    ends_N = width * np.arange(1, rows + 1)
+    payloads_N, footers_N = ends_N - sizes_N + HEADER_BYTES, ends_N - FOOTER_BYTES
+    headers_Nx12 = rows_NxW.reshape(-1)[(payloads_N - HEADER_BYTES)[:, None] + np.arange(HEADER_BYTES)]
+    stored_N = rows_NxW[:, width - FOOTER_BYTES :].copy().view("<u4")[:, 0]
+    # Whatever lies before a payload does not count.
+    before_N = (width - sizes_N + HEADER_BYTES).astype(np.int32)
+    longest = int(before_N.max(initial=0))
+    rows_NxW[:, :longest] *= np.arange(longest, dtype=np.int32) >= before_N[:, None]
+
+    lengths_N = footers_N - payloads_N
+    wrong_header_N = (headers_Nx12 != checksums.headers(lengths_N)).any(axis=1)
+    framed = b"".join([rows_NxW.data, slack(features)])
+    if wrong_header_N.any() or not checksums.all_right(framed, width, lengths_N, stored_N):
+        crcs_N = checksums.of_each(framed, payloads_N.tolist(), footers_N.tolist())
+        row = int(np.argmax(wrong_header_N | (crcs_N != checksums.unmasked(stored_N))))
         raise MalformedError(row, _WRONG_HEADER if wrong_header_N[row] else _WRONG_FOOTER)
-    return decode_within(data, payloads_N, footers_N, features)
+    return decode_within(np.frombuffer(framed, np.uint8), payloads_N, footers_N, features)
 
 
 def write_shard(path: Path, batches: Iterable[Arrays], features: Features) -> int:
@@ -165,7 +196,7 @@ def encode(arrays: Mapping[str, npt.NDArray], features: Features) -> tuple[bytea
 
     # One byte matrix with room for the widest value in every column, and which of its bytes are used. Constant bytes
     # are the same in every row; the other blocks are put over them.
-    template = bytearray(_HEADER_BYTES)
+    template = bytearray(HEADER_BYTES)
     blocks: list[tuple[int, npt.NDArray, npt.NDArray | None]] = []
     for piece in form.pieces:
         if isinstance(piece, bytes):
@@ -180,7 +211,7 @@ def encode(arrays: Mapping[str, npt.NDArray], features: Features) -> tuple[bytea
             block, used = np.ascontiguousarray(values[piece], "<f4").view(np.uint8), None
         blocks.append((len(template), block, used))
         template += bytes(block.shape[1])
-    template += bytes(_FOOTER_BYTES)
+    template += bytes(FOOTER_BYTES)
     bytes_NxW = np.empty((rows, len(template)), np.uint8)
     bytes_NxW[:] = np.frombuffer(bytes(template), np.uint8)
     used_NxW = np.ones(bytes_NxW.shape, np.bool_)
@@ -248,30 +279,7 @@ def _frame(records: bytearray, ends_N: npt.NDArray[np.int64]) -> None:
     """Fill in the header and footer of each record, in place."""
     data, whole = np.frombuffer(records, np.uint8), bytes(records)
     starts_N = np.concatenate([[0], ends_N[:-1]]).astype(np.int64)
-    spans = zip((starts_N + _HEADER_BYTES).tolist(), (ends_N - _FOOTER_BYTES).tolist(), strict=True)
-    crcs_N = np.array([google_crc32c.value(whole[start:end]) for start, end in spans], np.uint32)
-    headers_Nx12 = _headers(ends_N - starts_N - _HEADER_BYTES - _FOOTER_BYTES)
-    data[starts_N[:, None] + np.arange(_HEADER_BYTES)] = headers_Nx12
-    data[ends_N[:, None] + np.arange(-_FOOTER_BYTES, 0)] = _masked(crcs_N).astype("<u4")[:, None].view(np.uint8)
-
-
-def _headers(lengths_N: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Nx12: each length and its masked checksum."""
-    bits = max(10, int(lengths_N.max(initial=0)).bit_length())
-    return _headers_below(bits)[lengths_N] if bits <= 16 else _headers_of(lengths_N)
-
-
-@functools.lru_cache(maxsize=8)
-def _headers_below(bits: int) -> npt.NDArray[np.uint8]:
-    return _headers_of(np.arange(1 << bits))
-
-
-def _headers_of(lengths_N: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    bytes_Nx8 = lengths_N.astype("<u8")[:, None].view(np.uint8)
-    crcs_N = np.array([google_crc32c.value(length.tobytes()) for length in bytes_Nx8], np.uint32)
-    return np.concatenate([bytes_Nx8, _masked(crcs_N).astype("<u4")[:, None].view(np.uint8)], axis=1)
-
-
-def _masked(crcs_N: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """Checksums as TFRecord stores them: turned and shifted, since checksums of checksums would be of little use."""
-    return (crcs_N >> np.uint32(15) | crcs_N << np.uint32(17)) + np.uint32(_CRC_DELTA)
+    crcs_N = checksums.of_each(whole, (starts_N + HEADER_BYTES).tolist(), (ends_N - FOOTER_BYTES).tolist())
+    headers_Nx12 = checksums.headers(ends_N - starts_N - HEADER_BYTES - FOOTER_BYTES)
+    data[starts_N[:, None] + np.arange(HEADER_BYTES)] = headers_Nx12
+    data[ends_N[:, None] + np.arange(-FOOTER_BYTES, 0)] = checksums.masked(crcs_N).astype("<u4")[:, None].view(np.uint8)

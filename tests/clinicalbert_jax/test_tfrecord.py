@@ -1,7 +1,9 @@
 """The TFRecord codec: against a plain decoder, against damage, and against known bytes."""
 
 import contextlib
+import itertools
 import struct
+import tracemalloc
 from pathlib import Path
 
 import google_crc32c
@@ -121,6 +123,41 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
             shard.read([0, 1, 2])
         assert (caught.value.path, caught.value.record) == (path, 1)
         shard.read([0, 2])
+
+
+def test_records_of_many_shards_read_as_one(tmp_path: Path) -> None:
+    """Shorter shards than a row is wide among them, and an empty one."""
+    features = LAYOUTS["padded"].features()
+    arrays = random_arrays(features, 40)
+    arrays["patient_group"][:5] = 2**62  # records of other sizes
+    ends, shards = [0, 1, 1, 30, 40], []
+    for number, (start, end) in enumerate(itertools.pairwise(ends)):
+        path = tmp_path / f"shard-{number}"
+        tfrecord.write_shard(path, [{name: array[start:end] for name, array in arrays.items()}], features)
+        shards.append(Shard(path, features))
+    records = tfrecord.Records(shards)
+    for chosen_N in (np.arange(40), np.random.default_rng(0).permutation(40)[:7], np.array([0])):
+        read = records.read(chosen_N)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(read[name], array[chosen_N])
+
+
+def test_an_index_that_tells_of_an_impossible_record_is_refused(tmp_path: Path) -> None:
+    """It is not believed: rows of its size would need more memory than there is."""
+    path, features = tmp_path / "shard", LAYOUTS["padded"].features()
+    write(path, LAYOUTS["padded"], rows=200)
+    offsets = np.fromfile(f"{path}.index", "<u8")
+    offsets[[0, 1, 199, 200]].tofile(f"{path}.index")
+    shard = Shard(path, features)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptRecordError, match=r"record 1 of .* length"):
+            shard.read(np.array([0] * 10_000 + [1]))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_001 * int(offsets[199] - offsets[1]) / 2
+    shard.read([2, 0])
 
 
 @pytest.mark.parametrize("mutations", [4_000, pytest.param(120_000, marks=pytest.mark.soak)])
