@@ -55,11 +55,14 @@ class ClassificationConfig:
     outcome. It, or a label of several, is given from the probability `threshold` on. `class_weights` 'balanced'
     weighs an example by 1 / (its label's share). `main` is the score that training goes by.
     In CSV the labels of a document are joined by `label_separator`, in JSON lines they are a list. Where no column
-    is named 'id', the line is the id. `text_b_column` and `patient_column` '' say that there is none.
+    is named 'id', the line is the id. `text_b_column` and `patient_column` '' say that there is none. `fresh_pooler`:
+    the layer over the first piece, which next sentence prediction trained for itself, begins anew, after Zhang et al.
+    2021, "Revisiting Few-sample BERT Fine-tuning"; small models gain by it.
     """
 
     kind: str = "classification"
     multi_label: bool = False
+    fresh_pooler: bool = False
     max_seq_length: int = 128
     stride: int = 0
     pooling: str = "mean"
@@ -199,10 +202,11 @@ class Classification:
     initial_bias_C: np.ndarray | None = None
     head: str = "sequence"
     multi_label: bool = field(init=False)
+    fresh_pooler: bool = field(init=False)
     architecture: str = "BertForSequenceClassification"
 
     def __post_init__(self) -> None:
-        self.multi_label = self.config.multi_label
+        self.multi_label, self.fresh_pooler = self.config.multi_label, self.config.fresh_pooler
         if self.config.pooling == "readmission" and len(self.labels) != 2:
             raise UserError(
                 f"config.task.pooling: expected 'mean' or 'max' for {len(self.labels)} labels, found 'readmission', "

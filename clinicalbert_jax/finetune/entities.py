@@ -96,6 +96,7 @@ class Entities:
     head: str = "token"
     multi_label: bool = False
     initial_bias_C: np.ndarray | None = None
+    fresh_pooler: bool = False  # it is not used
     architecture: str = "BertForTokenClassification"
 
     def rows(self, examples: Sequence[Document], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:

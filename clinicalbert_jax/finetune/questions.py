@@ -87,6 +87,7 @@ class Questions:
     labels: tuple[str, ...] = _LABELS
     multi_label: bool = False
     initial_bias_C: np.ndarray | None = None
+    fresh_pooler: bool = False  # it is not used
     architecture: str = "BertForQuestionAnswering"
 
     def rows(self, examples: Sequence[Question], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:

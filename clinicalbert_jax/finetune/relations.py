@@ -58,6 +58,7 @@ class RelationsConfig:
     max_seq_length: int = 128  # pieces in a row, [CLS], [SEP] and markers included
     mark: str = "markers"  # how the model sees which spans are meant: 'markers' or 'blinding', see `marking`
     negative_label: str = "none"  # of pairs that are not related: no class of the scores; '': every label is one
+    fresh_pooler: bool = False  # see `ClassificationConfig`
 
     def __post_init__(self) -> None:
         require_types("task", self)
@@ -96,7 +97,7 @@ class RelationsConfig:
 
     def task_with_labels(self, labels: tuple[str, ...]) -> "Relations":
         """The task of a trained model."""
-        return Relations(labels, self.max_seq_length, self.mark, self.negative_label)
+        return Relations(labels, self.max_seq_length, self.mark, self.negative_label, self.fresh_pooler)
 
     def check_labels(self, task: "Relations", examples: Sequence[Pair], path: Path, bad: BadRecords) -> list[Pair]:
         """The pairs whose label the task has."""
@@ -118,6 +119,7 @@ class Relations:
     max_seq_length: int
     mark: str
     negative_label: str
+    fresh_pooler: bool = False
     head: str = "sequence"
     multi_label: bool = False
     initial_bias_C: np.ndarray | None = None

@@ -71,6 +71,10 @@ class Task(Protocol):
         """Where the bias of the head begins, float32; None: at 0."""
 
     @property
+    def fresh_pooler(self) -> bool:
+        """Whether the pooler begins at random, as the head does."""
+
+    @property
     def architecture(self) -> str:
         """The class of the exported model in transformers."""
 

@@ -58,11 +58,15 @@ def load(source: loading.Source, step: str | None = loading.BEST) -> Trained:
 
 
 def start(config: ModelConfig, pretrained: model.Params | None, task: Task, seed: int) -> model.Params:
-    """Parameters to fine-tune: a pre-trained encoder (None: random weights) under a new head, both of `seed`."""
+    """Parameters to fine-tune: a pre-trained encoder (None: random weights) under a new head, both of `seed`.
+
+    The encoder's pooler is new too where the task says so.
+    """
     key = jax.random.key(seed)
     fresh = jax.jit(lambda: heads.init(config, len(task.labels), key))()
     if task.initial_bias_C is not None:
         fresh["task_head"]["bias"] = jax.numpy.asarray(task.initial_bias_C)
     if pretrained is None:
         return fresh
-    return {part: pretrained[part] for part in heads.ENCODER_PARTS} | {"task_head": fresh["task_head"]}
+    new = ["task_head", "pooler"] if task.fresh_pooler else ["task_head"]
+    return {part: pretrained[part] for part in heads.ENCODER_PARTS} | {part: fresh[part] for part in new}

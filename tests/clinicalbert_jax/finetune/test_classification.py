@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -254,6 +255,18 @@ def test_several_labels_begin_at_their_share_of_the_training_data() -> None:
     bias_C = np.asarray(trained.start(config, None, several, seed=0)["task_head"]["bias"])
     np.testing.assert_allclose(1 / (1 + np.exp(-bias_C)), [4 / 100, 3 / 100], rtol=1e-5)  # one more of either kind
     assert not np.asarray(trained.start(config, None, one, seed=0)["task_head"]["bias"]).any()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_pooler_is_the_pretrained_one_unless_it_is_to_begin_anew(fresh: bool) -> None:
+    config = ModelConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    task = ClassificationConfig(fresh_pooler=fresh).task(documents(("a",), ("b",)))
+    pretrained = trained.start(config, None, task, seed=1)
+    started, anew = trained.start(config, pretrained, task, seed=0), trained.start(config, None, task, seed=0)
+    for part, expected in (("layers", pretrained), ("pooler", anew if fresh else pretrained), ("task_head", anew)):
+        jax.tree.map(np.testing.assert_array_equal, started[part], expected[part])
+    kernel = started["pooler"]["kernel"]
+    assert not np.array_equal(kernel, (pretrained if fresh else anew)["pooler"]["kernel"])
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
