@@ -10,11 +10,13 @@ from pathlib import Path
 import jax
 
 # What `XLA_FLAGS` gets. A flag that XLA does not know ends the process: each must be known to the oldest JAX that we
-# support, and to the newest. None for CPU: those that were tried changed nothing (docs/benchmarks.md).
+# support, and to the newest. What else was tried is in docs/benchmarks.md.
 _FLAGS = (
     # NVIDIA, several devices: move the gradient's reduction behind what can be computed meanwhile. NVIDIA's own JAX
     # images set it; without effect on one device and on other backends.
     "--xla_gpu_enable_latency_hiding_scheduler=true",
+    # CPU: see more closely which buffers may be written in place. A donated state is then copied less.
+    "--xla_cpu_copy_insertion_use_region_analysis=true",
 )
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
