@@ -75,31 +75,24 @@ def experiments(data: Path, converted: Path) -> dict[str, Experiment]:
     )
     specialty = data / "classification/mtsamples_specialty"
     return {
-        "bc5cdr": Experiment(
-            entities, data / "ner/bc5cdr/train.tsv", data / "ner/bc5cdr/devel.tsv", 120, learning_rate=1e-4
-        ),
-        "ncbi": Experiment(entities, data / "ner/ncbi_disease/train.tsv", data / "ner/ncbi_disease/devel.tsv", 80),
-        "ade": Experiment(
-            RelationsConfig(),
-            converted / "ade/train.jsonl",
-            converted / "ade/test.jsonl",
-            100,
-        ),
+        "bc5cdr": Experiment(entities, data / "ner/bc5cdr/train.tsv", data / "ner/bc5cdr/devel.tsv", 60),
+        "ncbi": Experiment(entities, data / "ner/ncbi_disease/train.tsv", data / "ner/ncbi_disease/devel.tsv", 60),
+        "ade": Experiment(RelationsConfig(), converted / "ade/train.jsonl", converted / "ade/test.jsonl", 100),
         "mtsamples": Experiment(
             ClassificationConfig(max_seq_length=128, max_training_chunks=1),
             specialty / "train.csv.gz",
             specialty / "dev.csv.gz",
-            80,
+            60,
             learning_rate=3e-4,
         ),
         "hallmarks": Experiment(
-            hallmarks, converted / "hallmarks/train.jsonl", converted / "hallmarks/test.jsonl", 120
+            hallmarks, converted / "hallmarks/train.jsonl", converted / "hallmarks/test.jsonl", 100
         ),
         "covid_qa": Experiment(
             QuestionsConfig(max_seq_length=384, stride=317, negative_windows=2, max_answer_length=100),
             data / "qa/covid_qa/train.json",
             data / "qa/covid_qa/dev.json",
-            40,
+            30,
             batch=8,
         ),
     }
@@ -203,6 +196,7 @@ def _train_ours(experiment: Experiment, task: Any, pretrained: Any, rows: Any, r
     program = step.build(config, make_objective=heads.objective(task.head, len(task.labels), task.multi_label))
     start = trained.start(config.model, None if random else pretrained.params, task, SEED.value)
     state = loop.state_with(program, start)
+    compilation.keep_freed_memory(program.mesh.devices.flat[0].platform)  # as the loop does
     started = time.perf_counter()
     with loop.training_batches(program, RowBatches(rows[0]), 0) as batches:
         for batch in batches:

@@ -19,7 +19,8 @@ from clinicalbert_jax.objectives import Batch
 from clinicalbert_jax.sharding import BATCH_SPEC, local_rows, parameter_specs, put_batch
 from clinicalbert_jax.step import gather
 
-_ROWS_A_DEVICE = 32
+# On the CPU, scores of 32 rows of 384 leave the cache: 132 ms a row, and 87 ms for 8 together.
+_ROWS_A_CPU, _ROWS_A_DEVICE = 8, 32
 _INPUTS = ("input_ids", "segment_ids", "sequence_ids")
 
 
@@ -27,7 +28,8 @@ class Predictor:
     """Computes a head's logits. Call it again and again: shapes that were compiled are kept."""
 
     def __init__(self, head: str, config: ModelConfig, mesh: Mesh, dtype: str = "float32") -> None:
-        self._mesh, self._size = mesh, _ROWS_A_DEVICE * mesh.size
+        rows = _ROWS_A_CPU if mesh.devices.flat[0].platform == "cpu" else _ROWS_A_DEVICE
+        self._mesh, self._size = mesh, rows * mesh.size
 
         def local(params_shard: model.Params, batch: Batch, specs: model.Params) -> jax.Array:
             return heads.logits(head, config, gather(params_shard, specs), batch, dtype=jnp.dtype(dtype))
