@@ -2,8 +2,8 @@
 
 Command: python -m clinicalbert_jax.finetune --config=configs/finetune/entities.py --model=MODEL \\
              --train=train.tsv --validation=devel.tsv --workdir=RUN
-Cost:    not measured
-Score:   not measured
+Cost:    6 minutes on two CPU cores for NCBI disease and a model of 2 layers of 192, learning_rate=5e-4
+Score:   F1 0.567 on devel (docs/finetuning.md)
 """
 
 from clinicalbert_jax.finetune.config import FinetuneConfig
