@@ -19,7 +19,7 @@ from clinicalbert_jax.objectives import Batch
 from clinicalbert_jax.sharding import BATCH_SPEC, local_rows, parameter_specs, put_batch
 from clinicalbert_jax.step import gather
 
-# On the CPU, scores of 32 rows of 384 leave the cache: 132 ms a row, and 87 ms for 8 together.
+# On the CPU, rows of 384 took 132 ms each by 32, and 87 ms by 8 (docs/benchmarks.md).
 _ROWS_A_CPU, _ROWS_A_DEVICE = 8, 32
 _INPUTS = ("input_ids", "segment_ids", "sequence_ids")
 
