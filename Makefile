@@ -37,7 +37,7 @@ test-fast: $(VENV)/.installed-fast
 
 # The train step compiled for a TPU, which takes the compiler (0.7 GB) and no TPU.
 test-tpu: $(VENV)/.installed-tpu
-	$(BIN)/pytest -q tests/clinicalbert_jax/test_tpu_compilation.py
+	$(BIN)/pytest -q tests/clinicalbert_jax/training/test_tpu_compilation.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

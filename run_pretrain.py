@@ -2,49 +2,50 @@
 
     python run_pretrain.py --config=configs/bert_base_128.py --data_dir=DATA/clinical_notes/1.0.0 --workdir=RUN
 
-Run the same command again to continue from the last checkpoint. Exit codes: 0 done, 2 a mistake to mend, 75 stopped
-by a signal with everything saved.
+Run the same command again to continue from the last checkpoint. Exit codes: 0 done, 2 user error, 75 stopped by a
+signal, with everything saved.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from absl import flags
-from ml_collections import config_flags
-
-from clinicalbert_jax import commands, initialization, remote, workdir
-from clinicalbert_jax.manifest import Manifest
-
-CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.")
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The NAME/VERSION directory that `python -m data_prep` wrote, or its URL."
-)
-COORDINATOR_ADDRESS = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT of process 0, where several processes make one run and no scheduler tells."
-)
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes make the run.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where the run keeps checkpoints, metrics and configuration; a path or URL."
-)
+from clinicalbert_jax import cli
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.options import CONFIG_FILE, option
+from clinicalbert_jax.runs import object_store, workdir
+from clinicalbert_jax.training import init_from
 
 
-def main(argv: Sequence[str]) -> int:
-    """Check flags, config and data, and only then import JAX, which takes seconds."""
-    commands.refuse_arguments(argv)
-    config = commands.read_config(CONFIG)
-    data_dir = remote.dataset(commands.required(DATA_DIR))
-    run, mirror = remote.run(commands.required(WORKDIR))
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    config: Config = option("The experiment: a file in configs/.", kind=CONFIG_FILE)
+    data_dir: str = option("The NAME/VERSION directory that `python -m data_prep` wrote, or its URL.")
+    workdir: str = option("Where the run keeps checkpoints, metrics and configuration; a path or URL.")
+    coordinator_address: str | None = option(
+        "HOST:PORT of process 0, if several processes make one run and no scheduler names it.", None
+    )
+    num_processes: int | None = option("How many processes make the run.", None)
+    process_id: int | None = option("Which of them this one is, from 0.", None)
+
+
+def main(options: Options) -> int:
+    """Check options, config and data, and only then import JAX, which takes seconds."""
+    config = options.config
+    data_dir = object_store.dataset(options.data_dir)
+    run, mirror = object_store.run(options.workdir)
     manifest = Manifest.load(data_dir)
-    config = initialization.adopt_architecture(config, manifest, data_dir, run)
+    config = init_from.adopt_architecture(config, manifest, data_dir, run)
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
 
-    from clinicalbert_jax import compilation, distributed, pretraining
+    from clinicalbert_jax.training import distributed, pretrain, xla
 
-    compilation.configure()
-    distributed.initialize(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    return pretraining.pretrain(config, data_dir, run, mirror)
+    xla.configure()
+    distributed.initialize(options.coordinator_address, options.num_processes, options.process_id)
+    return pretrain.pretrain(config, data_dir, run, mirror)
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    cli.run(main, Options)

@@ -1,14 +1,14 @@
-"""Downstream scores of ours beside Hugging Face PyTorch's, and of pre-trained beside random weights.
+"""Downstream scores: ours against Hugging Face PyTorch, and pre-trained against random weights.
 
     python -m benchmarks.finetune --model=BERT --data=SHARED_DATA --output=finetune.json
     python -m benchmarks.finetune --model=RUN --data=SHARED_DATA --output=own.json --nopeer --tasks=ncbi,ade,mtsamples
 
-A small RUN wants more: `--steps=800 --learning_rate=5e-4 --dropout=0.1`.
+A small RUN needs more steps and a higher rate: `--steps=800 --learning_rate=5e-4 --dropout=0.1`.
 
-For every task three models with the same hyperparameters, seed and steps: ours from the pre-trained encoder, PyTorch's
-from the same encoder, ours from random weights. The first two read the same rows in the same order, begin with the
-same head and have no dropout, so that what differs is the software. Intervals: documents resampled 1,000 times, the
-same for both models of a difference.
+For every task three models are trained with the same hyperparameters, seed and steps: ours from the pre-trained
+encoder, PyTorch's from the same encoder, and ours from random weights. The first two see the same rows in the same
+order, start from the same head and use no dropout, so only the software differs. Intervals are from a paired bootstrap
+over examples with 1,000 resamples.
 
 Tasks that are already in --output are not run again.
 """
@@ -19,44 +19,48 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from clinicalbert_jax import commands, loading
+from clinicalbert_jax import cli
 from clinicalbert_jax.config import OptimizerConfig
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune.classification import ClassificationConfig
+from clinicalbert_jax.finetune.classification.task import ClassificationConfig
 from clinicalbert_jax.finetune.config import FinetuneConfig
-from clinicalbert_jax.finetune.entities import EntitiesConfig
-from clinicalbert_jax.finetune.questions import QuestionsConfig
-from clinicalbert_jax.finetune.records import BadRecords
-from clinicalbert_jax.finetune.relations import RelationsConfig
-
-MODEL = flags.DEFINE_string("model", None, "The pre-trained encoder: an exported directory, any BERT, or a run.")
-DATA = flags.DEFINE_string("data", None, "Directory with ner/, relation/, classification/ and qa/.")
-OUTPUT = flags.DEFINE_string("output", None, "JSON of everything measured, added to.")
-TASKS = flags.DEFINE_list("tasks", ["bc5cdr", "ncbi", "ade", "mtsamples", "hallmarks", "covid_qa"], "Which to run.")
-PEER = flags.DEFINE_bool("peer", True, "Train PyTorch's as well.")
-STEPS = flags.DEFINE_integer("steps", None, "Instead of each task's own.", lower_bound=1)
-LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "Instead of each task's own: small models want more.", 0)
-DROPOUT = flags.DEFINE_float(
-    "dropout", 0.0, "Both dropout rates; the peer's are 0, and so must ours beside it be.", 0, 0.9
-)
-FRESH_POOLER = flags.DEFINE_bool("fresh_pooler", False, "For relations and classification, the pooler begins anew.")
-SEED = flags.DEFINE_integer("seed", 0, "Of heads and order.")
+from clinicalbert_jax.finetune.entities.task import EntitiesConfig
+from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.questions.task import QuestionsConfig
+from clinicalbert_jax.finetune.relations.task import RelationsConfig
+from clinicalbert_jax.options import option
+from clinicalbert_jax.pretrained import loading
 
 RESAMPLES = 1000
 THREADS = 2
 MAX_QUESTIONS = 100
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    model: str = option("The pre-trained encoder: an exported directory, any BERT, or a run.")
+    data: str = option("Directory with ner/, relation/, classification/ and qa/.")
+    output: str = option("JSON file of all results; new results are added.")
+    tasks: tuple[str, ...] = option("Tasks.", ("bc5cdr", "ncbi", "ade", "mtsamples", "hallmarks", "covid_qa"))
+    peer: bool = option("Train the PyTorch model as well.", True)
+    steps: int | None = option("Training steps; default: each task's own.", None, lowest=1)
+    learning_rate: float | None = option("Peak learning rate; default: each task's own.", None, lowest=0.0)
+    dropout: float = option("Both dropout rates; must be 0 with the peer, which uses none.", 0.0, lowest=0.0)
+    fresh_pooler: bool = option("Re-initialise the pooler for relations and classification.", False)
+    seed: int = option("Seed of the head's weights and of the row order.", 0)
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """A task, its files, and how long it is trained."""
+    """A task, its files, and how it is trained."""
 
     task: Any
     train: Path
@@ -64,12 +68,14 @@ class Experiment:
     steps: int
     batch: int = 16
     learning_rate: float = 2e-4
+    dropout: float = 0.0
+    seed: int = 0
 
 
 def experiments(data: Path, converted: Path) -> dict[str, Experiment]:
-    """What is run; `converted` holds the corpora that need a conversion first."""
+    """All experiments; `converted` holds the corpora that need a conversion first."""
     entities = EntitiesConfig(max_seq_length=128)
-    # Labels are rare, and so few steps leave their probabilities low.
+    # Labels are rare, so their probabilities are still low after so few steps.
     hallmarks = ClassificationConfig(
         multi_label=True, main="micro_f1", label_column="labels", max_seq_length=128, threshold=0.2
     )
@@ -98,48 +104,48 @@ def experiments(data: Path, converted: Path) -> dict[str, Experiment]:
     }
 
 
-def main(argv: Sequence[str]) -> None:
-    """Run what is not there yet, then print the tables."""
-    commands.refuse_arguments(argv)
-    if PEER.value and DROPOUT.value:
-        raise UserError(f"--dropout: expected 0 beside PyTorch, found {DROPOUT.value}: give --nopeer too")
-    source = loading.find(commands.required(MODEL))
-    data, output = Path(commands.required(DATA)), Path(commands.required(OUTPUT))
+def main(options: Options) -> None:
+    """Run the tasks that are not in the output yet, then print the table."""
+    if options.peer and options.dropout:
+        raise UserError(f"--dropout: expected 0 beside PyTorch, found {options.dropout}: give --nopeer too")
+    source = loading.find(options.model)
+    data, output = Path(options.data), Path(options.output)
     measured = json.loads(output.read_text()) if output.exists() else {}
     with tempfile.TemporaryDirectory() as directory:
         converted = Path(directory)
-        for name in TASKS.value:
+        for name in options.tasks:
             if name not in measured:
                 _convert(name, data, converted)
-                measured[name] = _measure(name, _as_told(experiments(data, converted)[name]), source)
+                experiment = _adjusted(experiments(data, converted)[name], options)
+                measured[name] = _measure(name, experiment, source, options.peer)
                 output.write_text(json.dumps(measured, indent=1) + "\n")
     print(_table(measured))
 
 
-def _as_told(experiment: Experiment) -> Experiment:
-    steps, learning_rate = STEPS.value or experiment.steps, LEARNING_RATE.value or experiment.learning_rate
-    task = experiment.task
-    if FRESH_POOLER.value and isinstance(task, RelationsConfig | ClassificationConfig):
-        task = dataclasses.replace(task, fresh_pooler=True)
-    return dataclasses.replace(experiment, task=task, steps=steps, learning_rate=learning_rate)
+def _adjusted(experiment: Experiment, options: Options) -> Experiment:
+    changes: dict[str, Any] = {"dropout": options.dropout, "seed": options.seed}
+    changes["steps"] = options.steps or experiment.steps
+    changes["learning_rate"] = options.learning_rate or experiment.learning_rate
+    if options.fresh_pooler and isinstance(experiment.task, RelationsConfig | ClassificationConfig):
+        changes["task"] = dataclasses.replace(experiment.task, fresh_pooler=True)
+    return dataclasses.replace(experiment, **changes)
 
 
 def _convert(name: str, data: Path, converted: Path) -> None:
     sources = {
-        # No validation: nothing is chosen by it.
-        "ade": ["convert", "--corpus=ade", f"--input={data / 'relation/ade'}", "--shares=80,0,20"],
-        "hallmarks": ["hallmarks", f"--input={data / 'classification/hallmarks_of_cancer/train.jsonl.gz'}"],
+        # No validation split: no model is selected.
+        "ade": [f"--input={data / 'relation/ade'}", "--split_percent=80,0,20"],
+        "hallmarks": [f"--input={data / 'classification/hallmarks_of_cancer/train.jsonl.gz'}"],
     }
     if name in sources:
-        module, *arguments = sources[name]
-        command = [sys.executable, "-m", f"clinicalbert_jax.finetune.{module}", *arguments]
+        command = [sys.executable, "-m", "clinicalbert_jax.finetune.convert", f"--corpus={name}", *sources[name]]
         subprocess.run([*command, f"--output_dir={converted / name}"], check=True, stdout=sys.stderr)
 
 
-def _measure(name: str, experiment: Experiment, source: loading.Source) -> dict[str, Any]:
-    from clinicalbert_jax.inference import load_tokenizer
+def _measure(name: str, experiment: Experiment, source: loading.Source, peer: bool) -> dict[str, Any]:
+    from clinicalbert_jax.tokenizer_files.load import load_tokenizer
 
-    # A record that cannot be used is left out for all models alike, and counted.
+    # A record that cannot be used is skipped for all models, and counted.
     bad = BadRecords("skip")
     training = experiment.task.read(experiment.train, bad)
     task = experiment.task.task(training)
@@ -151,7 +157,7 @@ def _measure(name: str, experiment: Experiment, source: loading.Source) -> dict[
     found: dict[str, Any] = {"rows": [len(rows[0]), len(rows[1])], "examples": [len(training), len(heldout)]}
     found |= {"left_out": bad.counts.total(), "models": {}}
     counts = {}
-    kinds = ["ours", "theirs", "random"] if PEER.value else ["ours", "random"]
+    kinds = ["ours", "theirs", "random"] if peer else ["ours", "random"]
     for kind in kinds:
         started, cpu_started = time.perf_counter(), time.process_time()
         train = _train_theirs if kind == "theirs" else _train_ours
@@ -163,8 +169,7 @@ def _measure(name: str, experiment: Experiment, source: loading.Source) -> dict[
         seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
         found["models"][kind] = {"scores": values, "train_s": train_s, "seconds": seconds, "cpu_s": cpu_s}
         print(f"{name} {kind}: {scores.main} {scores.values[scores.main]:.3f}, {seconds:.0f} s", file=sys.stderr)
-    found |= {"main": scores.main, "steps": experiment.steps, "batch": experiment.batch}
-    found["learning_rate"] = experiment.learning_rate
+    found |= {"main": scores.main} | {name: getattr(experiment, name) for name in ("steps", "batch", "learning_rate")}
     for other in kinds[1:]:
         found[f"ours-{other}"] = _difference(task, counts["ours"], counts[other])
     return found
@@ -175,30 +180,29 @@ def _config(experiment: Experiment, pretrained: loading.Loaded, num_rows: int) -
         task=experiment.task,
         max_steps=experiment.steps,
         global_batch_size=experiment.batch,
-        hidden_dropout_prob=DROPOUT.value,
-        attention_probs_dropout_prob=DROPOUT.value,
+        hidden_dropout_prob=experiment.dropout,
+        attention_probs_dropout_prob=experiment.dropout,
         optimizer=OptimizerConfig(learning_rate=experiment.learning_rate, schedule="linear", warmup_steps=0),
     )
-    return config.run_config(pretrained.config, "", num_rows, SEED.value)
+    return config.run_config(pretrained.config, "", num_rows, experiment.seed)
 
 
 def _train_ours(experiment: Experiment, task: Any, pretrained: Any, rows: Any, random: bool) -> Any:
     import jax
 
-    from clinicalbert_jax import compilation, step
-    from clinicalbert_jax import train as loop
-    from clinicalbert_jax.finetune import heads, trained
-    from clinicalbert_jax.finetune.prediction import Predictor
+    from clinicalbert_jax.finetune import finetuned_model, heads
+    from clinicalbert_jax.finetune.predictor import Predictor
     from clinicalbert_jax.finetune.rows import RowBatches
+    from clinicalbert_jax.training import train_loop, train_step, xla
 
-    compilation.configure()
+    xla.configure()
     config = _config(experiment, pretrained, len(rows[0]))
-    program = step.build(config, make_objective=heads.objective(task.head, len(task.labels), task.multi_label))
-    start = trained.start(config.model, None if random else pretrained.params, task, SEED.value)
-    state = loop.state_with(program, start)
-    compilation.keep_freed_memory(program.mesh.devices.flat[0].platform)  # as the loop does
+    program = train_step.build(config, make_objective=heads.objective(task.head, len(task.labels), task.multi_label))
+    start = finetuned_model.start(config.model, None if random else pretrained.params, task, experiment.seed)
+    state = train_loop.state_with(program, start)
+    xla.keep_freed_memory(program.mesh.devices.flat[0].platform)  # as the training loop does
     started = time.perf_counter()
-    with loop.training_batches(program, RowBatches(rows[0]), 0) as batches:
+    with train_loop.training_batches(program, RowBatches(rows[0]), 0) as batches:
         for batch in batches:
             state, _ = program.train_step(state, batch)
     jax.block_until_ready(state)
@@ -210,10 +214,10 @@ def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any,
     import torch
     import transformers
 
-    from clinicalbert_jax import weights
-    from clinicalbert_jax.finetune import heads, trained
+    from clinicalbert_jax.finetune import finetuned_model, heads
     from clinicalbert_jax.finetune.rows import RowBatches
-    from clinicalbert_jax.optimizer import make_schedule
+    from clinicalbert_jax.pretrained import weight_names
+    from clinicalbert_jax.training.optimizer import make_schedule
 
     torch.set_num_threads(THREADS)
     config = _config(experiment, pretrained, len(rows[0]))
@@ -221,10 +225,10 @@ def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any,
     theirs_config = transformers.BertConfig(**fields, num_labels=len(task.labels))
     theirs_config.problem_type = "multi_label_classification" if task.multi_label else "single_label_classification"
     theirs = getattr(transformers, task.architecture)(theirs_config).train()
-    start = trained.start(config.model, pretrained.params, task, SEED.value)
+    start = finetuned_model.start(config.model, pretrained.params, task, experiment.seed)
     encoder = {name: start[name] for name in heads.ENCODER_PARTS}
-    tensors = weights.to_huggingface(config.model, encoder, parts=trained.PARTS[task.head])
-    layer = trained.LAYERS[task.head]
+    tensors = weight_names.to_huggingface(config.model, encoder, parts=finetuned_model.PARTS[task.head])
+    layer = finetuned_model.LAYERS[task.head]
     tensors[f"{layer}.weight"] = np.array(start["task_head"]["kernel"]).T.copy()
     tensors[f"{layer}.bias"] = np.array(start["task_head"]["bias"])
     theirs.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()}, strict=True)
@@ -288,7 +292,7 @@ def _targets(task: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _difference(task: Any, first_ExM: np.ndarray, second_ExM: np.ndarray) -> dict[str, float]:
-    """The difference of the main scores, and the 95 % interval of the paired bootstrap over examples."""
+    """Difference of the main scores, with the 95 % interval of a paired bootstrap over examples."""
     generator = np.random.default_rng(0)
     differences = []
     for _ in range(RESAMPLES):
@@ -318,4 +322,4 @@ def _table(measured: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    cli.run(main, Options)

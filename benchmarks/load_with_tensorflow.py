@@ -1,4 +1,4 @@
-"""Read a padded split with tf.data in random order, and print the speed as JSON: the other side of `benchmarks.loader`.
+"""Read a padded split with tf.data in random order and print the speed as JSON; `benchmarks.loader` runs it.
 
 Needs TensorFlow and nothing of this project:
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-SHUFFLE = 10_000  # examples in the buffer; the shards are shuffled and interleaved besides
-WARM_UP = 50  # batches, in which the buffer fills
+SHUFFLE = 10_000  # examples in the buffer; the shards are also shuffled and interleaved
+WARM_UP = 50  # batches that fill the buffer
 
 
 def main(data_dir: Path, batch_size: int, num_batches: int, threads: int) -> None:

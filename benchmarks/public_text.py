@@ -1,29 +1,33 @@
-"""The public notes and medical prose of --data as one file of JSON lines, to pre-train a small model on.
+"""Write the public notes and medical prose of --data into one JSON lines file, to pre-train a small model.
 
     python -m benchmarks.public_text --data=SHARED_DATA --output=notes.jsonl
 
-Notes keep their patients; a document of prose is a patient of its own.
+Notes keep their patient identifiers. A prose document counts as its own patient.
 """
 
 import csv
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from absl import flags
-
-from clinicalbert_jax import commands
-
-DATA = flags.DEFINE_string("data", None, "Directory with mimic_iii/ and text/.")
-OUTPUT = flags.DEFINE_string("output", None, "The file to write.")
+from clinicalbert_jax import cli
+from clinicalbert_jax.options import option
 
 
-def main(argv: Sequence[str]) -> None:
-    """Write all of it."""
-    commands.refuse_arguments(argv)
-    data = Path(commands.required(DATA))
-    with Path(commands.required(OUTPUT)).open("w", encoding="utf-8") as file:
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    data: str = option("Directory with mimic_iii/ and text/.")
+    output: str = option("The file to write.")
+
+
+def main(options: Options) -> None:
+    """Write the notes, then the prose."""
+    data = Path(options.data)
+    with Path(options.output).open("w", encoding="utf-8") as file:
         for source in (_notes(data / "mimic_iii/NOTEEVENTS.csv.gz"), _prose(data / "text/medical_text.jsonl.gz")):
             file.writelines(json.dumps(record) + "\n" for record in source)
 
@@ -46,4 +50,4 @@ def _prose(path: Path) -> Iterator[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    cli.run(main, Options)

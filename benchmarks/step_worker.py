@@ -1,7 +1,7 @@
-"""One training step in a process of its own, timed on request: what `benchmarks.train_step` starts several of.
+"""A process that times training steps on request; `benchmarks.train_step` starts several of them.
 
-Reads one JSON line that says what to train, answers with one when its step is compiled, and then, for each line with a
-number of steps, with how long each took.
+Reads one JSON line that says what to train, and answers with a JSON line when the step is compiled. Then it reads a
+number of steps per line, takes these steps, and answers with the seconds of each.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 Batch = dict[str, np.ndarray]
-# Takes that many steps; returns the seconds of each, from the end of the one before to its own.
+# Takes that many steps and returns the seconds of each, from the end of the previous step to its own end.
 Timer = Callable[[int], list[float]]
 
 WARM_UP = 3
@@ -41,22 +41,24 @@ def main() -> None:
 
 
 def _ours(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Callable[[], int], str]:
-    from clinicalbert_jax import compilation, config
+    from clinicalbert_jax import config
+    from clinicalbert_jax.training import xla
 
-    compilation.configure()
+    xla.configure()
     import jax
 
-    from clinicalbert_jax import attention, model, step
-    from clinicalbert_jax.sharding import put_batch
+    from clinicalbert_jax.modeling import attention, bert
+    from clinicalbert_jax.training import train_step
+    from clinicalbert_jax.training.sharding import put_batch
 
     off = spec.get("without", "")
     if off == "padded vocabulary":
         config.VOCABULARY_MULTIPLE = 1
-    if off == "dropout's generator":  # the other one instead
-        here = step.key_implementation(jax.default_backend())
-        step.key_implementation = lambda platform: "rbg" if here == "threefry2x32" else "threefry2x32"
+    if off == "dropout's generator":  # use the other one
+        here = train_step.key_implementation(jax.default_backend())
+        train_step.key_implementation = lambda platform: "rbg" if here == "threefry2x32" else "threefry2x32"
     if off == "one product for Q, K and V":
-        model.SelfAttention.projections = _three_products  # type: ignore[method-assign]
+        bert.SelfAttention.projections = _three_products  # type: ignore[method-assign]
     experiment = config.Config(
         model=config.ModelConfig(**spec["model"]),
         data=config.DataConfig(max_seq_length=spec["length"]),
@@ -69,23 +71,23 @@ def _ours(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Calla
             remat=off == "kept activations",
         ),
     )
-    program = step.build(experiment, jax.devices()[:1])
+    program = train_step.build(experiment, jax.devices()[:1])
     device = jax.devices()[0]
-    compilation.keep_freed_memory(device.platform)
-    train_step: Any = program.train_step
+    xla.keep_freed_memory(device.platform)
+    step: Any = program.train_step
     if off == "donated buffers":
-        train_step = jax.jit(train_step.__wrapped__)
+        step = jax.jit(step.__wrapped__)
     rows_B = np.arange(spec["batch_size"])
     state = program.init()
     feed = _feed(spec, program, batches, lambda batch: put_batch(batch, rows_B, len(rows_B), program.mesh))
 
     def timer(count: int) -> list[float]:
         nonlocal state
-        # The host stays a step ahead of the device, as in training.
+        # The host runs one step ahead of the device, as in training.
         ends = [time.perf_counter()]
         before: Any = None
         for _ in range(count):
-            state, happened = train_step(state, next(feed))
+            state, happened = step(state, next(feed))
             if before is not None:
                 jax.block_until_ready(before)
                 ends.append(time.perf_counter())
@@ -106,10 +108,10 @@ def _ours(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Calla
 
 def _feed(spec: dict[str, Any], program: Any, batches: list[Batch], put: Callable[[Batch], Any]) -> Iterator[Any]:
     if spec.get("data_dir"):
-        from clinicalbert_jax import train
-        from clinicalbert_jax.dataset import Dataset
+        from clinicalbert_jax.data.dataset import Dataset
+        from clinicalbert_jax.training import train_loop
 
-        yield from train.training_batches(program, Dataset(Path(spec["data_dir"]), "train"), 0)
+        yield from train_loop.training_batches(program, Dataset(Path(spec["data_dir"]), "train"), 0)
     while True:
         yield from map(put, batches)
 
@@ -129,7 +131,7 @@ def _theirs(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Cal
     device = torch.device("cuda" if on_gpu else "cpu")
     config = transformers.BertConfig(attn_implementation="sdpa", **spec["model"])
     model = transformers.BertForPreTraining(config).train().to(device)
-    # As Hugging Face's trainer: AdamW in one kernel, no decay on biases and norms.
+    # As in Hugging Face's trainer: fused AdamW, no weight decay on biases and layer norms.
     decayed = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
@@ -137,11 +139,7 @@ def _theirs(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Cal
     torch.set_float32_matmul_precision("high" if spec["dtype"] == "bfloat16" else "highest")
 
     def loss_of(batch: dict[str, Any]) -> Any:
-        inputs = {
-            "input_ids": batch["input_ids"],
-            "attention_mask": batch["sequence_ids"],
-            "token_type_ids": batch["segment_ids"],
-        }
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
         if not spec["masked_only"]:
             return model(**inputs, labels=batch["labels"], next_sentence_label=batch["is_random"]).loss
         encoded = model.bert(**inputs)
@@ -149,20 +147,17 @@ def _theirs(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Cal
         masked_BxPxD = torch.gather(encoded.last_hidden_state, 1, places_BxPxD)
         words_BxPxV, next_Bx2 = model.cls(masked_BxPxD, encoded.pooler_output)
         cross_entropy = torch.nn.functional.cross_entropy
-        return cross_entropy(words_BxPxV.view(-1, config.vocab_size), batch["words"].view(-1)) + cross_entropy(
-            next_Bx2, batch["is_random"]
-        )
+        word_loss = cross_entropy(words_BxPxV.view(-1, config.vocab_size), batch["words"].view(-1))
+        return word_loss + cross_entropy(next_Bx2, batch["is_random"])
 
     run = torch.compile(loss_of) if on_gpu else loss_of
     on_host = [{name: torch.from_numpy(array) for name, array in _for_torch(batch).items()} for batch in batches]
     if on_gpu:
         on_host = [{name: array.pin_memory() for name, array in batch.items()} for batch in on_host]
-    taken = 0
+    endless = itertools.cycle(on_host)
 
     def step() -> None:
-        nonlocal taken
-        batch = {name: array.to(device, non_blocking=True) for name, array in on_host[taken % len(on_host)].items()}
-        taken += 1
+        batch = {name: array.to(device, non_blocking=True) for name, array in next(endless).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=spec["dtype"] == "bfloat16"):
             loss = run(batch)
         optimizer.zero_grad()
@@ -194,7 +189,7 @@ def _theirs(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Cal
 
 
 def _for_torch(batch: Batch) -> Batch:
-    """The same batch by Hugging Face's names, and -100 where there is nothing to predict."""
+    """The batch under Hugging Face's names, with label -100 where there is nothing to predict."""
     has_word_BxP = batch["masked_lm_weights"] > 0
     words_BxP = np.where(has_word_BxP, batch["masked_lm_ids"], -100).astype(np.int64)
     labels_BxL = np.full(batch["input_ids"].shape, -100, np.int64)
@@ -202,8 +197,8 @@ def _for_torch(batch: Batch) -> Batch:
     labels_BxL[rows, batch["masked_lm_positions"][rows, numbers]] = words_BxP[rows, numbers]
     return {
         "input_ids": batch["input_ids"].astype(np.int64),
-        "segment_ids": batch["segment_ids"].astype(np.int64),
-        "sequence_ids": batch["sequence_ids"].astype(np.int64),
+        "token_type_ids": batch["segment_ids"].astype(np.int64),
+        "attention_mask": batch["sequence_ids"].astype(np.int64),
         "labels": labels_BxL,
         "places": batch["masked_lm_positions"].astype(np.int64),
         "words": words_BxP,

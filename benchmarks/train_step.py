@@ -1,14 +1,14 @@
-"""The training step against Hugging Face's PyTorch, with each optimisation off, and packed rows against padded ones.
+"""The training step against Hugging Face PyTorch, without each optimisation, and with packed against padded rows.
 
     python -m benchmarks.train_step --size=base --threads=2
     python -m benchmarks.train_step --size=base --batch_size=256 --data_dir=PADDED --packed_data_dir=PACKED
 
-Every candidate is a process of its own on the same device, with the same shape, dropout, dtype and batches. They take
-turns, a few steps each, so that what else the machine does meets all of them; figures are medians over all steps. Peers
-are `BertForPreTraining` with SDPA attention (compiled on a GPU), AdamW in one kernel and clipping: with its head on all
-positions, as shipped, and on the masked ones alone. FLOPs are the model's (`clinicalbert_jax.flops`), the same for all.
+Every candidate is a separate process on the same device, with the same shape, dropout, dtype and batches. The
+candidates alternate, a few steps each, so other load on the machine affects all of them. Results are medians over all
+steps. The peers are `BertForPreTraining` with SDPA attention (compiled on a GPU), fused AdamW and clipping, with the
+MLM head on all positions, as shipped, or on masked positions only. FLOPs: see `clinicalbert_jax.training.mfu`.
 
-Without --data_dir rows are made up: random ids, 70 to 100 % full. Loads neither JAX nor PyTorch itself.
+Without --data_dir, rows are random token ids of which 70 to 100 % are not padding. Loads neither JAX nor PyTorch.
 """
 
 import itertools
@@ -19,39 +19,25 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 from tqdm import tqdm
 
-from clinicalbert_jax import commands, flops
+from clinicalbert_jax import cli
 from clinicalbert_jax.config import ModelConfig, model_preset
-from clinicalbert_jax.dataset import Batch, Dataset
+from clinicalbert_jax.data.dataset import Batch, Dataset
+from clinicalbert_jax.data.schema import BATCH_SHAPES, Layout
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.schema import BATCH_SHAPES, Layout
-
-SIZE = flags.DEFINE_enum("size", "base", ["tiny", "mini", "small", "medium", "base", "large"], "Which BERT.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Rows a step.", lower_bound=1)
-LENGTH = flags.DEFINE_integer("length", 128, "Tokens a row, where rows are made up.", lower_bound=32)
-DATA_DIR = flags.DEFINE_string("data_dir", None, "A padded dataset that `python -m data_prep` wrote.")
-PACKED_DATA_DIR = flags.DEFINE_string(
-    "packed_data_dir", None, "The same notes packed, to compare real tokens a second."
-)
-DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "Of activations; by default bfloat16 on a GPU alone.")
-DROPOUT = flags.DEFINE_float("dropout", 0.1, "Both dropout rates; 0 lets fast attention run.", 0, 0.9)
-THREADS = flags.DEFINE_integer("threads", 0, "CPU cores that each may use; 0: all.", lower_bound=0)
-PARTS = flags.DEFINE_list("parts", ["peers", "options", "packed"], "Which comparisons.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each candidate.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", None, "Steps in a turn; by default 40 on a GPU, else 2.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", None, "Also write everything measured there, as JSON.")
+from clinicalbert_jax.options import option
+from clinicalbert_jax.training import mfu
 
 NUM_BATCHES = 8
-OPTIONS = (
+PARTS = ("peers", "options", "packed")
+OPTIMISATIONS = (
     "one product for Q, K and V",
     "masked positions alone in the head",
     "dropout's generator",
@@ -62,81 +48,102 @@ OPTIONS = (
 )
 
 
-def main(argv: Sequence[str]) -> None:
-    commands.refuse_arguments(argv)
-    unknown = set(PARTS.value) - {"peers", "options", "packed"}
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    size: str = option("Which BERT.", "base", choices=("tiny", "mini", "small", "medium", "base", "large"))
+    batch_size: int = option("Rows per step.", 8, lowest=1)
+    length: int = option("Tokens per row, for random rows.", 128, lowest=32)
+    data_dir: str | None = option("A padded dataset that `python -m data_prep` wrote; default: random rows.", None)
+    packed_data_dir: str | None = option("The same notes packed, to compare real tokens per second.", None)
+    dtype: str | None = option("Default: bfloat16 on a GPU, else float32.", None, choices=("float32", "bfloat16"))
+    dropout: float = option("Both dropout rates; fast attention needs 0.", 0.1, lowest=0.0)
+    threads: int = option("CPU cores of each candidate; 0: all.", 0, lowest=0)
+    parts: tuple[str, ...] = option("Which comparisons to run.", PARTS)
+    rounds: int = option("Turns of each candidate.", 5, lowest=1)
+    steps: int | None = option("Steps per turn; default: 40 on a GPU, else 2.", None, lowest=1)
+    output: str | None = option("JSON file for all results.", None)
+
+
+def main(options: Options) -> None:
+    unknown = set(options.parts) - set(PARTS)
     if unknown:
-        raise UserError(f"--parts: expected some of peers, options, packed, found {sorted(unknown)[0]!r}")
-    document: dict[str, Any] = {"date": date.today().isoformat(), "command": " ".join(sys.argv[1:]), "load": [_load()]}
+        raise UserError(f"--parts: expected some of {', '.join(PARTS)}, found {sorted(unknown)[0]!r}")
+    document: dict[str, Any] = {
+        "date": date.today().isoformat(),
+        "command": " ".join(sys.argv[1:]),
+        "load": [os.getloadavg()[0]],
+    }
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(Path(directory))
-        if "peers" in PARTS.value:
+        bench = Bench(options, Path(directory))
+        if "peers" in options.parts:
             document["peers"] = bench.peers()
-        if "options" in PARTS.value:
-            document["options"] = bench.options()
-        if "packed" in PARTS.value and PACKED_DATA_DIR.value:
-            document["packed"] = bench.packed()
-    document["load"].append(_load())
+        if "options" in options.parts:
+            document["options"] = bench.without_optimisations()
+        if "packed" in options.parts and options.packed_data_dir:
+            document["packed"] = bench.packed(Path(options.packed_data_dir))
+    document["load"].append(os.getloadavg()[0])
     before, after = document["load"]
     print(f"\nLoad average {before:.1f} before and {after:.1f} after, on {os.cpu_count()} cores.")
-    if OUTPUT.value:
-        Path(OUTPUT.value).write_text(json.dumps(document, indent=2) + "\n")
+    if options.output:
+        Path(options.output).write_text(json.dumps(document, indent=2) + "\n")
 
 
 class Bench:
-    """The candidates and their batches, as flags say."""
+    """The candidates and their batches, as the options say."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, options: Options, directory: Path) -> None:
+        self.options, self.directory = options, directory
         self.on_gpu = bool(shutil.which("nvidia-smi")) and os.environ.get("JAX_PLATFORMS") != "cpu"
-        self.dtype = DTYPE.value or ("bfloat16" if self.on_gpu else "float32")
-        self.steps = STEPS.value or (40 if self.on_gpu else 2)
-        self.dataset = Dataset(Path(DATA_DIR.value), "train") if DATA_DIR.value else None
-        length = LENGTH.value
+        self.dtype = options.dtype or ("bfloat16" if self.on_gpu else "float32")
+        self.steps = options.steps or (40 if self.on_gpu else 2)
+        self.dataset = Dataset(Path(options.data_dir), "train") if options.data_dir else None
+        length, size = options.length, options.batch_size
         self.layout = self.dataset.layout if self.dataset else Layout("padded", length, round(0.15 * length))
         self.model = model_preset(
-            SIZE.value,
+            options.size,
             vocab_size=self.dataset.manifest.vocabulary.size if self.dataset else 30_522,
-            hidden_dropout_prob=DROPOUT.value,
-            attention_probs_dropout_prob=DROPOUT.value,
+            hidden_dropout_prob=options.dropout,
+            attention_probs_dropout_prob=options.dropout,
         )
-        self.batches = _batches(self.dataset) if self.dataset else _made_up(self.model, self.layout)
+        self.batches = _batches(self.dataset, size) if self.dataset else _random(self.model, self.layout, size)
 
     def spec(self, framework: str = "jax", **more: Any) -> dict[str, Any]:
-        """What a worker is told."""
+        """What a worker reads first."""
         common = {
             "framework": framework,
             "model": asdict(self.model),
             "length": self.layout.max_seq_length,
-            "batch_size": BATCH_SIZE.value,
+            "batch_size": self.options.batch_size,
             "dtype": self.dtype,
-            "threads": THREADS.value,
+            "threads": self.options.threads,
             "batches": self.batches,
             "masked_only": False,
         }
         return common | more
 
     def peers(self) -> dict[str, Any]:
-        """Ours and theirs, all in turn."""
+        """Ours against the peers."""
         specs = {
             "ours": self.spec(),
             "Hugging Face as shipped": self.spec("torch"),
             "Hugging Face, head on masked positions": self.spec("torch", masked_only=True),
         }
-        if DATA_DIR.value:
-            specs["ours, through the loader"] = self.spec(data_dir=DATA_DIR.value)
-        results = self._measure(specs, ROUNDS.value)
+        if self.options.data_dir:
+            specs["ours, through the loader"] = self.spec(data_dir=self.options.data_dir)
+        results = self._measure(specs)
         self._print_table("against peers", results, "ours")
         return results
 
-    def options(self) -> dict[str, Any]:
-        """Ours without one optimisation after the other, each in turn with ours as it is."""
+    def without_optimisations(self) -> dict[str, Any]:
+        """Ours without each optimisation; each pair of processes alternates."""
         results = {}
-        for option in OPTIONS:
-            changed = self.spec(without=option)
-            if option == "masked positions alone in the head":
+        for optimisation in OPTIMISATIONS:
+            changed = self.spec(without=optimisation)
+            if optimisation == "masked positions alone in the head":
                 changed["batches"] = [_all_positions(batch) for batch in self.batches]
-            pair = self._measure({"ours": self.spec(), f"without {option}": changed}, ROUNDS.value)
+            pair = self._measure({"ours": self.spec(), f"without {optimisation}": changed})
             (_, whole), (name, less) = pair.items()
             results[name] = less | {
                 "times_slower": less["seconds"] / whole["seconds"],
@@ -150,26 +157,25 @@ class Bench:
             print(f"| {name.removeprefix('without ')} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
         return results
 
-    def packed(self) -> dict[str, Any]:
-        """Real tokens a second of packed rows over padded ones, against the ratio of their fills."""
-        packed = Dataset(Path(commands.required(PACKED_DATA_DIR)), "train")
-        batches = _batches(packed)
+    def packed(self, data_dir: Path) -> dict[str, Any]:
+        """Real tokens per second of packed over padded rows, against the ratio of their non-padding fractions."""
+        packed = Dataset(data_dir, "train")
+        batches = _batches(packed, self.options.batch_size)
         specs = {"padded": self.spec(), "packed": self.spec(batches=batches, length=packed.layout.max_seq_length)}
         layouts = {"padded": self.layout, "packed": packed.layout}
-        results = self._measure(specs, ROUNDS.value, layouts)
+        results = self._measure(specs, layouts)
         self._print_table("packed against padded", results, "padded")
-        fills = {name: _real_tokens(spec["batches"]) / _places(spec["batches"]) for name, spec in specs.items()}
+        fills = {name: _real_tokens(spec["batches"]) / _positions(spec["batches"]) for name, spec in specs.items()}
         speed = results["packed"]["tokens_per_second"] / results["padded"]["tokens_per_second"]
         fill = fills["packed"] / fills["padded"]
         print(
-            f"\nReal tokens a second, packed over padded: {speed:.2f}; fill {fills['packed']:.1%} over "
-            f"{fills['padded']:.1%}: {fill:.2f}; the one is {speed / fill:.2f} times the other."
+            f"\nReal tokens per second, packed over padded: {speed:.2f}. Non-padding fractions: {fills['packed']:.1%} "
+            f"over {fills['padded']:.1%}: {fill:.2f}. Quotient of the two ratios: {speed / fill:.2f}."
         )
         return results | {"token_ratio": speed, "fill_ratio": fill}
 
-    def _measure(
-        self, specs: dict[str, dict[str, Any]], rounds: int, layouts: dict[str, Layout] | None = None
-    ) -> dict[str, Any]:
+    def _measure(self, specs: dict[str, Any], layouts: dict[str, Layout] | None = None) -> dict[str, Any]:
+        rounds, batch_size = self.options.rounds, self.options.batch_size
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             workers = {name: Worker(spec, Path(directory) / f"{n}.npz") for n, (name, spec) in enumerate(specs.items())}
             try:
@@ -184,13 +190,13 @@ class Bench:
         for name, spec in specs.items():
             layout = (layouts or {}).get(name, self.layout)
             seconds = statistics.median(itertools.chain.from_iterable(turn["seconds"] for turn in turns[name]))
-            rate = flops.train_flops_per_row(self.model, layout) * BATCH_SIZE.value / seconds
-            peak = flops.peak_flops(workers[name].device)
+            rate = mfu.train_flops_per_row(self.model, layout) * batch_size / seconds
+            peak = mfu.peak_flops(workers[name].device)
             results[name] = {
                 "seconds": seconds,
                 "cpu_seconds": statistics.median(turn["cpu_seconds"] for turn in turns[name]),
                 "steps_timed": rounds * self.steps,
-                "sequences_per_second": BATCH_SIZE.value / seconds,
+                "sequences_per_second": batch_size / seconds,
                 "tokens_per_second": _real_tokens(spec["batches"]) / len(spec["batches"]) / seconds,
                 "model_flops_per_second": rate,
                 "mfu": rate / peak if peak and self.dtype == "bfloat16" else None,
@@ -202,9 +208,10 @@ class Bench:
         return results
 
     def _setting(self) -> str:
-        threads = f", {THREADS.value} threads" if THREADS.value else ""
-        shape = f"BERT-{SIZE.value}, {BATCH_SIZE.value} rows of {self.layout.max_seq_length}, {self.dtype}"
-        return f"{shape}, dropout {DROPOUT.value}{threads}"
+        options = self.options
+        threads = f", {options.threads} threads" if options.threads else ""
+        shape = f"BERT-{options.size}, {options.batch_size} rows of {self.layout.max_seq_length}, {self.dtype}"
+        return f"{shape}, dropout {options.dropout}{threads}"
 
     def _print_table(self, title: str, results: dict[str, Any], base: str) -> None:
         print(f"\n### {title} ({self._setting()}, {results[base]['device']}, {results[base]['steps_timed']} steps)\n")
@@ -228,12 +235,12 @@ class Bench:
 
 
 class Worker:
-    """A process that trains as told when told; raises `UserError` where it cannot start."""
+    """A process that takes training steps on request. Raises `UserError` if it cannot start."""
 
     def __init__(self, spec: dict[str, Any], batches: Path) -> None:
         numbered = enumerate(spec["batches"])
         np.savez(batches, **{f"{i}/{name}": array for i, batch in numbered for name, array in batch.items()})
-        # Both frameworks share the card: neither may take it whole.
+        # The processes share the GPU, so none may preallocate its memory.
         environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "HF_HUB_OFFLINE": "1"}
         if spec["threads"]:
             environment["OMP_NUM_THREADS"] = str(spec["threads"])
@@ -248,7 +255,7 @@ class Worker:
         self.device, self.notes = ready["device"], ready["notes"]
 
     def time(self, steps: int) -> dict[str, Any]:
-        """Seconds of each of so many steps, CPU seconds a step, and the memory's peak by now."""
+        """Seconds of each step, CPU seconds per step on average, and peak memory so far."""
         return self._ask(steps)
 
     def close(self) -> None:
@@ -266,16 +273,15 @@ class Worker:
         raise UserError(f"a benchmark process ended with exit code {self._process.wait()}: see its message above")
 
 
-def _batches(dataset: Dataset) -> list[Batch]:
-    rows_B = np.arange(BATCH_SIZE.value)
-    batches = [dataset.train_batch(0, step, BATCH_SIZE.value, rows_B) for step in range(NUM_BATCHES)]
+def _batches(dataset: Dataset, size: int) -> list[Batch]:
+    batches = [dataset.train_batch(0, step, size, np.arange(size)) for step in range(NUM_BATCHES)]
     used = set(BATCH_SHAPES) - {"note_category", "patient_group"}
     return [{name: array for name, array in batch.items() if name in used} for batch in batches]
 
 
-def _made_up(model: ModelConfig, layout: Layout) -> list[Batch]:
+def _random(model: ModelConfig, layout: Layout, size: int) -> list[Batch]:
     rng = np.random.default_rng(0)
-    size, length, predictions = BATCH_SIZE.value, layout.max_seq_length, layout.max_predictions_per_seq
+    length, predictions = layout.max_seq_length, layout.max_predictions_per_seq
 
     def batch() -> Batch:
         lengths_Bx1 = rng.integers(round(0.7 * length), length + 1, (size, 1))
@@ -297,31 +303,23 @@ def _made_up(model: ModelConfig, layout: Layout) -> list[Batch]:
 
 
 def _all_positions(batch: Batch) -> Batch:
-    """The same batch with every position a prediction, of which those that are none weigh nothing."""
+    """The batch with a prediction at every position; positions that are not masked have weight 0."""
     size, length = batch["input_ids"].shape
     rows_Bx1, places_BxP = np.arange(size)[:, None], batch["masked_lm_positions"]
     words_BxL, weights_BxL = np.zeros((size, length), np.int32), np.zeros((size, length), np.float32)
     words_BxL[rows_Bx1, places_BxP] = batch["masked_lm_ids"]
     np.maximum.at(weights_BxL, (rows_Bx1, places_BxP), batch["masked_lm_weights"])
     positions_BxL = np.broadcast_to(np.arange(length, dtype=np.int32), (size, length)).copy()
-    return batch | {
-        "masked_lm_positions": positions_BxL,
-        "masked_lm_ids": words_BxL,
-        "masked_lm_weights": weights_BxL,
-    }
+    return batch | {"masked_lm_positions": positions_BxL, "masked_lm_ids": words_BxL, "masked_lm_weights": weights_BxL}
 
 
 def _real_tokens(batches: list[Batch]) -> int:
     return sum(int((batch["sequence_ids"] > 0).sum()) for batch in batches)
 
 
-def _places(batches: list[Batch]) -> int:
+def _positions(batches: list[Batch]) -> int:
     return sum(batch["sequence_ids"].size for batch in batches)
 
 
-def _load() -> float:
-    return os.getloadavg()[0]
-
-
 if __name__ == "__main__":
-    commands.run(main)
+    cli.run(main, Options)

@@ -1,40 +1,48 @@
 """Vectors of texts: `python -m clinicalbert_jax.embed --model=DIR --input=notes.jsonl --output=vectors.parquet`."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
-from clinicalbert_jax import commands, loading, texts
+from clinicalbert_jax import cli, text_input
 from clinicalbert_jax.errors import UserError
-
-MODEL = flags.DEFINE_string("model", None, "Run's directory, exported directory, or Hugging Face BERT.")
-INPUT = flags.DEFINE_string("input", None, "One text a line ('-': standard input), or .jsonl with `id` and `text`.")
-OUTPUT = flags.DEFINE_string("output", None, "Where to write: FILE.parquet or FILE.npz.")
-POOLING = flags.DEFINE_enum("pooling", "mean", ["mean", "cls"], "Mean over all tokens, or the vector of [CLS].")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the output where it exists.")
+from clinicalbert_jax.options import option
+from clinicalbert_jax.pretrained import loading
 
 
-def main(argv: Sequence[str]) -> None:
-    """Write ids and vectors, one row a text, in the order of the input."""
-    commands.refuse_arguments(argv)
-    output = Path(commands.required(OUTPUT)).expanduser()
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    model: str = option("A run, an exported directory, or a Hugging Face BERT.")
+    input: str = option("One text a line ('-': standard input), or .jsonl with `id` and `text`.")
+    output: str = option("The file to write: FILE.parquet or FILE.npz.")
+    pooling: str = option("Mean over all tokens, or the vector of [CLS].", "mean", choices=("mean", "cls"))
+    overwrite: bool = option("Replace the output if it exists.", False)
+
+
+def main(options: Options) -> None:
+    """Write ids and vectors, one row for each text, in the order of the input."""
+    output = Path(options.output).expanduser()
     if output.suffix not in (".parquet", ".npz") or not output.parent.is_dir():
         raise UserError(f"--output: expected FILE.parquet or FILE.npz in an existing directory, found {output}")
-    if output.exists() and not OVERWRITE.value:
+    if output.exists() and not options.overwrite:
         raise UserError(f"--output: {output} exists: give another name, or --overwrite")
-    ids, given = texts.read_records(commands.required(INPUT))
-    source = loading.find(commands.required(MODEL))
-    from clinicalbert_jax.inference import Inference  # brings JAX: only once the flags are known to be right
+    ids, texts = text_input.read_records(options.input)
+    source = loading.find(options.model)
+    from clinicalbert_jax.inference import Inference  # imports JAX, which takes seconds: after the options are checked
 
     model = Inference(loading.load(source), show_progress=True)
-    vectors_NxD, cut = model.embed(given, POOLING.value)
+    vectors_NxD, truncated = model.embed(texts, options.pooling)
     partial = output.with_name(f".{output.name}.partial{output.suffix}")
     _write(partial, ids, vectors_NxD)
     partial.replace(output)
     longest = model.config.max_position_embeddings
-    print(f"{len(ids):,} vectors of {vectors_NxD.shape[1]} in {output}; {cut:,} texts were cut to {longest} tokens")
+    print(
+        f"{len(ids):,} vectors of {vectors_NxD.shape[1]} in {output}; {truncated:,} texts were truncated to "
+        f"{longest} tokens"
+    )
 
 
 def _write(path: Path, ids: list[str], vectors_NxD: np.ndarray) -> None:
@@ -49,4 +57,4 @@ def _write(path: Path, ids: list[str], vectors_NxD: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    cli.run(main, Options)

@@ -2,30 +2,34 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from absl import flags
-
-from clinicalbert_jax import commands, loading, texts
-
-MODEL = flags.DEFINE_string("model", None, "Run's directory, exported directory, or Hugging Face BERT.")
-INPUT = flags.DEFINE_string("input", None, "File with one text a line ('-': standard input), instead of arguments.")
-TOP_K = flags.DEFINE_integer("top_k", 5, "How many predictions to give for each [MASK].", lower_bound=1)
-CANDIDATES = flags.DEFINE_list(
-    "candidates", [], "Score these words or phrases, comma-separated, instead of the vocabulary."
-)
-JSON = flags.DEFINE_bool("json", False, "Print one JSON object a text instead of a table.")
+from clinicalbert_jax import cli, text_input
+from clinicalbert_jax.options import POSITIONAL, option
+from clinicalbert_jax.pretrained import loading
 
 
-def main(argv: Sequence[str]) -> None:
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    texts: tuple[str, ...] = option("Texts with one [MASK] or more.", (), kind=POSITIONAL)
+    model: str = option("A run, an exported directory, or a Hugging Face BERT.")
+    input: str | None = option("File with one text a line ('-': standard input), instead of arguments.", None)
+    top_k: int = option("How many predictions to give for each [MASK].", 5, lowest=1)
+    candidates: tuple[str, ...] = option("Score these words or phrases, comma-separated, and no others.", ())
+    json: bool = option("Print one JSON object for each text instead of a table.", False)
+
+
+def main(options: Options) -> None:
     """Print the likeliest words for each [MASK] of each text, with their probabilities."""
-    given = texts.read(argv[1:], INPUT.value)
-    source = loading.find(commands.required(MODEL))
-    from clinicalbert_jax.inference import Inference  # brings JAX: only once the flags are known to be right
+    texts = text_input.read(options.texts, options.input)
+    source = loading.find(options.model)
+    from clinicalbert_jax.inference import Inference  # imports JAX, which takes seconds: after the options are checked
 
-    model = Inference(loading.load(source), show_progress=INPUT.value is not None)
-    for text, masks in zip(given, model.fill_mask(given, TOP_K.value, CANDIDATES.value), strict=True):
-        if JSON.value:
+    model = Inference(loading.load(source), show_progress=options.input is not None)
+    for text, masks in zip(texts, model.fill_mask(texts, options.top_k, options.candidates), strict=True):
+        if options.json:
             document = [[{"text": word, "probability": p} for word, p in predictions] for predictions in masks]
             print(json.dumps({"text": text, "masks": document}, ensure_ascii=False))
             continue
@@ -40,4 +44,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    cli.run(main, Options)

@@ -16,8 +16,10 @@ import numpy as np
 import tokenizers
 from tqdm import tqdm
 
-from clinicalbert_jax import loading, model, vocabulary
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.modeling import bert
+from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.tokenizer_files.load import load_tokenizer
 
 _MOST_ROWS = 32
 _SHORTEST = 16
@@ -47,15 +49,15 @@ class Inference:
         config, activations = loaded.config, jnp.dtype(dtype)
 
         @jax.jit
-        def encode(params: model.Params, *rows_BxL: Any) -> model.Encoded:
-            return model.encode(config, params, *rows_BxL, dtype=activations)
+        def encode(params: bert.Params, *rows_BxL: Any) -> bert.Encoded:
+            return bert.encode(config, params, *rows_BxL, dtype=activations)
 
         @jax.jit
-        def heads(params: model.Params, positions_BxP: Any, ids_BxL: Any, segments_BxL: Any, sequences_BxL: Any) -> Any:
+        def heads(params: bert.Params, positions_BxP: Any, ids_BxL: Any, segments_BxL: Any, sequences_BxL: Any) -> Any:
             first_Bx1 = jnp.zeros((len(positions_BxP), 1), jnp.int32)
             rows_BxL = ids_BxL, segments_BxL, sequences_BxL
-            logits = model.apply(config, params, *rows_BxL, positions_BxP, first_Bx1, dtype=activations)
-            return model.Outputs(*map(jax.nn.log_softmax, logits))
+            logits = bert.apply(config, params, *rows_BxL, positions_BxP, first_Bx1, dtype=activations)
+            return bert.Outputs(*map(jax.nn.log_softmax, logits))
 
         self._encode, self._heads = encode, heads
 
@@ -198,38 +200,6 @@ class Inference:
                 f"expected a model with an {head} to {purpose}, found one without: "
                 "give one pre-trained with it, such as a run of run_pretrain.py or its export"
             )
-
-
-def load_tokenizer(directory: Path) -> tokenizers.Tokenizer:
-    """BERT's tokenizer from a model's directory: `tokenizer.json`, or `vocab.txt` and the casing beside it.
-
-    It adds [CLS] and [SEP], neither pads nor cuts, and takes '[MASK]' in a text for the mask.
-    """
-    if (directory / "tokenizer.json").exists():
-        try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing narrower
-            raise UserError(f"{directory / 'tokenizer.json'} is damaged ({type(error).__name__})") from None
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
-    pieces = vocabulary.read(directory)
-    if pieces is None:
-        raise UserError(f"expected vocab.txt or tokenizer.json in {directory}, found neither")
-    ids = {entry: number for number, entry in enumerate(pieces.entries)}
-    missing = [token for token in vocabulary.SPECIAL if token not in ids]
-    if missing:
-        raise UserError(f"{directory / 'vocab.txt'}: expected BERT's special tokens, {', '.join(missing)} missing")
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
-    # Where nothing says the casing, a vocabulary without a capital letter is an uncased one.
-    lower = pieces.do_lower_case
-    if lower is None:
-        lower = all(entry == entry.lower() or entry.startswith("[") for entry in pieces.entries)
-    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lower)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens(list(vocabulary.SPECIAL))
-    tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
-    return tokenizer
 
 
 def _mask_id(tokenizer: tokenizers.Tokenizer) -> int:

@@ -1,41 +1,47 @@
 """Does B follow A: `python -m clinicalbert_jax.next_sentence --model=DIR "First sentence." "Second sentence."`."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from absl import flags
-
-from clinicalbert_jax import commands, loading, texts
+from clinicalbert_jax import cli, text_input
 from clinicalbert_jax.errors import UserError
-
-MODEL = flags.DEFINE_string("model", None, "Run's directory, exported directory, or Hugging Face BERT.")
-INPUT = flags.DEFINE_string("input", None, "File with a pair a line, a tab between ('-': standard input).")
-JSON = flags.DEFINE_bool("json", False, "Print one JSON object a pair instead of a table.")
+from clinicalbert_jax.options import POSITIONAL, option
+from clinicalbert_jax.pretrained import loading
 
 
-def main(argv: Sequence[str]) -> None:
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    texts: tuple[str, ...] = option("Two texts.", (), kind=POSITIONAL)
+    model: str = option("A run, an exported directory, or a Hugging Face BERT.")
+    input: str | None = option("File with one pair a line, separated by a tab ('-': standard input).", None)
+    json: bool = option("Print one JSON object for each pair instead of a table.", False)
+
+
+def main(options: Options) -> None:
     """Print for each pair the probability that its second text follows the first."""
-    given = texts.read(argv[1:], INPUT.value)
-    if INPUT.value is None:
-        if len(given) != 2:
-            raise UserError(f"expected two texts as arguments, found {len(given)}")
-        given = ["\t".join(text.replace("\t", " ") for text in given)]
+    lines = text_input.read(options.texts, options.input)
+    if options.input is None:
+        if len(lines) != 2:
+            raise UserError(f"expected two texts as arguments, found {len(lines)}")
+        lines = ["\t".join(text.replace("\t", " ") for text in lines)]
     pairs = []
-    for number, line in enumerate(given, start=1):
+    for number, line in enumerate(lines, start=1):
         first, tab, second = line.partition("\t")
         if not tab or "\t" in second:
-            raise UserError(f"--input: expected two texts with one tab between on line {number}, found otherwise")
+            raise UserError(f"--input: expected two texts with one tab between them on line {number}")
         pairs.append((first, second))
-    source = loading.find(commands.required(MODEL))
-    from clinicalbert_jax.inference import Inference  # brings JAX: only once the flags are known to be right
+    source = loading.find(options.model)
+    from clinicalbert_jax.inference import Inference  # imports JAX, which takes seconds: after the options are checked
 
-    model = Inference(loading.load(source), show_progress=INPUT.value is not None)
+    model = Inference(loading.load(source), show_progress=options.input is not None)
     for (first, second), probability in zip(pairs, model.next_sentence(pairs).tolist(), strict=True):
-        if JSON.value:
+        if options.json:
             print(json.dumps({"first": first, "second": second, "probability": probability}, ensure_ascii=False))
         else:
             print(f"{probability:8.2%}  {first} | {second}")
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    cli.run(main, Options)

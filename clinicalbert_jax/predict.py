@@ -4,55 +4,58 @@ DIR is a seed's run of `clinicalbert_jax.finetune` or its export; FILE has the f
 of annotation.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from absl import flags
-
-from clinicalbert_jax import commands, loading
+from clinicalbert_jax import cli
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune import records, run_directory
-
-MODEL = flags.DEFINE_string("model", None, "A fine-tuned model: a seed's run, or an exported directory.")
-INPUT = flags.DEFINE_string("input", None, "The records to predict for.")
-OUTPUT = flags.DEFINE_string("output", None, "Beginning of the names of the files to write.")
-STEP = flags.DEFINE_string("step", loading.BEST, "Checkpoint of a run: its number, or 'best' by validation.")
-ON_BAD_RECORD = flags.DEFINE_enum(
-    "on_bad_record", "stop", list(records.POLICIES), "At a record that cannot be used: stop, or leave out and count."
-)
-SHOW_TEXT = flags.DEFINE_bool("show_text", False, "Write the text of records into the files as well.")
+from clinicalbert_jax.finetune import task_json
+from clinicalbert_jax.finetune.inputs.bad_records import POLICIES, BadRecords
+from clinicalbert_jax.options import option
+from clinicalbert_jax.pretrained import loading
 
 
-def main(argv: Sequence[str]) -> None:
-    """Predict, write, and say which files were written."""
-    commands.refuse_arguments(argv)
-    source = loading.find(commands.required(MODEL))
-    loading.check_step(STEP.value)
-    settings = run_directory.read(source.directory).settings
-    path, output = Path(commands.required(INPUT)), Path(commands.required(OUTPUT)).expanduser()
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    model: str = option("A fine-tuned model: a seed's run, or an exported directory.")
+    input: str = option("The records to predict for.")
+    output: str = option("Beginning of the names of the files to write.")
+    step: str = option("Checkpoint of a run: its number, or 'best' by validation.", loading.BEST)
+    on_bad_record: str = option("At a record that cannot be used: stop, or skip and count.", "stop", choices=POLICIES)
+    show_text: bool = option("Write the text of records into the files as well.", False)
+
+
+def main(options: Options) -> None:
+    """Predict, write, and print which files were written."""
+    source = loading.find(options.model)
+    loading.check_step(options.step)
+    settings = task_json.read(source.directory).settings
+    path, output = Path(options.input), Path(options.output).expanduser()
     if not path.is_file():
         raise UserError(f"--input: expected a file, found none at {path}")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output: expected a name in an existing directory, found {output}")
-    bad = records.BadRecords(ON_BAD_RECORD.value)
+    bad = BadRecords(options.on_bad_record)
     examples = settings.read(path, bad, annotated=False)
 
-    from clinicalbert_jax import compilation
     from clinicalbert_jax.config import MeshConfig
-    from clinicalbert_jax.finetune import prediction, trained
-    from clinicalbert_jax.inference import load_tokenizer
-    from clinicalbert_jax.sharding import make_mesh
+    from clinicalbert_jax.finetune import finetuned_model, predictor
+    from clinicalbert_jax.tokenizer_files.load import load_tokenizer
+    from clinicalbert_jax.training import xla
+    from clinicalbert_jax.training.sharding import make_mesh
 
-    compilation.configure()
-    model = trained.load(source, STEP.value)
+    xla.configure()
+    model = finetuned_model.load(source, options.step)
     rows = model.task.rows(examples, load_tokenizer(model.tokenizer_dir), False)
-    logits = prediction.Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(model.params, rows)
+    logits = predictor.Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(model.params, rows)
     predictions = model.task.decode(examples, rows, logits)
-    for written in model.task.write(output, examples, predictions, SHOW_TEXT.value):
+    for written in model.task.write(output, examples, predictions, options.show_text):
         print(written)
     if bad.counts:
-        print(f"left out {bad.counts.total()} records that could not be used")
+        print(f"skipped {bad.counts.total()} records that could not be used")
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    cli.run(main, Options)

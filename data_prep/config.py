@@ -7,12 +7,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from clinicalbert_jax.data.schema import Layout
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.schema import Layout
-from data_prep.cleaning import check_policy
-from data_prep.notes import SelectionConfig
-from data_prep.pairs import NUM_SPECIALS, PairConfig
-from data_prep.sources import SourceConfig
+from clinicalbert_jax.options import option
+from data_prep.examples.pairs import NUM_SPECIALS, PairConfig
+from data_prep.reading.sources import SourceConfig
+from data_prep.reading.spill import SelectionConfig
+from data_prep.text.cleaning import check_policy
 
 PAIRINGS = ("balanced", "hard", "google")
 MASKINGS = ("static", "dynamic")
@@ -28,11 +29,11 @@ class VocabularyConfig:
     many of the corpus's words are added to `vocab_file`.
     """
 
-    vocab_file: str = ""
-    do_lower_case: bool | None = None
-    train_vocab: bool = False
-    vocab_size: int = 28_996
-    extend_vocab: int = 0
+    vocab_file: str = option("A BERT vocab.txt, or a tokenizer's directory.", "")
+    do_lower_case: bool | None = option("Lower-case the text; default: as the vocabulary has it.", None)
+    train_vocab: bool = option("Train a WordPiece vocabulary on the notes.", False)
+    vocab_size: int = option("Of the vocabulary trained.", 28_996)
+    extend_vocab: int = option("Add this many of the notes' frequent words to --vocab_file.", 0)
 
     def __post_init__(self) -> None:
         if bool(self.vocab_file) == self.train_vocab:
@@ -55,22 +56,26 @@ class PrepConfig:
     source: SourceConfig
     vocabulary: VocabularyConfig
     selection: SelectionConfig = field(default_factory=SelectionConfig)
-    name: str = "clinical_notes"
-    version: str = "1.0.0"
-    deid_policy: str = "keep"
-    near_duplicate_threshold: float = 0.8
-    exclude_text: tuple[str, ...] = ()
-    max_seq_length: int = 128
-    max_predictions_per_seq: int = 0
-    max_sequences_per_row: int = 8
-    layout: str = "padded"
-    pairing: str = "balanced"
-    masking: str = "static"
-    whole_word_masking: bool = False
-    masked_lm_prob: float = 0.15
-    short_seq_prob: float = 0.1
-    dupe_factor: int = 5
-    seed: int = 0
+    name: str = option("Of the dataset.", "clinical_notes")
+    version: str = option("Of the dataset.", "1.0.0")
+    deid_policy: str = option("De-identification marks: keep, type or remove.", "keep")
+    near_duplicate_threshold: float = option(
+        "Similarity from which a note copies an earlier one of its patient; over 1: none.", 0.8
+    )
+    exclude_text: tuple[str, ...] = option("Downstream test files: notes that share text with them are left out.", ())
+    max_seq_length: int = option("Tokens in a row.", 128)
+    max_predictions_per_seq: int = option(
+        "Masked tokens in a row at most; 0: 15 % of max_seq_length, rounded up to a multiple of four.", 0
+    )
+    max_sequences_per_row: int = option("Pairs in a packed row at most.", 8)
+    layout: str = option("One pair a row, or several.", "padded", choices=LAYOUTS)
+    pairing: str = option("How next-sentence pairs are made.", "balanced", choices=PAIRINGS)
+    masking: str = option("Mask now, or leave it to the trainer.", "static", choices=MASKINGS)
+    whole_word_masking: bool = option("Mask all pieces of a word or none.", False)
+    masked_lm_prob: float = option("The fraction of tokens that are predicted.", 0.15)
+    short_seq_prob: float = option("The fraction of pairs made shorter at random.", 0.1)
+    dupe_factor: int = option("Passes over the training notes, each with its own pairs and masks.", 5)
+    seed: int = option("Of all that is random.", 0)
 
     def __post_init__(self) -> None:
         check_policy(self.deid_policy)
@@ -117,7 +122,7 @@ class PrepConfig:
         for part in ("source", "vocabulary", "selection"):
             flat |= flat.pop(part)
         salt = flat.pop("salt").encode()
-        flat["hash of the salt"] = hashlib.blake2b(salt, digest_size=16, person=b"manifest").hexdigest()
+        flat["salt_hash"] = hashlib.blake2b(salt, digest_size=16, person=b"manifest").hexdigest()
         return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
 
 

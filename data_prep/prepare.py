@@ -23,29 +23,22 @@ from typing import Any
 from tqdm import tqdm
 
 import clinicalbert_jax
+from clinicalbert_jax.data.manifest import FILE_NAME, TOKENIZER_FILES, Manifest, sha256_of
+from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.manifest import FILE_NAME, TOKENIZER_FILES, Manifest, sha256_of
-from clinicalbert_jax.tfrecord import INDEX_SUFFIX
-from data_prep import (
-    engines,
-    leakage,
-    metadata,
-    notes,
-    overlaps,
-    report,
-    shards,
-    sources,
-    tokenizer,
-    vocabulary,
-    work_directory,
-)
+from clinicalbert_jax.options import option
+from data_prep.card import data_card, metadata
 from data_prep.config import PrepConfig
-from data_prep.notes import Bucket, Spilled
-from data_prep.shards import Built, Plan
-from data_prep.sources import Source
-from data_prep.statistics import Statistics
-from data_prep.tokenizer import Tokenizer
-from data_prep.work_directory import Work, refuse_other, write_json
+from data_prep.overlap import downstream, splits
+from data_prep.reading import sources, spill
+from data_prep.reading.sources import Source
+from data_prep.reading.spill import Bucket, Spilled
+from data_prep.sharding import local, shards, work_directory
+from data_prep.sharding.shards import Built, Plan
+from data_prep.sharding.statistics import Statistics
+from data_prep.sharding.work_directory import Work, refuse_other, write_json
+from data_prep.wordpiece import tokenizer, vocabulary
+from data_prep.wordpiece.tokenizer import Tokenizer
 
 RUN_FILE = "run.json"  # time and stages: the one file of a dataset that differs from run to run
 _BYTES_PER_PIECE = 3.6  # of clinical text; sizing only
@@ -55,13 +48,13 @@ _BYTES_PER_PIECE = 3.6  # of clinical text; sizing only
 class EngineConfig:
     """Who does the work; no byte of the shards depends on it. `beam_options` are Beam's own flags."""
 
-    name: str = "local"
-    num_workers: int = 2
-    beam_options: tuple[str, ...] = ()
+    engine: str = option("Local processes, or Apache Beam.", "local", choices=("local", "beam"))
+    num_workers: int = option("Processes that build shards; the bytes do not depend on it.", 2)
+    beam_options: tuple[str, ...] = option("Pipeline options for Beam, as runner=DirectRunner,...", ())
 
     def __post_init__(self) -> None:
-        if self.name not in ("local", "beam"):
-            raise UserError(f"--engine: expected local or beam, found {self.name!r}")
+        if self.engine not in ("local", "beam"):
+            raise UserError(f"--engine: expected local or beam, found {self.engine!r}")
         if self.num_workers < 1:
             raise UserError(f"--num_workers: expected at least 1, found {self.num_workers}")
 
@@ -75,10 +68,10 @@ def run(config: PrepConfig, output_dir: Path, engine: EngineConfig) -> Path:
         config=config,
         tokenizer=given or Tokenizer(["[PAD]"], False),
         categories=(),
-        excluded_S=leakage.load_excluded(config.exclude_text),
-        sample_one_in=overlaps.sampling_rate(sum(file.num_bytes for file in files)),
+        excluded_S=downstream.load_excluded(config.exclude_text),
+        sample_one_in=splits.sampling_rate(sum(file.num_bytes for file in files)),
     )
-    notes.excluded_patients(config.selection)  # refused now, where it cannot be read
+    spill.excluded_patients(config.selection)  # refused now, where it cannot be read
     fingerprint = _fingerprint(config, files, given)
     dataset_dir = output_dir / config.name / config.version
     work = Work(output_dir / work_directory.NAME)
@@ -102,10 +95,10 @@ def _prepare(
     started: float,
 ) -> None:
     config = plan.config
-    buckets = notes.plan_buckets(files, config.selection)
+    buckets = spill.plan_buckets(files, config.selection)
     _require_disk(files, config, work.directory)
     seconds: dict[str, float] = {}
-    if engine.name == "beam":
+    if engine.engine == "beam":
         with _timed(seconds, "pipeline"):
             plan, spilled, built = _on_beam(work, plan, files, buckets, engine.beam_options)
     else:
@@ -180,7 +173,7 @@ def _spill_once(work: Work, files: Sequence[Source], config: PrepConfig, buckets
     shutil.rmtree(work.spill)
     work.spill.mkdir()
     with tqdm(desc="reading", unit=" notes", unit_scale=True, mininterval=_every_s()) as bar:
-        spilled = notes.spill(
+        spilled = spill.spill(
             files, config.source, config.selection, buckets, work.spill, lambda count: _advance(bar, count)
         )
     work.write_spilled(spilled)
@@ -206,7 +199,7 @@ def _final_tokenizer(
     counts = vocabulary.WordCounts()
     train = [bucket for bucket in buckets if bucket.split == "train"]
     count = functools.partial(_count_words, plan=plan, directory=work.spill, do_lower_case=do_lower_case)
-    counted = engines.local(count, train, num_workers)
+    counted = local.local(count, train, num_workers)
     for _, found in tqdm(counted, "counting words", len(train), unit=" buckets", mininterval=_every_s()):
         counts.add(found)
     if given:
@@ -232,19 +225,19 @@ def _count_words(bucket: Bucket, plan: Plan, directory: Path, do_lower_case: boo
 
 def _build_all(work: Work, plan: Plan, spilled: Spilled, buckets: list[Bucket], num_workers: int) -> list[Built]:
     """What every bucket gave, in the order of `buckets`."""
-    build = functools.partial(engines.build_bucket, plan=plan, spill_directory=work.spill, shard_directory=work.shards)
+    build = functools.partial(local.build_bucket, plan=plan, spill_directory=work.spill, shard_directory=work.shards)
     results: dict[Bucket, Built] = {}
     total = sum(map(Counter.total, spilled.kept.values()))
     with tqdm(desc="preparing", total=total, unit=" notes", unit_scale=True, mininterval=_every_s()) as bar:
         for bucket in buckets:
-            if finished := engines.read_built(bucket, work.shards):
+            if finished := local.read_built(bucket, work.shards):
                 results[bucket] = finished
         bar.initial = bar.n = sum(map(_num_notes_in, results.values()))
         # The largest first, so that no worker is left alone with one at the end.
         missing = sorted(
             (bucket for bucket in buckets if bucket not in results), key=lambda b: -_spilled_bytes(b, work)
         )
-        for bucket, built in engines.local(build, missing, num_workers):
+        for bucket, built in local.local(build, missing, num_workers):
             results[bucket] = built
             bar.update(_num_notes_in(built))
     return [results[bucket] for bucket in buckets]
@@ -267,13 +260,13 @@ def _on_beam(
         raise UserError(
             "--engine=beam: expected a finished --vocab_file: train or extend one with the local engine, on a sample"
         )
-    from data_prep import beam
+    from data_prep.sharding import beam
 
     spilled = work.read_spilled()
     if spilled is None:
         spilled = beam.run(files, plan, buckets, work.spill, work.shards, options)
         work.write_spilled(spilled)
-    built = [engines.read_built(bucket, work.shards) for bucket in buckets]
+    built = [local.read_built(bucket, work.shards) for bucket in buckets]
     plan = dataclasses.replace(plan, categories=spilled.categories)
     return plan, spilled, [one for one in built if one is not None]
 
@@ -304,7 +297,7 @@ def _publish(
     for split in document.splits:
         written = [one for one in built if one.split == split and one.num_examples]
         for one, shard in zip(written, document.splits[split].shards, strict=True):
-            source = engines.shard_file(Bucket(split, one.number, 0), work.shards)
+            source = local.shard_file(Bucket(split, one.number, 0), work.shards)
             for suffix in ("", INDEX_SUFFIX):
                 part = source.with_name(source.name + suffix)
                 if part.exists():  # else a run that was killed has moved it already
@@ -314,8 +307,8 @@ def _publish(
     document = dataclasses.replace(document, files={name: sha256_of(work.dataset / name) for name in TOKENIZER_FILES})
     document.save(work.dataset)
     write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
-    parts = (engines.read_statistics(Bucket(one.split, one.number, 0), work.shards) for one in built)
-    report.write(work.dataset, document, functools.reduce(Statistics.merge, parts))
+    parts = (local.read_statistics(Bucket(one.split, one.number, 0), work.shards) for one in built)
+    data_card.write(work.dataset, document, functools.reduce(Statistics.merge, parts))
     dataset_dir.parent.mkdir(parents=True, exist_ok=True)
     work.dataset.rename(dataset_dir)
     shutil.rmtree(work.directory)

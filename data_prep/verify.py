@@ -5,26 +5,35 @@ all is as it was written, 2 where it is not, after a line for each fault.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from clinicalbert_jax import commands
+from clinicalbert_jax import cli
+from clinicalbert_jax.data.manifest import Manifest, Shard, sha256_of
+from clinicalbert_jax.data.schema import Layout
+from clinicalbert_jax.data.tfrecord import CorruptRecordError
+from clinicalbert_jax.data.tfrecord import Shard as OpenShard
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.manifest import Manifest, Shard, sha256_of
-from clinicalbert_jax.schema import Layout
-from clinicalbert_jax.tfrecord import CorruptRecordError
-from clinicalbert_jax.tfrecord import Shard as OpenShard
+from clinicalbert_jax.options import POSITIONAL, option
 
 _BATCH = 1024  # records decoded at a time
 
 
-def main(argv: Sequence[str]) -> int:
-    """Print what is wrong, or what was found whole."""
-    if len(argv) != 2:
-        raise UserError(f"expected one directory, found {len(argv) - 1}: python -m data_prep.verify DIR")
-    directory = Path(argv[1]).expanduser()
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    directory: tuple[str, ...] = option("The NAME/VERSION directory.", (), kind=POSITIONAL)
+
+
+def main(options: Options) -> int:
+    """Print every fault, or how many records are whole."""
+    if len(options.directory) != 1:
+        raise UserError(f"expected one directory, found {len(options.directory)}: python -m data_prep.verify DIR")
+    directory = Path(options.directory[0]).expanduser()
     manifest = Manifest.load(directory)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     with tqdm(total=sum(shard.num_examples for shard in shards), unit=" records", disable=None) as bar:
@@ -34,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     if found:
         count = "1 fault" if len(found) == 1 else f"{len(found)} faults"
         print(f"error: {count}: restore these files from a copy, or prepare the data again", file=sys.stderr)
-        return commands.EXIT_USER_ERROR
+        return cli.EXIT_USER_ERROR
     print(f"{sum(shard.num_examples for shard in shards):,} records in {len(shards)} shards are as they were written")
     return 0
 
@@ -77,4 +86,4 @@ def _shard_faults(path: Path, shard: Shard, layout: Layout, advance: Callable[[i
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    cli.run(main, Options)

@@ -10,11 +10,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from clinicalbert_jax import distributed
-from clinicalbert_jax import step as steps
 from clinicalbert_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
-from clinicalbert_jax.dataset import Dataset
-from clinicalbert_jax.sharding import local_rows, put_batch
+from clinicalbert_jax.data.dataset import Dataset
+from clinicalbert_jax.training import distributed, train_step
+from clinicalbert_jax.training.sharding import local_rows, put_batch
 from tests import toy_dataset
 
 BATCH, STEPS = 32, 2
@@ -51,7 +50,7 @@ def uneven(batch: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarr
 
 def run(data_dir: Path, config: Config, devices: list[jax.Device]) -> dict[str, np.ndarray]:
     """Losses of each step, and by its path the gradient of each parameter in the first one: Adam's mean is a part."""
-    program = steps.build(config, devices)
+    program = train_step.build(config, devices)
     dataset, state = Dataset(data_dir, "train"), program.init()
     rows_R = local_rows(BATCH, program.mesh)
     found: dict[str, np.ndarray] = {}

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from clinicalbert_jax import topologies
 from clinicalbert_jax.config import Config
+from clinicalbert_jax.plan import topologies
 
 PROJECT = Path(__file__).parents[1]
 MANIFESTS = sorted((PROJECT / "deploy").glob("*.yaml"))

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from tokenizers import BertWordPieceTokenizer
 
-from clinicalbert_jax import masking, random_bits, tfrecord
-from clinicalbert_jax.manifest import TOKENIZER_FILES, Manifest, Shard, Split, Vocabulary, sha256_of
-from clinicalbert_jax.schema import Layout
+from clinicalbert_jax.data import counter_rng, masking, tfrecord
+from clinicalbert_jax.data.manifest import TOKENIZER_FILES, Manifest, Shard, Split, Vocabulary, sha256_of
+from clinicalbert_jax.data.schema import Layout
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = SPECIALS + [f"word{number}" for number in range(120)]
@@ -74,5 +74,5 @@ def _examples(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
         arrays["next_sentence_labels"][row] = label
         arrays["patient_group"][row] = rng.integers(2**40)
     policy = masking.policy(VOCABULARY, PREDICTIONS)
-    keys_N = random_bits.fold(int(rng.integers(2**31)), np.arange(count))
+    keys_N = counter_rng.fold(int(rng.integers(2**31)), np.arange(count))
     return arrays | masking.mask(keys_N, arrays["input_ids"], policy)._asdict()

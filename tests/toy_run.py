@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from clinicalbert_jax import pretraining, train, workdir
 from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from clinicalbert_jax.manifest import Manifest
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.training import pretrain, train_loop
 from tests import toy_dataset
 
 
@@ -27,5 +28,5 @@ def write(directory: Path, data_dir: Path, steps: int = 4) -> Path:
     manifest = Manifest.load(data_dir)
     config = workdir.check_data(config, manifest, data_dir)
     workdir.keep(directory, config, manifest, data_dir)
-    assert pretraining.pretrain(config, data_dir, directory) == train.EXIT_DONE
+    assert pretrain.pretrain(config, data_dir, directory) == train_loop.EXIT_DONE
     return directory

@@ -14,10 +14,10 @@ from clinicalbert_jax.config import (
     require,
     require_types,
 )
-from clinicalbert_jax.finetune.classification import ClassificationConfig
-from clinicalbert_jax.finetune.entities import EntitiesConfig
-from clinicalbert_jax.finetune.questions import QuestionsConfig
-from clinicalbert_jax.finetune.relations import RelationsConfig
+from clinicalbert_jax.finetune.classification.task import ClassificationConfig
+from clinicalbert_jax.finetune.entities.task import EntitiesConfig
+from clinicalbert_jax.finetune.questions.task import QuestionsConfig
+from clinicalbert_jax.finetune.relations.task import RelationsConfig
 
 TaskConfig = EntitiesConfig | RelationsConfig | ClassificationConfig | QuestionsConfig
 TASKS: tuple[type[TaskConfig], ...] = (EntitiesConfig, RelationsConfig, ClassificationConfig, QuestionsConfig)

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from clinicalbert_jax import huggingface, metrics, sealed_json
-from clinicalbert_jax.finetune import trained
-from clinicalbert_jax.finetune.prediction import Predictor
+from clinicalbert_jax.data import checksummed_json
+from clinicalbert_jax.finetune import finetuned_model
+from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import Rows
-from clinicalbert_jax.workdir import TASK_FILE
+from clinicalbert_jax.pretrained import huggingface
+from clinicalbert_jax.runs import metrics_log
+from clinicalbert_jax.runs.workdir import TASK_FILE
 
 
-def write(directory: Path, model: trained.Trained, run: Path, dtype: str) -> None:
+def write(directory: Path, model: finetuned_model.Trained, run: Path, dtype: str) -> None:
     """Write weights, config with `id2label`, tokenizer, `task.json` and a model card; `directory` exists, is empty."""
     task, head = model.task, model.params["task_head"]
     problem_type = None
@@ -23,29 +25,29 @@ def write(directory: Path, model: trained.Trained, run: Path, dtype: str) -> Non
         problem_type = "multi_label_classification" if task.multi_label else "single_label_classification"
     classifier = huggingface.Classifier(
         task.architecture,
-        trained.LAYERS[task.head],
+        finetuned_model.LAYERS[task.head],
         head["kernel"],
         head["bias"],
         dict(enumerate(task.labels)),
         problem_type,
     )
     encoder = {name: part for name, part in model.params.items() if name != "task_head"}
-    parts = trained.PARTS[task.head]
+    parts = finetuned_model.PARTS[task.head]
     huggingface.write_directory(
         directory, model.config, encoder, model.tokenizer_dir, dtype=dtype, parts=parts, classifier=classifier
     )
     settings = {"task": dataclasses.asdict(model.settings), "labels": list(task.labels), "data": {}}
-    sealed_json.write(directory / TASK_FILE, settings)
+    checksummed_json.write(directory / TASK_FILE, settings)
     (directory / "README.md").write_text(_card(model, run), encoding="utf-8")
 
 
-def difference(directory: Path, model: trained.Trained) -> float:
+def difference(directory: Path, model: finetuned_model.Trained) -> float:
     """The largest difference between our logits and those of the directory in PyTorch, on rows of random words."""
     import torch
     import transformers
 
     from clinicalbert_jax.config import MeshConfig
-    from clinicalbert_jax.sharding import make_mesh
+    from clinicalbert_jax.training.sharding import make_mesh
 
     generator = np.random.default_rng(0)
     length = min(64, model.config.max_position_embeddings)
@@ -62,8 +64,8 @@ def difference(directory: Path, model: trained.Trained) -> float:
     return float(np.abs(np.stack(ours) - expected.numpy()).max())
 
 
-def _card(model: trained.Trained, run: Path) -> str:
-    best = [r for r in metrics.read(run) if r["kind"] == "validation" and r["step"] == model.step]
+def _card(model: finetuned_model.Trained, run: Path) -> str:
+    best = [r for r in metrics_log.read(run) if r["kind"] == "validation" and r["step"] == model.step]
     scores = {
         name: value
         for name, value in (best[-1] if best else {}).items()

@@ -13,16 +13,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from clinicalbert_jax import model
 from clinicalbert_jax.config import Config, ModelConfig
-from clinicalbert_jax.objectives import Batch, Objective, Sums, cross_entropy
+from clinicalbert_jax.modeling import bert
+from clinicalbert_jax.training.losses import Batch, Objective, Sums, cross_entropy
 
 ENCODER_PARTS = ("embeddings", "layers", "pooler")  # what fine-tuning keeps of a pre-trained model's parameters
 
 
-def init(config: ModelConfig, num_labels: int, key: jax.Array) -> model.Params:
+def init(config: ModelConfig, num_labels: int, key: jax.Array) -> bert.Params:
     """The encoder's parameters and `task_head`'s, drawn from `key`."""
-    params = model.init(config, key)
+    params = bert.init(config, key)
     normal = jax.nn.initializers.truncated_normal(config.initializer_range)
     kernel_DxC = normal(jax.random.fold_in(key, 1), (config.hidden_size, num_labels), jnp.float32)
     head = {"kernel": kernel_DxC, "bias": jnp.zeros(num_labels, jnp.float32)}
@@ -32,7 +32,7 @@ def init(config: ModelConfig, num_labels: int, key: jax.Array) -> model.Params:
 def logits(
     head: str,
     config: ModelConfig,
-    params: model.Params,
+    params: bert.Params,
     batch: Batch,
     *,
     dtype: DTypeLike = jnp.float32,
@@ -41,10 +41,10 @@ def logits(
     """Float32 logits: B x C of a 'sequence' head, B x L x C of a 'token' or 'span' head."""
     encoder_key, head_key = (None, None) if dropout_key is None else jax.random.split(dropout_key)
     inputs = batch["input_ids"], batch["segment_ids"], batch["sequence_ids"]
-    encoded = model.encode(config, params, *inputs, dtype=dtype, dropout_key=encoder_key)
+    encoded = bert.encode(config, params, *inputs, dtype=dtype, dropout_key=encoder_key)
     x = encoded.pooled_BxD if head == "sequence" else encoded.hidden_BxLxD
     if head != "span":  # which has no dropout of its own there
-        x = model.dropout(x, config.hidden_dropout_prob, head_key)
+        x = bert.dropout(x, config.hidden_dropout_prob, head_key)
     return x.astype(jnp.float32) @ params["task_head"]["kernel"] + params["task_head"]["bias"]
 
 
@@ -58,7 +58,7 @@ def objective(head: str, num_labels: int, multi_label: bool = False) -> Callable
     sums_of["span"] = _span_sums
 
     def make(config: Config, _: Mesh) -> Objective:
-        def sums(params: model.Params, batch: Batch, dropout_key: jax.Array | None) -> Sums:
+        def sums(params: bert.Params, batch: Batch, dropout_key: jax.Array | None) -> Sums:
             dtype = jnp.dtype(config.train.dtype)
             if head == "span":
                 params = _without_gradient_of_padding(params)
@@ -73,7 +73,7 @@ def objective(head: str, num_labels: int, multi_label: bool = False) -> Callable
     return make
 
 
-def _without_gradient_of_padding(params: model.Params) -> model.Params:
+def _without_gradient_of_padding(params: bert.Params) -> bert.Params:
     # Padding takes part in a span's loss, and [PAD], entry 0, is the one word that PyTorch's embeddings do not train.
     embeddings = params["embeddings"]
     words_VxD = embeddings["word"]["embedding"]

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clinicalbert_jax import html, metrics
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.task import Scores
+from clinicalbert_jax.report import html
+from clinicalbert_jax.runs import metrics_log
 
 _MOST_ROWS = 60  # of a table; coding tasks have thousands of labels
 _MOST_LINES = 6
@@ -68,7 +69,7 @@ def _scores_table(results: Mapping[str, Any], split: str) -> html.Html:
 def _learning(seeds: Mapping[int, Mapping[str, Scores]], main: str, workdir: Path) -> list[str]:
     losses, scores = {}, {}
     for seed in list(seeds)[:_MOST_LINES]:
-        records = metrics.read(workdir / f"seed-{seed}")
+        records = metrics_log.read(workdir / f"seed-{seed}")
         losses[f"seed {seed}"] = [(r["step"], r["loss"]) for r in records if r["kind"] == "train" and r["loss"]]
         scores[f"seed {seed}"] = [(r["step"], r["score"]) for r in records if r["kind"] == "validation" and r["score"]]
     return [

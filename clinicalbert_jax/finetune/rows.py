@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clinicalbert_jax import random_bits
-from clinicalbert_jax.dataset import Batch, permute
+from clinicalbert_jax.data import counter_rng
+from clinicalbert_jax.data.dataset import Batch
+from clinicalbert_jax.data.shuffle import permute
 
 # A batch is padded to the first of these that its longest row fits: few shapes to compile, little padding.
 LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -83,7 +84,7 @@ class RowBatches:
 
     def _order(self, seed: int, step: int, batch_size: int) -> np.ndarray:
         epochs_B, places_B = np.divmod(np.int64(step) * batch_size + np.arange(batch_size), self.num_examples)
-        return permute(places_B, self.num_examples, random_bits.fold(seed, epochs_B))
+        return permute(places_B, self.num_examples, counter_rng.fold(seed, epochs_B))
 
     def _batch(self, numbers_B: np.ndarray, rows_R: np.ndarray, weights_B: np.ndarray) -> Batch:
         # Every process pads to the longest row of the whole batch, its own or not: they run one program.

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import tokenizers
 
-from clinicalbert_jax.finetune.records import BadRecords
+from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
 from clinicalbert_jax.finetune.rows import Rows
 
 

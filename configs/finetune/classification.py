@@ -6,7 +6,7 @@ Cost:    8 minutes on two CPU cores for MTSamples and a model of 2 layers of 192
 Score:   accuracy 0.778, macro-F1 0.534 on dev (docs/finetuning.md)
 """
 
-from clinicalbert_jax.finetune.classification import ClassificationConfig
+from clinicalbert_jax.finetune.classification.task import ClassificationConfig
 from clinicalbert_jax.finetune.config import FinetuneConfig
 
 

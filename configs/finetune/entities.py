@@ -7,7 +7,7 @@ Score:   F1 0.567 on devel (docs/finetuning.md)
 """
 
 from clinicalbert_jax.finetune.config import FinetuneConfig
-from clinicalbert_jax.finetune.entities import EntitiesConfig
+from clinicalbert_jax.finetune.entities.task import EntitiesConfig
 
 
 def get_config() -> FinetuneConfig:

@@ -6,7 +6,7 @@ Cost:    9 minutes on two CPU cores for the Hallmarks and a model of 2 layers of
 Score:   micro-F1 0.557 on the test side (docs/finetuning.md)
 """
 
-from clinicalbert_jax.finetune.classification import ClassificationConfig
+from clinicalbert_jax.finetune.classification.task import ClassificationConfig
 from clinicalbert_jax.finetune.config import FinetuneConfig
 
 

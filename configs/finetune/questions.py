@@ -7,7 +7,7 @@ Score:   not measured
 """
 
 from clinicalbert_jax.finetune.config import FinetuneConfig
-from clinicalbert_jax.finetune.questions import QuestionsConfig
+from clinicalbert_jax.finetune.questions.task import QuestionsConfig
 
 
 def get_config() -> FinetuneConfig:

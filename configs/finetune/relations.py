@@ -7,7 +7,7 @@ Score:   F1 0.833 on the test side (docs/finetuning.md)
 """
 
 from clinicalbert_jax.finetune.config import FinetuneConfig
-from clinicalbert_jax.finetune.relations import RelationsConfig
+from clinicalbert_jax.finetune.relations.task import RelationsConfig
 
 
 def get_config() -> FinetuneConfig:

@@ -5,9 +5,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from clinicalbert_jax import pretraining, workdir
 from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from clinicalbert_jax.manifest import Manifest
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.training.pretrain import pretrain as start
 from tests import toy_dataset
 
 
@@ -51,4 +52,4 @@ def pretrain(config: Config, data_dir: Path, run: Path) -> int:
     manifest = Manifest.load(data_dir)
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
-    return pretraining.pretrain(config, data_dir, run)
+    return start(config, data_dir, run)

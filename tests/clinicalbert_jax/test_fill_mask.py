@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from clinicalbert_jax import huggingface, weights
 from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.pretrained import huggingface, weight_names
 from tests.toy_dataset import VOCABULARY
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,9 @@ CONFIG = ModelConfig(
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer, directory = tmp_path_factory.mktemp("tokenizer"), tmp_path_factory.mktemp("model")
     (tokenizer / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    params, _ = weights.from_huggingface(CONFIG, {w.name: np.ones(w.shape, "f") for w in weights.table(CONFIG)})
+    params, _ = weight_names.from_huggingface(
+        CONFIG, {w.name: np.ones(w.shape, "f") for w in weight_names.table(CONFIG)}
+    )
     huggingface.write_directory(directory, CONFIG, params, tokenizer)
     return directory
 

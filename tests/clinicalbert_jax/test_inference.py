@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clinicalbert_jax import huggingface, texts, weights
+from clinicalbert_jax import text_input
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.inference import Inference, load_tokenizer
+from clinicalbert_jax.pretrained import huggingface, weight_names
 
 WORDS = (  # noqa: SIM905
     "[PAD] [UNK] [CLS] [SEP] [MASK] the patient was admitted for pneumonia community - acquired "
@@ -33,8 +34,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"do_lower_case": True, "tokenizer_class": "BertTokenizer", "model_max_length": 40}
     (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
     generator = np.random.default_rng(0)
-    tensors = {w.name: 0.3 * generator.standard_normal(w.shape, np.float32) for w in weights.table(CONFIG)}
-    params, _ = weights.from_huggingface(CONFIG, tensors)
+    tensors = {w.name: 0.3 * generator.standard_normal(w.shape, np.float32) for w in weight_names.table(CONFIG)}
+    params, _ = weight_names.from_huggingface(CONFIG, tensors)
     path = tmp_path_factory.mktemp("model")
     huggingface.write_directory(path, CONFIG, params, tokenizer)
     return path
@@ -161,15 +162,15 @@ def test_tokenizer_built_from_a_vocabulary_equals_transformers(shared_data: Path
 def test_texts_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "notes.jsonl"
     file.write_text('{"id": 7, "text": "one\\ntwo"}\n\n{"text": "three"}\n')
-    assert texts.read_records(str(file)) == (["7", "3"], ["one\ntwo", "three"])
+    assert text_input.read_records(str(file)) == (["7", "3"], ["one\ntwo", "three"])
     file.write_text('{"id": 1, "text": "SECRET"\n')
     with pytest.raises(UserError, match="on line 1") as caught:
-        texts.read_records(str(file))
+        text_input.read_records(str(file))
     assert "SECRET" not in str(caught.value)
     (tmp_path / "lines.txt").write_text("one\n\ntwo\n")
-    assert texts.read([], str(tmp_path / "lines.txt")) == ["one", "two"]
+    assert text_input.read([], str(tmp_path / "lines.txt")) == ["one", "two"]
     (tmp_path / "lines.txt").write_text("one\n\ntwo\x0cstill two\n")
-    assert texts.read_records(str(tmp_path / "lines.txt")) == (["1", "3"], ["one", "two\x0cstill two"])
+    assert text_input.read_records(str(tmp_path / "lines.txt")) == (["1", "3"], ["one", "two\x0cstill two"])
     for arguments, name in (([], None), (["a"], "b"), ([], str(tmp_path / "absent"))):
         with pytest.raises(UserError):
-            texts.read(arguments, name)
+            text_input.read(arguments, name)

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clinicalbert_jax.data.manifest import Manifest, sha256_of
+from clinicalbert_jax.data.tfrecord import Shard
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.manifest import Manifest, sha256_of
-from clinicalbert_jax.tfrecord import Shard
-from data_prep import prepare, synthetic
+from data_prep import prepare
 from data_prep.config import PrepConfig, VocabularyConfig
-from data_prep.notes import SelectionConfig
 from data_prep.prepare import EngineConfig
-from data_prep.sources import SourceConfig
-from data_prep.work_directory import Work
+from data_prep.reading.sources import SourceConfig
+from data_prep.reading.spill import SelectionConfig
+from data_prep.sharding.work_directory import Work
+from data_prep.synthetic import write
 
 ROOT = Path(__file__).parents[2]
 NUM_NOTES = 500
@@ -33,7 +34,7 @@ VARYING = {"run.json", "data_card.md", "data_card.html"}  # hold time and memory
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with NOTEEVENTS.csv and a small vocab.txt."""
     directory = tmp_path_factory.mktemp("corpus")
-    synthetic.write(directory / "NOTEEVENTS.csv", NUM_NOTES, seed=3)
+    write.write(directory / "NOTEEVENTS.csv", NUM_NOTES, seed=3)
     trained = config(directory, vocabulary=VocabularyConfig(train_vocab=True, vocab_size=600, do_lower_case=False))
     dataset = prepare.run(dataclasses.replace(trained, dupe_factor=1), directory / "trained", EngineConfig())
     shutil.copy(dataset / "vocab.txt", directory)
@@ -191,7 +192,7 @@ def test_a_mended_mistake_is_not_refused(corpus: Path, tmp_path: Path, monkeypat
 
 
 def synthetic_gzip(directory: Path) -> bytes:
-    synthetic.write(directory / "whole.csv.gz", 50, seed=0)
+    write.write(directory / "whole.csv.gz", 50, seed=0)
     return (directory / "whole.csv.gz").read_bytes()
 
 
@@ -337,19 +338,3 @@ def test_a_mistake_is_one_line(corpus: Path, tmp_path: Path, mistake: str) -> No
     assert expected in last
     assert "Traceback" not in result.stderr
     assert not result.stdout
-
-
-def test_flags_have_the_defaults_of_the_settings() -> None:
-    script = """
-import dataclasses
-from absl import flags
-import data_prep.__main__
-from data_prep.config import PrepConfig, SelectionConfig, SourceConfig, VocabularyConfig
-for part in (PrepConfig, VocabularyConfig, SelectionConfig, SourceConfig):
-    for entry in dataclasses.fields(part):
-        if entry.default is not dataclasses.MISSING:
-            default = flags.FLAGS[entry.name].default
-            assert (tuple(default) if isinstance(default, list) else default) == entry.default, entry.name
-"""
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr

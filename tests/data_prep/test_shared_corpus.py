@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from clinicalbert_jax.manifest import Manifest
+from clinicalbert_jax.data.manifest import Manifest
 from data_prep import prepare
 from data_prep.config import PrepConfig, VocabularyConfig
-from data_prep.notes import SelectionConfig
 from data_prep.prepare import EngineConfig
-from data_prep.sources import SourceConfig
+from data_prep.reading.sources import SourceConfig
+from data_prep.reading.spill import SelectionConfig
 
 
 def prepared(shared_data: Path, output_dir: Path, source: str, **changes: object) -> Manifest:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clinicalbert_jax.manifest import Manifest
+from clinicalbert_jax.data.manifest import Manifest
 from data_prep import verify
 from tests import toy_dataset
 

@@ -12,10 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from clinicalbert_jax import huggingface, inference, loading, metrics, model
+from clinicalbert_jax import inference
 from clinicalbert_jax.config import ModelConfig
-from clinicalbert_jax.finetune import trained
-from clinicalbert_jax.finetune.records import BadRecords
+from clinicalbert_jax.finetune import finetuned_model
+from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.modeling import bert as model
+from clinicalbert_jax.pretrained import huggingface, loading
+from clinicalbert_jax.runs import metrics_log
 from tests.clinicalbert_jax.finetune import toy_tokenizer
 
 ROOT = Path(__file__).parents[3]
@@ -121,8 +124,8 @@ def test_killed_and_continued_it_ends_in_the_same_bits(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     said = finish(finetune(bert, data, tmp_path / "run"))
-    first = trained.load(loading.Source(undisturbed / "seed-0", is_run=True), None)
-    second = trained.load(loading.Source(tmp_path / "run/seed-0", is_run=True), None)
+    first = finetuned_model.load(loading.Source(undisturbed / "seed-0", is_run=True), None)
+    second = finetuned_model.load(loading.Source(tmp_path / "run/seed-0", is_run=True), None)
     assert first.step == second.step == 24
     for one, other in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -162,7 +165,7 @@ def test_an_export_predicts_the_same_here_and_in_pytorch(
         finish(start([*command, f"--output={tmp_path / name}"]))
     assert (tmp_path / "run.jsonl").read_text() == (tmp_path / "export.jsonl").read_text()
 
-    ours = trained.load(loading.find(out))
+    ours = finetuned_model.load(loading.find(out))
     theirs = transformers.AutoModelForTokenClassification.from_pretrained(out).eval()
     assert theirs.config.id2label == dict(enumerate(ours.task.labels))
     examples = ours.settings.read(data["test"], BadRecords())
@@ -179,7 +182,7 @@ def test_an_export_predicts_the_same_here_and_in_pytorch(
 def test_it_ends_early_without_progress(bert: Path, data: dict[str, Path], tmp_path: Path) -> None:
     settings = ["--config.optimizer.learning_rate=1e-9", "--config.patience=2"]
     finish(finetune(bert, data, tmp_path / "run", *settings))
-    records = [r for r in metrics.read(tmp_path / "run/seed-0") if r["kind"] == "validation"]
+    records = [r for r in metrics_log.read(tmp_path / "run/seed-0") if r["kind"] == "validation"]
     assert [r["step"] for r in records] == [3, 6, 9]
     said = finish(finetune(bert, data, tmp_path / "run", *settings))
     assert "nothing to do" in said

@@ -6,12 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from clinicalbert_jax import step, weights
 from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from clinicalbert_jax.finetune import heads, trained
-from clinicalbert_jax.finetune.prediction import Predictor
+from clinicalbert_jax.finetune import finetuned_model, heads
+from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import RowBatches, Rows
-from clinicalbert_jax.sharding import make_mesh
+from clinicalbert_jax.pretrained import weight_names
+from clinicalbert_jax.training import train_step
+from clinicalbert_jax.training.sharding import make_mesh
 
 STEPS, BATCH, LABELS = 50, 8, 5
 MODEL = ModelConfig(
@@ -70,10 +71,10 @@ def some_rows(head: str, multi_label: bool, count: int = 60) -> Rows:
     return Rows(ids, segments, np.arange(count), offsets, token_targets, row_targets)
 
 
-def build(kind: str, devices: int = 1, **train: object) -> step.Program:
+def build(kind: str, devices: int = 1, **train: object) -> train_step.Program:
     _, head, multi_label = KINDS[kind]
     outputs = 2 if head == "span" else LABELS
-    return step.build(config(**train), jax.devices()[:devices], heads.objective(head, outputs, multi_label))
+    return train_step.build(config(**train), jax.devices()[:devices], heads.objective(head, outputs, multi_label))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,8 +128,8 @@ def test_fifty_losses_and_the_predictions_are_those_of_hugging_face(kind: str) -
 def _load(torch: Any, theirs: Any, head: str, params: Any) -> None:
     params = jax.device_get(params)
     encoder = {name: params[name] for name in heads.ENCODER_PARTS}
-    tensors = weights.to_huggingface(MODEL, encoder, parts=trained.PARTS[head])
-    layer = trained.LAYERS[head]
+    tensors = weight_names.to_huggingface(MODEL, encoder, parts=finetuned_model.PARTS[head])
+    layer = finetuned_model.LAYERS[head]
     tensors |= {f"{layer}.weight": params["task_head"]["kernel"].T.copy(), f"{layer}.bias": params["task_head"]["bias"]}
     theirs.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()}, strict=True)
 

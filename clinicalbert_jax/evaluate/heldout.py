@@ -1,0 +1,170 @@
+"""Held-out figures of one model, or of two on the same patients."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.options import POSITIONAL, option
+from clinicalbert_jax.pretrained import huggingface, loading
+from clinicalbert_jax.runs import object_store, provenance, workdir
+from clinicalbert_jax.tokenizer_files import vocabulary
+
+
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    models: tuple[str, ...] = option("Models: runs, exported directories, Hugging Face BERTs.", (), kind=POSITIONAL)
+    workdir: str | None = option("Directory of the run to evaluate.", None)
+    model: str | None = option("Exported directory or Hugging Face BERT to evaluate.", None)
+    data_dir: str = option("The NAME/VERSION directory that `python -m data_prep` wrote, or its URL.")
+    split: str = option("The held-out split.", "test", choices=("test", "validation"))
+    step: str | None = option("Checkpoint of the run: its number, or 'best' on validation; default: latest.", None)
+    output: str | None = option("JSON file; by default RUN/evaluation_SPLIT.json for a single run.", None)
+    batch_size: int = option("Rows in a batch, rounded up to a multiple of the devices.", 64, lowest=1)
+    dtype: str = option("Type of the activations.", "float32", choices=("float32", "bfloat16"))
+
+
+def run(options: Options) -> None:
+    """Check everything that can be checked without JAX; then evaluate, print the table, write the JSON."""
+    names = [name for name in (options.workdir, options.model) if name is not None] + list(options.models)
+    if not 1 <= len(names) <= 2:
+        raise UserError(f"expected one model, or two to compare (--workdir, --model or arguments), found {len(names)}")
+    data_dir = object_store.dataset(options.data_dir)
+    manifest = Manifest.load(data_dir)
+    sources = [loading.find_run(options.workdir)] if options.workdir is not None else []
+    sources += [loading.find(name) for name in names[len(sources) :]]
+    loading.check_step(options.step)
+    if options.output and not Path(options.output).absolute().parent.is_dir():
+        raise UserError(f"--output: expected a file in an existing directory, found {options.output}")
+    for source in sources:
+        check_fits(source, data_dir, manifest)
+    if options.step is not None and not sources[0].is_run:
+        raise UserError(f"--step: expected a run to choose a checkpoint from, found {sources[0].directory}")
+
+    document = evaluate(sources, data_dir, manifest, options.split, options.step, options.batch_size, options.dtype)
+    from clinicalbert_jax.evaluate import summary
+
+    print(summary.table(document))
+    output = _output(sources, options)
+    if output is not None:
+        try:
+            output.write_text(json.dumps(document, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"--output: cannot write {output} ({error.strerror})") from None
+        print(f"\nwritten to {output}")
+
+
+def check_fits(source: loading.Source, data_dir: Path, manifest: Manifest) -> None:
+    """Raise `UserError` where a model cannot read the data: another vocabulary or casing, or rows too long."""
+    if source.is_run:
+        config, tokenizer_dir = workdir.read_config(source.directory).model, workdir.kept(source.directory, "tokenizer")
+    else:
+        config, tokenizer_dir = huggingface.read_config(source.directory), source.directory
+    ours, theirs = vocabulary.read(data_dir), vocabulary.read(tokenizer_dir)
+    if theirs is None:
+        same = config.vocab_size == manifest.vocabulary.size
+    else:
+        same = ours is not None and theirs.entries == ours.entries
+    if not same:
+        raise UserError(
+            f"expected a model with the vocabulary of {data_dir} ({manifest.vocabulary.size} entries), found another "
+            f"in {source.directory} ({config.vocab_size} entries): losses over two vocabularies cannot be compared"
+        )
+    lower = None if theirs is None else theirs.do_lower_case
+    if lower is not None and lower != manifest.vocabulary.do_lower_case:
+        raise UserError(
+            f"expected a model with do_lower_case={manifest.vocabulary.do_lower_case}, as in {data_dir}, "
+            f"found {lower} in {source.directory}: prepare the data with the model's casing"
+        )
+    if manifest.layout.max_seq_length > config.max_position_embeddings:
+        raise UserError(
+            f"expected a model with at least {manifest.layout.max_seq_length} positions, as long as the rows in "
+            f"{data_dir}, found {config.max_position_embeddings} in {source.directory}: prepare shorter rows"
+        )
+
+
+def evaluate(
+    sources: Sequence[loading.Source],
+    data_dir: Path,
+    manifest: Manifest,
+    split: str = "test",
+    step: str | None = None,
+    batch_size: int = 64,
+    dtype: str = "float32",
+) -> dict[str, Any]:
+    """The figures of one model, or of two with their difference, as one JSON document. `step` is the first's."""
+    import jax
+
+    from clinicalbert_jax.data.dataset import Dataset
+    from clinicalbert_jax.evaluate import per_token, summary
+
+    dataset = Dataset(data_dir, split)
+    pieces = vocabulary.read(data_dir)
+    if pieces is None:
+        raise UserError(f"expected vocab.txt in {data_dir}, found none: prepare the data again")
+    devices = jax.local_device_count()
+    rows = -(-batch_size // devices) * devices
+    targets = per_token.targets(dataset, pieces.entries, rows)
+    models: list[dict[str, Any]] = []
+    scored: list[per_token.Scores] = []
+    with_nsp = True
+    for source in sources:
+        loaded = loading.load(source, step if not models else None)
+        if "mlm_head" in loaded.fresh_heads:
+            raise UserError(f"expected a model with an MLM head, found {source.directory} without: nothing to evaluate")
+        has_nsp = not {"nsp_head", "pooler"} & set(loaded.fresh_heads)
+        with_nsp &= has_nsp
+        scored.append(per_token.scores(dataset, loaded, rows, dtype))
+        figures = summary.figures(targets, scored[-1], manifest.categories, has_nsp)
+        models.append({"source": str(source.directory), "step": loaded.step} | figures)
+    document = {
+        "data": f"{manifest.name} {manifest.version}",
+        "split": split,
+        "num_predictions": len(targets.ids_N),
+        "num_pairs": len(targets.patients_M),
+        "num_patients": targets.num_patients,
+        "unigram_entropy": summary.unigram_entropy(targets),
+        "models": models,
+        "warnings": [warning for source in sources for warning in warnings_of(source, manifest)],
+    }
+    if len(scored) == 2:
+        document["difference"] = summary.difference(targets, scored[0], scored[1], with_nsp)
+    return document
+
+
+def warnings_of(source: loading.Source, manifest: Manifest) -> list[str]:
+    """What makes it doubtful that the held-out patients were held out from this model too."""
+    if source.is_run:
+        known = provenance.provenance(
+            workdir.read_config(source.directory), workdir.manifest_of(source.directory), step=0
+        )
+    else:
+        known = vocabulary.read_json(source.directory / provenance.FILE_NAME)
+    if not known:
+        return [
+            f"{source.directory} does not say what it was trained on: a public clinical model may have been trained on "
+            "these very patients, and then its figures say nothing"
+        ]
+    if known["shards"] != provenance.shards_of(manifest):
+        return [
+            f"{source.directory} was trained on another preparation of data: these held-out patients may have been "
+            "among those it was trained on"
+        ]
+    if known["started_from"]:
+        return [
+            f"{source.directory} started from {known['started_from']}: if that is a clinical model, it may have been "
+            "trained on these very patients"
+        ]
+    return []
+
+
+def _output(sources: Sequence[loading.Source], options: Options) -> Path | None:
+    if options.output is not None:
+        return Path(options.output).expanduser()
+    alone = len(sources) == 1 and sources[0].is_run
+    return sources[0].directory / provenance.EVALUATION_FILE.format(split=options.split) if alone else None

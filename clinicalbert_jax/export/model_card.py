@@ -1,0 +1,223 @@
+"""The model card of an exported run: `README.md` for people, `pretraining.json` for `evaluate`. Counts, never text."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.runs import metrics_log, provenance, workdir
+from clinicalbert_jax.tokenizer_files import vocabulary
+
+CARD_FILE = "README.md"
+
+_TAGS = {
+    "keep": "kept as they stand",
+    "type": "replaced by one word for their kind",
+    "remove": "removed",
+}
+
+
+def write(directory: Path, run: Path, step: int) -> None:
+    """Write both files into `directory` from what lies in the run's directory beside its checkpoints."""
+    config, manifest = workdir.read_config(run), workdir.manifest_of(run)
+    evaluations = [
+        vocabulary.read_json(run / provenance.EVALUATION_FILE.format(split=split)) for split in ("test", "validation")
+    ]
+    evaluation = next((document for document in evaluations if document and _is_of(document, step)), None)
+    text = card(config, manifest, step, metrics_log.read(run), evaluation)
+    (directory / CARD_FILE).write_text(text, encoding="utf-8")
+    (directory / provenance.FILE_NAME).write_text(
+        json.dumps(provenance.provenance(config, manifest, step), indent=2) + "\n"
+    )
+
+
+def card(
+    config: Config,
+    manifest: Manifest,
+    step: int,
+    metrics: Sequence[Mapping[str, Any]],
+    evaluation: Mapping[str, Any] | None,
+) -> str:
+    """The card in Markdown. `metrics` are the run's records, `evaluation` the JSON of `evaluate`, if any."""
+    sections = [
+        _front(config, manifest),
+        _data(manifest),
+        _recipe(config, manifest, step),
+        _compute(metrics, step),
+        _results(metrics, step, evaluation),
+        _use(),
+    ]
+    return "\n".join(sections)
+
+
+def _front(config: Config, manifest: Manifest) -> str:
+    model, casing = config.model, "uncased" if manifest.vocabulary.do_lower_case else "cased"
+    # Hugging Face reads the block between the dashes.
+    return f"""---
+language: en
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [bert, clinical, medical]
+---
+
+# A BERT pre-trained on clinical notes
+
+{model.num_hidden_layers} layers, {model.hidden_size} wide, {model.num_attention_heads} heads, {casing}, a vocabulary
+of {model.vocab_size:,} word pieces, up to {model.max_position_embeddings} tokens. Pre-trained with clinicalbert_jax
+by masked language modelling and next sentence prediction (Devlin et al. 2019).
+
+```python
+from transformers import pipeline
+
+pipeline("fill-mask", model="PATH/OF/THIS/DIRECTORY")("The patient was admitted for [MASK] pneumonia.")
+```
+"""
+
+
+def _data(manifest: Manifest) -> str:
+    splits = manifest.splits
+    categories = sorted({name for split in splits.values() for name in split.notes_by_category})
+    rows = [
+        [name or "(none)", *(f"{split.notes_by_category.get(name, 0):,}" for split in splits.values())]
+        for name in categories
+    ]
+    for title, field in (
+        ("all notes", "num_notes"),
+        ("patients", "num_patients"),
+        ("sentence pairs", "num_pairs"),
+        ("tokens", "num_tokens"),
+    ):
+        rows.append([f"**{title}**", *(f"{getattr(split, field):,}" for split in splits.values())])
+    drops = ", ".join(f"{reason} {count:,}" for reason, count in manifest.drops.items()) or "none"
+    policy = manifest.options.get("deid_policy")
+    return f"""## Data
+
+Dataset `{manifest.name}` {manifest.version}. No patient is in two splits. Counts of pairs and tokens are after
+duplication, where the same notes are paired and masked anew.
+
+{_table(["note category", *splits], rows)}
+Notes left out, by reason: {drops}.
+
+**De-identification.** {_deidentified(manifest)} The tags of de-identification found in them (`[**...**]`, `___`) were
+{_TAGS.get(str(policy), "treated as the dataset's manifest says")}; the preparation de-identifies nothing itself.
+"""
+
+
+def _deidentified(manifest: Manifest) -> str:
+    given = json.dumps([manifest.options.get("input_format"), manifest.options.get("inputs")]).lower()
+    if "mimic" in given or "noteevents" in given or "discharge" in given:
+        return "The files are in MIMIC's layout; MIMIC's notes were de-identified by its publishers."
+    return (
+        "Whether the notes had been de-identified before is not recorded: "
+        "**state it here before you pass the model on.**"
+    )
+
+
+def _recipe(config: Config, manifest: Manifest, step: int) -> str:
+    optimizer, train, layout = config.optimizer, config.train, manifest.layout
+    options = manifest.options
+    rows = [
+        ["started from", f"`{provenance.started_from(config)}`" if config.init_from else "random weights"],
+        ["steps", f"{step:,} of {train.steps:,}, of {train.global_batch_size} rows each"],
+        ["rows", f"{layout.kind}, {layout.max_seq_length} tokens, up to {layout.max_predictions_per_seq} masked"],
+        ["pairing, masking", f"{options.get('pairing')}, {options.get('masking')}"],
+        ["whole words masked", "yes" if options.get("whole_word_masking") else "no"],
+        ["share masked", f"{options.get('masked_lm_prob', 0.15):.0%}"],
+        ["dropout", f"{config.model.hidden_dropout_prob}, attention {config.model.attention_probs_dropout_prob}"],
+        ["activations", train.dtype],
+        *[[f"optimizer: {name}", str(value)] for name, value in dataclasses.asdict(optimizer).items()],
+    ]
+    return f"## Recipe\n\n{_table(['setting', 'value'], rows)}"
+
+
+def _compute(metrics: Sequence[Mapping[str, Any]], step: int) -> str:
+    tokens = seconds = 0.0
+    before = 0
+    for record in metrics:
+        if record.get("kind") == "train" and before < record["step"] <= step and record.get("steps_per_s"):
+            took = (record["step"] - before) / record["steps_per_s"]
+            seconds, tokens = seconds + took, tokens + took * (record.get("tokens_per_s") or 0)
+            before = record["step"]
+    if not seconds:
+        return "## Compute\n\nNot recorded.\n"
+    return (
+        f"## Compute\n\n{seconds / 3600:,.2f} hours of training steps over {tokens / 1e6:,.1f} million tokens "
+        "(evaluation, checkpoints and restarts not counted).\n"
+    )
+
+
+def _results(metrics: Sequence[Mapping[str, Any]], step: int, evaluation: Mapping[str, Any] | None) -> str:
+    if evaluation is not None:
+        return _evaluated(evaluation)
+    last = [record for record in metrics if record.get("kind") == "validation" and record["step"] <= step]
+    if not last:
+        return "## Held-out results\n\nNot evaluated: run `python -m clinicalbert_jax.evaluate` and export again.\n"
+    rows = [[name, f"{last[-1][name]:.3f}"] for name in _NAMES if last[-1].get(name) is not None]
+    return (
+        f"## Held-out results\n\nOn the validation patients, at step {last[-1]['step']:,}. For intervals and "
+        f"categories run `python -m clinicalbert_jax.evaluate` and export again.\n\n{_table(['figure', 'value'], rows)}"
+    )
+
+
+def _evaluated(evaluation: Mapping[str, Any]) -> str:
+    figures = evaluation["models"][0]
+    overall = [[name, _estimate(figures["overall"][name])] for name in _NAMES if name in figures["overall"]]
+    lines = [
+        f"## Held-out results\n\nOn the {evaluation['num_patients']:,} patients of the {evaluation['split']} split: "
+        f"{evaluation['num_predictions']:,} masked tokens, {evaluation['num_pairs']:,} sentence pairs. In brackets: "
+        "95 % intervals, patients resampled. Losses in nats; the unigram entropy of the masked targets is "
+        f"{evaluation['unigram_entropy']:.3f}.\n",
+        _table(["figure", "value"], overall),
+    ]
+    for group, title in (("by_category", "note category"), ("by_token_class", "token class")):
+        rows = [
+            [name or "(none)", f"{row['predictions']:,}", _estimate(row["mlm_loss"]), _estimate(row["mlm_accuracy"])]
+            for name, row in figures[group].items()
+        ]
+        lines.append(_table([title, "masked tokens", "MLM loss", "MLM accuracy"], rows))
+    return "\n".join(lines)
+
+
+_NAMES = ("mlm_loss", "mlm_perplexity", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
+
+
+def _use() -> str:
+    return """## Intended use
+
+As the encoder of models for clinical text in English, fine-tuned and validated on the task and at the place where
+they will be used: entities, relations, classification, questions, search. For research. It is no medical device, and
+nothing that it predicts is medical advice.
+
+## Limits
+
+It has read the notes of the places and years it was trained on, with their abbreviations, templates and errors, and
+their biases by age, sex, ethnicity and insurance; expect less elsewhere. It knows no facts: a likely word is not a
+true one. Rare findings, negation and numbers are where masked language models are weakest. Models can reproduce
+fragments of their training text: treat the weights with the care that the notes ask for.
+
+## Licence and credentials
+
+A model trained on restricted notes (MIMIC-III, MIMIC-IV-Note, a hospital's own) is derived from them. PhysioNet's
+credentialed data use agreement forbids sharing access with others and asks that derived models be shared under the
+same agreement; a hospital's governance decides for its own notes. **State here under which terms this model may be
+used, before you pass it on.** The code that trained it is under the Apache License 2.0.
+"""
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+
+
+def _estimate(estimate: Mapping[str, float | None]) -> str:
+    low, high = estimate["low"], estimate["high"]
+    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+    return f"{estimate['value']:.3f}{interval}"
+
+
+def _is_of(document: Mapping[str, Any], step: int) -> bool:
+    models = document.get("models") or [{}]
+    return models[0].get("step") == step

@@ -1,0 +1,1 @@
+"""What every reader and writer of files rests on. Loads no JAX."""

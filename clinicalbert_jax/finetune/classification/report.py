@@ -1,0 +1,129 @@
+"""Classifications as values, tables and curves for the result page.
+
+Shape legend: E examples, C labels, N decisions.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from clinicalbert_jax.finetune.classification import scores as measure
+from clinicalbert_jax.finetune.task import Scores, Table
+
+MAIN_SCORES = ("accuracy", "macro_f1", "micro_f1")
+
+_WIDEST_MATRIX = 12  # labels; of more, the commonest confusions are listed
+_MOST_CONFUSIONS = 30
+_MOST_POINTS = 200  # of a curve
+
+
+def scores(
+    labels: Sequence[str],
+    truth_ExC: np.ndarray,
+    decided_ExC: np.ndarray,
+    probabilities_ExC: np.ndarray,
+    multi_label: bool,
+    main: str,
+) -> Scores:
+    """All figures. Of two labels that exclude each other, the second is the positive one.
+
+    Macro-averages are over the labels for which a value is defined: F1 where the label was annotated or given, AUROC
+    where some examples have it and some do not.
+    """
+    outcomes_3xC = measure.outcomes(truth_ExC, decided_ExC).sum(0)
+    values = {
+        "accuracy": float((truth_ExC == decided_ExC).all(1).mean()),
+        "macro_f1": measure.macro(measure.f1(outcomes_3xC)),
+        "micro_f1": float(measure.f1(outcomes_3xC.sum(1, keepdims=True))[0]),
+    }
+    auroc_C, auprc_C = (
+        np.array([area(truth_E, p_E) for truth_E, p_E in zip(truth_ExC.T, probabilities_ExC.T, strict=True)])
+        for area in (measure.auroc, measure.average_precision)
+    )
+    curves: dict[str, Mapping[str, Sequence[tuple[float, float]]]] = {}
+    if not multi_label and len(labels) > 2:
+        values |= {"auroc": measure.macro(auroc_C), "auprc": measure.macro(auprc_C)}
+        # How far the likeliest label's probability may be believed.
+        best_E = probabilities_ExC.argmax(1)
+        rows_E = np.arange(len(best_E))
+        truth_N, probabilities_N = truth_ExC[rows_E, best_E], probabilities_ExC[rows_E, best_E]
+    else:
+        # Every decision on its own: the positive label's, or each label's for each example.
+        first = 0 if multi_label else 1
+        truth_N, probabilities_N = truth_ExC[:, first:].ravel(), probabilities_ExC[:, first:].ravel()
+        values |= _binary(truth_N, probabilities_N, "_micro" if multi_label else "")
+        if multi_label:
+            values |= {"auroc": measure.macro(auroc_C), "auprc": measure.macro(auprc_C)}
+        else:
+            positive_3x1 = outcomes_3xC[:, 1:]
+            for name, of in (("precision", measure.precision), ("recall", measure.recall), ("f1", measure.f1)):
+                values[name] = float(of(positive_3x1)[0])
+        curves |= _rankings(truth_N, probabilities_N)
+    calibration = measure.calibration(truth_N, probabilities_N)
+    values["expected_calibration_error"] = calibration.error
+    bins = list(zip(calibration.predicted_K.tolist(), calibration.observed_K.tolist(), strict=True))
+    curves["Reliability: observed share by predicted probability"] = {
+        "observed": bins,
+        "perfect": [(0.0, 0.0), (1.0, 1.0)],
+    }
+    tables = [_by_label(labels, outcomes_3xC, auroc_C, auprc_C)]
+    if not multi_label:
+        tables.append(_confusion(labels, truth_ExC.argmax(1), decided_ExC.argmax(1)))
+    return Scores(values, main, tables, curves)
+
+
+def _binary(truth_N: np.ndarray, probabilities_N: np.ndarray, suffix: str) -> dict[str, float]:
+    return {
+        f"auroc{suffix}": measure.auroc(truth_N, probabilities_N),
+        f"auprc{suffix}": measure.average_precision(truth_N, probabilities_N),
+        f"recall_at_precision_80{suffix}": measure.recall_at_precision(truth_N, probabilities_N, 0.8),
+    }
+
+
+def _rankings(truth_N: np.ndarray, probabilities_N: np.ndarray) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    if not 0 < truth_N.sum() < len(truth_N):
+        return {}
+    found = measure.points(truth_N, probabilities_N)
+    kept = np.unique(np.linspace(0, len(found.taken_T) - 1, _MOST_POINTS).round().astype(np.int64))
+    roc = zip(found.false_positive_rate_T[kept].tolist(), found.recall_T[kept].tolist(), strict=True)
+    recall = zip(found.recall_T[kept].tolist(), found.precision_T[kept].tolist(), strict=True)
+    return {
+        "ROC: recall by false positive rate": {"ROC": [(0.0, 0.0), *roc], "chance": [(0.0, 0.0), (1.0, 1.0)]},
+        "Precision by recall": {"precision": list(recall)},
+    }
+
+
+def _by_label(labels: Sequence[str], outcomes_3xC: np.ndarray, auroc_C: np.ndarray, auprc_C: np.ndarray) -> Table:
+    right_C, wrong_C, missed_C = outcomes_3xC
+    columns = [
+        [int(count) for count in right_C + missed_C],
+        [int(count) for count in right_C + wrong_C],
+        *(
+            [_figure(value) for value in values_C]
+            for values_C in (
+                measure.precision(outcomes_3xC),
+                measure.recall(outcomes_3xC),
+                measure.f1(outcomes_3xC),
+                auroc_C,
+                auprc_C,
+            )
+        ),
+    ]
+    header = ("label", "annotated", "given", "precision", "recall", "F1", "AUROC", "AUPRC")
+    return Table("By label", header, list(zip(labels, *columns, strict=True)))
+
+
+def _confusion(labels: Sequence[str], truth_E: np.ndarray, decided_E: np.ndarray) -> Table:
+    counts = Counter(zip(truth_E.tolist(), decided_E.tolist(), strict=True))
+    if len(labels) <= _WIDEST_MATRIX:
+        numbers = range(len(labels))
+        rows: list[tuple[str | int, ...]] = [(labels[t], *(counts[t, d] for d in numbers)) for t in numbers]
+        return Table("Examples by annotated label (rows) and given label (columns)", ("", *labels), rows)
+    wrong = sorted((-count, pair) for pair, count in counts.items() if pair[0] != pair[1])[:_MOST_CONFUSIONS]
+    rows = [(labels[truth], labels[decided], -count) for count, (truth, decided) in wrong]
+    return Table("Commonest confusions", ("annotated", "given", "examples"), rows)
+
+
+def _figure(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"

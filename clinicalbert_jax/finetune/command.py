@@ -1,0 +1,54 @@
+"""What `python -m clinicalbert_jax.finetune` does: check options and data without JAX, then run the experiment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.config import FinetuneConfig
+from clinicalbert_jax.finetune.inputs.bad_records import POLICIES, BadRecords
+from clinicalbert_jax.options import CONFIG_FILE, option
+from clinicalbert_jax.pretrained import loading
+
+
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    config: FinetuneConfig = option("The experiment: a file in configs/finetune/.", kind=CONFIG_FILE)
+    model: str = option("The BERT to start from: a run, an exported directory, or a hub name.")
+    train: str = option("Annotated records to train on.")
+    validation: str = option("Annotated records to choose the best model by.")
+    test: str | None = option("Annotated records to measure the chosen model on.", None)
+    workdir: str = option("Directory of the experiment: runs, scores, predictions.")
+    on_bad_record: str = option("At a record that cannot be used: stop, or skip and count.", "stop", choices=POLICIES)
+    show_text: bool = option("Write the text of records into the files of predictions as well.", False)
+
+
+def run(options: Options) -> int:
+    """Check options, config and data, and only then import JAX, which takes seconds. Returns the exit code."""
+    config: Any = options.config  # a union of tasks, each with examples of its own type
+    source = loading.find(options.model)
+    files = {"train": Path(options.train), "validation": Path(options.validation)}
+    if options.test:
+        files["test"] = Path(options.test)
+    bad = BadRecords(options.on_bad_record)
+    examples = {}
+    for split, path in files.items():
+        if not path.is_file():
+            raise UserError(f"--{split}: expected a file, found none at {path}")
+        examples[split] = config.task.read(path, bad)
+    task = config.task.task(examples["train"])
+    for split, path in files.items():
+        examples[split] = config.task.check_labels(task, examples[split], path, bad)
+        if not examples[split]:
+            raise UserError(f"{path}: expected records with labels of the training data, found none: correct the file")
+
+    from clinicalbert_jax.finetune import run as experiment
+    from clinicalbert_jax.training import distributed, xla
+
+    data = experiment.Data(files, examples, bad.counts)
+    experiment.check_patients(data)
+    xla.configure()
+    distributed.initialize(None, None, None)
+    return experiment.run(config, task, data, source, Path(options.workdir).expanduser(), options.show_text)

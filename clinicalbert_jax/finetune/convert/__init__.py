@@ -1,0 +1,1 @@
+"""Published corpora become the JSON lines that the tasks read."""

@@ -1,0 +1,74 @@
+"""What the converter does: read a corpus, write JSON lines by split, print the counts of labels."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.convert import common
+from clinicalbert_jax.finetune.convert.corpora import ade, chemprot, hallmarks
+from clinicalbert_jax.finetune.inputs.bad_records import POLICIES, BadRecords
+from clinicalbert_jax.options import option
+
+# Per cent of the documents for training, validation and test, where the corpus has no published split.
+_DEFAULT_SPLIT = {"ade": (80, 10, 10), "hallmarks": (70, 10, 20)}
+
+
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    corpus: str = option(
+        "ADE corpus, ChemProt as published, BLUE's blinded .tsv, or Hallmarks of Cancer.",
+        choices=("ade", "chemprot", "blue", "hallmarks"),
+    )
+    input: str = option("Directory of the corpus; a file for hallmarks, and possible for blue.")
+    output_dir: str = option("New directory for the files.")
+    split_percent: tuple[str, ...] = option("ade, hallmarks: per cent for train, validation and test.", ())
+    names: str | None = option("ade: read drug and effect names from this earlier train.jsonl.", None)
+    on_bad_record: str = option("At a line that cannot be used: stop, or skip and count.", "stop", choices=POLICIES)
+
+
+def run(options: Options) -> None:
+    """Convert, and print how many records of each label there are."""
+    source, output = Path(options.input), Path(options.output_dir)
+    if not source.exists():
+        raise UserError(f"--input: expected a corpus, found nothing at {source}")
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise UserError(f"--output_dir: expected a new directory, found {output} with something in it")
+    bad = BadRecords(options.on_bad_record)
+    splits = _converted(options, source, bad)
+    if not any(splits.values()):
+        raise UserError(f"{source}: expected at least one record, found none that can be used")
+    output.mkdir(parents=True, exist_ok=True)
+    for name, records in splits.items():
+        common.write(output / f"{name}.jsonl", records)
+        labels = Counter(label for record in records for label in record.get("labels", [record.get("label")]))
+        unlabelled = sum(record.get("labels") == [] for record in records)
+        documents = len({record["patient"] for record in records})
+        counts = ", ".join(f"{count:,} {label}" for label, count in sorted(labels.items()))
+        counts += f", {unlabelled:,} without a label" if unlabelled else ""
+        print(f"{name:<12}{len(records):>8,} records of {documents:,} documents: {counts}")
+    for path, count in sorted(bad.counts.items()):
+        print(f"skipped: {count:,} lines of {path}")
+
+
+def _converted(options: Options, source: Path, bad: BadRecords) -> dict[str, list[common.Record]]:
+    if options.corpus == "chemprot":
+        return chemprot.convert_chemprot(source, bad)
+    if options.corpus == "blue":
+        return chemprot.convert_blue(source, bad)
+    percent = _split_percent(options)
+    if options.corpus == "ade":
+        return ade.convert(source, percent, Path(options.names) if options.names else None, bad)
+    return hallmarks.convert(source, percent, bad)
+
+
+def _split_percent(options: Options) -> tuple[int, ...]:
+    if not options.split_percent:
+        return _DEFAULT_SPLIT[options.corpus]
+    percent = tuple(int(one) if one.strip().isdecimal() else -1 for one in options.split_percent)
+    if len(percent) != len(common.SPLITS) or min(percent) < 0 or sum(percent) != 100:
+        found = ",".join(options.split_percent)
+        raise UserError(f"--split_percent: expected three whole numbers that add up to 100, found {found}")
+    return percent

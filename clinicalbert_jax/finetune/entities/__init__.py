@@ -1,0 +1,1 @@
+"""Named entities in a text."""

@@ -1,0 +1,298 @@
+"""Questions whose answer is a span of a context, however long: windows in, the likeliest spans out.
+
+Shape legend: N rows (windows), E questions, l length of a row, T pieces of a context, W windows of a question.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tokenizers
+
+from clinicalbert_jax.config import require, require_types
+from clinicalbert_jax.data import counter_rng
+from clinicalbert_jax.finetune.inputs import sliding_windows
+from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.questions import answer_spans, squad_files
+from clinicalbert_jax.finetune.questions import scores as squad_scores
+from clinicalbert_jax.finetune.questions.answer_spans import Answer, Answers
+from clinicalbert_jax.finetune.questions.squad_files import Question
+from clinicalbert_jax.finetune.rows import Rows
+from clinicalbert_jax.finetune.task import Scores, Table, Task
+
+# 'start' and 'end' of an answer, as Hugging Face's span head gives them.
+_LABELS = ("start", "end")
+
+
+@dataclass
+class QuestionsConfig:
+    """Settings of question answering over SQuAD 1.1 or, with `unanswerable`, 2.0 files.
+
+    A question is cut to `max_question_tokens` pieces; a context that does not fit beside it is read in windows that
+    begin `stride` pieces apart. In training a question keeps the windows that hold its answer, and of the others
+    `negative_windows`, chosen by a hash (-1: all; one at least where none holds an answer). An answer has at most
+    `max_answer_length` pieces; `n_best_size` starts and ends of a window are considered. With `unanswerable` no
+    answer is given where its score leads by more than `null_score_diff_threshold`. `patient_field`: the key of a
+    paragraph that names its patient, '' where there is none.
+    """
+
+    kind: str = "questions"
+    unanswerable: bool = False
+    max_seq_length: int = 384
+    stride: int = 128
+    max_question_tokens: int = 64
+    negative_windows: int = 2
+    max_answer_length: int = 30
+    n_best_size: int = 20
+    null_score_diff_threshold: float = 0.0
+    patient_field: str = ""
+
+    def __post_init__(self) -> None:
+        require_types("task", self)
+        require(self.kind == "questions", "task.kind", "'questions'", self.kind)
+        for name in ("max_question_tokens", "max_answer_length", "n_best_size"):
+            require(getattr(self, name) >= 1, f"task.{name}", "at least 1", getattr(self, name))
+        longest = self.max_question_tokens + 3
+        require(self.max_seq_length > longest, "task.max_seq_length", f"more than {longest}", self.max_seq_length)
+        room = self.max_seq_length - longest
+        require(1 <= self.stride <= room, "task.stride", f"1 to {room}, what is left beside a question", self.stride)
+        require(self.negative_windows >= -1, "task.negative_windows", "-1 (all) or more", self.negative_windows)
+
+    def read(self, path: Path, bad: BadRecords, annotated: bool = True) -> list[Question]:
+        """The questions of a SQuAD file, plain or gzipped; raises `UserError`."""
+        return squad_files.read(path, bad, annotated, self.unanswerable, self.patient_field)
+
+    def task(self, examples: Sequence[Question]) -> "Questions":
+        """The task; questions have no labels to learn."""
+        return Questions(self)
+
+    def task_with_labels(self, labels: tuple[str, ...]) -> "Questions":
+        """The task of a trained model."""
+        return Questions(self)
+
+    def check_labels(self, task: Task, examples: Sequence[Question], path: Path, bad: BadRecords) -> list[Question]:
+        """All examples: there is no label that could be unknown."""
+        return list(examples)
+
+
+@dataclass
+class Questions:
+    """Question answering: a start and an end for every window, [CLS] for no answer in it."""
+
+    config: QuestionsConfig
+    head: str = "span"
+    labels: tuple[str, ...] = _LABELS
+    multi_label: bool = False
+    initial_bias_C: np.ndarray | None = None
+    fresh_pooler: bool = False  # it is not used
+    architecture: str = "BertForQuestionAnswering"
+
+    def rows(self, examples: Sequence[Question], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
+        """[CLS] question [SEP] window of the context [SEP], a row a window; not all windows of a question in training.
+
+        The targets are where the first answer begins and ends: its pieces' positions in the row, or (0, 0) in a window
+        that does not hold the whole answer.
+        """
+        begin, end = (np.array([tokenizer.token_to_id(token)], np.int32) for token in ("[CLS]", "[SEP]"))
+        # Many questions share a context, which is long: each is tokenized once.
+        contexts = _tokenized((example.context for example in examples), tokenizer)
+        questions = _tokenized((example.question for example in examples), tokenizer)
+        input_ids, segment_ids, offsets, numbers, positions = [], [], [], [], []
+        for number, example in enumerate(examples):
+            question = questions[example.question].ids_T[: self.config.max_question_tokens]
+            context = contexts[example.context]
+            room = self.config.max_seq_length - len(question) - 3
+            cut = sliding_windows.slices(len(context.ids_T), room, self.config.stride)
+            answer = _pieces_of(example.answers[0], context) if annotated and example.answers else None
+            for window in self._training_windows(example.id, cut, answer) if annotated else cut:
+                input_ids.append(np.concatenate([begin, question, end, context.ids_T[window], end]))
+                first = len(question) + 2
+                segments = np.zeros(len(input_ids[-1]), np.int32)
+                segments[first:] = 1
+                segment_ids.append(segments)
+                characters = np.zeros((len(segments), 2), np.int32)
+                characters[first:-1] = context.offsets_Tx2[window]
+                offsets.append(characters)
+                numbers.append(number)
+                shift = first - window.start
+                held = answer if answer is not None and _holds(window, answer) else None
+                positions.append((held[0] + shift, held[1] + shift) if held else (0, 0))
+        targets = {}
+        if annotated:
+            starts_N, ends_N = np.array(positions, np.int32).reshape(-1, 2).T.copy()
+            weights_N = np.ones(len(starts_N), np.float32)
+            targets = {"start_positions": starts_N, "end_positions": ends_N, "label_weights": weights_N}
+        return Rows(input_ids, segment_ids, np.array(numbers, np.int64), offsets, row_targets=targets)
+
+    def decode(self, examples: Sequence[Question], rows: Rows, logits: Sequence[np.ndarray]) -> list[Answers]:
+        """The likeliest spans of each question over all its windows."""
+        ends_E = np.cumsum(np.bincount(rows.examples_N, minlength=len(examples)))
+        threshold = self.config.null_score_diff_threshold if self.config.unanswerable else None
+        answers = []
+        for begin, end in zip([0, *ends_E], ends_E, strict=False):
+            seen = ((logits[row], rows.offsets[row]) for row in range(begin, end))
+            answers.append(answer_spans.best(seen, self.config.n_best_size, self.config.max_answer_length, threshold))
+        return answers
+
+    def score(self, examples: Sequence[Question], predictions: Sequence[Answers]) -> Scores:
+        """Exact match and F1 by the official rules, where the answers given lie, and which questions missed what."""
+        judged_Ex2 = self._judged(examples, [prediction.given for prediction in predictions])
+        impossible_E = np.array([not example.answers for example in examples], bool)
+        values = {"exact_match": judged_Ex2[:, 0].mean(), "f1": judged_Ex2[:, 1].mean()}
+        tables = []
+        if self.config.unanswerable:
+            for name, those_E in (("answerable", ~impossible_E), ("unanswerable", impossible_E)):
+                some = judged_Ex2[those_E] if those_E.any() else np.full((1, 2), np.nan)
+                values |= {f"exact_match_{name}": some[:, 0].mean(), f"f1_{name}": some[:, 1].mean()}
+            tables.append(self._thresholds(examples, predictions, impossible_E))
+        tables.append(_places(examples, predictions))
+        errors: list[dict[str, Any]] = [
+            {
+                "id": example.id,
+                "line": example.line,
+                "annotated": [list(answer) for answer in example.answers],
+                "given": [prediction.given.start, prediction.given.end],
+                "exact_match": exact,
+                "f1": round(f1, 6),
+            }
+            for example, prediction, (exact, f1) in zip(examples, predictions, judged_Ex2.tolist(), strict=True)
+            if exact < 1
+        ]
+        return Scores({name: float(value) for name, value in values.items()}, "f1", tables, errors=errors)
+
+    def counts(self, examples: Sequence[Question], predictions: Sequence[Answers]) -> np.ndarray:
+        """F1, and 1."""
+        judged_Ex2 = self._judged(examples, [prediction.given for prediction in predictions])
+        return np.stack([judged_Ex2[:, 1], np.ones(len(examples))], axis=1)
+
+    def from_counts(self, sums_M: np.ndarray) -> float:
+        """Mean F1."""
+        return float(sums_M[0] / sums_M[1])
+
+    def write(
+        self, path: Path, examples: Sequence[Question], predictions: Sequence[Answers], show_text: bool
+    ) -> list[Path]:
+        """JSON lines of the answers' characters: `path`.jsonl, and `path`.nbest.jsonl with all that were considered.
+
+        Where text may be shown, also `path`.json and `path`.nbest.json with the answers' text, as SQuAD's evaluation
+        script and google-research/bert have them.
+        """
+        pairs = list(zip(examples, predictions, strict=True))
+        lines = [{"id": e.id, **_characters(p.given), "null_margin": _finite(p.null_margin)} for e, p in pairs]
+        n_best_lines = [{"id": e.id, "n_best": [_characters(answer) for answer in p.n_best]} for e, p in pairs]
+        files = {".jsonl": _lines(lines), ".nbest.jsonl": _lines(n_best_lines)}
+        if show_text:
+            texts = {e.id: e.context[p.given.start : p.given.end] for e, p in pairs}
+            n_best_texts = {
+                e.id: [{"text": e.context[a.start : a.end], **_characters(a)} for a in p.n_best] for e, p in pairs
+            }
+            files |= {".json": _document(texts), ".nbest.json": _document(n_best_texts)}
+        paths = [path.with_name(path.name + ending) for ending in files]
+        for file, content in zip(paths, files.values(), strict=True):
+            file.write_text(content, encoding="utf-8")
+        return paths
+
+    def _training_windows(self, id_: str, cut: list[slice], answer: tuple[int, int] | None) -> list[slice]:
+        """The windows that hold the answer, and some of the others, in their order."""
+        if self.config.negative_windows == -1:
+            return cut
+        holding_W = np.array([answer is not None and _holds(window, answer) for window in cut])
+        most = self.config.negative_windows if holding_W.any() else max(1, self.config.negative_windows)
+        question = int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "big")
+        others = np.flatnonzero(~holding_W)
+        chosen = others[np.argsort(counter_rng.fold(question, others), kind="stable")[:most]]
+        return [cut[place] for place in sorted([*np.flatnonzero(holding_W), *chosen])]
+
+    def _judged(self, examples: Sequence[Question], given: Iterable[Answer]) -> np.ndarray:
+        """Ex2: exact match and F1."""
+        judged = [
+            squad_scores.judge(
+                example.context[answer.start : answer.end],
+                [example.context[start:end] for start, end in example.answers],
+                self.config.unanswerable,
+            )
+            for example, answer in zip(examples, given, strict=True)
+        ]
+        return np.array(judged, np.float64).reshape(-1, 2)
+
+    def _thresholds(
+        self, examples: Sequence[Question], predictions: Sequence[Answers], impossible_E: np.ndarray
+    ) -> Table:
+        best = [next((a for a in p.n_best if a.end > a.start), p.given) for p in predictions]
+        margins_E = np.array([prediction.null_margin for prediction in predictions], np.float64)
+        f1, threshold = squad_scores.best_threshold(margins_E, self._judged(examples, best)[:, 1], impossible_E)
+        used = self.config.null_score_diff_threshold
+        return Table(
+            "Threshold of no answer (null_score_diff_threshold): the one used, and the best for these data",
+            ("threshold", "F1"),
+            [
+                (f"{used:.3f}", f"{self.from_counts(self.counts(examples, predictions).sum(0)):.3f}"),
+                (f"{threshold:.3f}", f"{f1:.3f}"),
+            ],
+        )
+
+
+class _Tokenized(NamedTuple):
+    """A text's pieces, int32 [T], and the characters each stands for, int32 [T, 2]."""
+
+    ids_T: np.ndarray
+    offsets_Tx2: np.ndarray
+
+
+def _tokenized(texts: Iterable[str], tokenizer: tokenizers.Tokenizer) -> dict[str, _Tokenized]:
+    tokenized = {}
+    for text in texts:
+        if text not in tokenized:
+            encoded = tokenizer.encode(text, add_special_tokens=False)
+            offsets_Tx2 = np.array(encoded.offsets, np.int32).reshape(-1, 2)
+            tokenized[text] = _Tokenized(np.array(encoded.ids, np.int32), offsets_Tx2)
+    return tokenized
+
+
+def _pieces_of(answer: tuple[int, int], context: _Tokenized) -> tuple[int, int] | None:
+    """The first and the last piece that share a character with the answer; None where it is all white space."""
+    first = int(np.searchsorted(context.offsets_Tx2[:, 1], answer[0], side="right"))
+    last = int(np.searchsorted(context.offsets_Tx2[:, 0], answer[1], side="left")) - 1
+    return (first, last) if first <= last else None
+
+
+def _holds(window: slice, pieces: tuple[int, int]) -> bool:
+    return window.start <= pieces[0] and pieces[1] < window.stop
+
+
+def _places(examples: Sequence[Question], predictions: Sequence[Answers]) -> Table:
+    kinds: Counter[str] = Counter()
+    for example, prediction in zip(examples, predictions, strict=True):
+        start, end = prediction.given.start, prediction.given.end
+        if start == end:
+            kinds["no answer given" if example.answers else "no answer, rightly"] += 1
+        elif not example.answers:
+            kinds["an answer where there is none"] += 1
+        elif (start, end) in example.answers:
+            kinds["the annotated characters"] += 1
+        else:
+            overlaps = any(start < answer[1] and answer[0] < end for answer in example.answers)
+            kinds["overlapping the annotated ones" if overlaps else "elsewhere"] += 1
+    return Table("Where the answers given lie", ("place", "questions"), list(kinds.most_common()))
+
+
+def _characters(answer: Answer) -> dict[str, Any]:
+    return {"start": answer.start, "end": answer.end, "probability": round(answer.probability, 6)}
+
+
+def _finite(margin: float | None) -> float | None:
+    """JSON has no infinity, the margin over no answer at all."""
+    return margin if margin is not None and np.isfinite(margin) else None
+
+
+def _lines(records: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _document(document: dict[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"

@@ -1,0 +1,177 @@
+"""A fine-tuning experiment: every seed a run of the trainer's loop, then its best model's scores and predictions.
+
+WORKDIR/seed-N/                 a run as the trainer keeps it: checkpoints, metrics, config, task.json, tokenizer
+WORKDIR/seed-N/SPLIT-*          predictions, and errors by id and offset
+WORKDIR/results.json            scores of every seed and split, their means and deviations
+WORKDIR/results.html            the same to look at
+"""
+
+import dataclasses
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from clinicalbert_jax.data import checksummed_json
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune import finetuned_model, heads, result_page, task_json
+from clinicalbert_jax.finetune.config import FinetuneConfig
+from clinicalbert_jax.finetune.predictor import Predictor
+from clinicalbert_jax.finetune.rows import RowBatches, Rows
+from clinicalbert_jax.finetune.task import Scores, Task
+from clinicalbert_jax.modeling.bert import Params
+from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.runs.state import State
+from clinicalbert_jax.tokenizer_files.load import load_tokenizer
+from clinicalbert_jax.training import mfu, train_loop, train_step
+from clinicalbert_jax.training.sharding import make_mesh
+
+RESULTS = "results.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The splits of an experiment: 'train', 'validation' and perhaps 'test', each a file and its examples."""
+
+    files: Mapping[str, Path]
+    examples: Mapping[str, Sequence[Any]]
+    left_out: Counter[str]  # bad records, by file
+
+
+def check_patients(data: Data) -> None:
+    """Raise `UserError` where a patient is in two splits: the model would be measured on whom it was trained on."""
+    of = {split: {e.patient for e in examples if e.patient} for split, examples in data.examples.items()}
+    for first in of:
+        for second in of:
+            if first < second and (shared := of[first] & of[second]):
+                raise UserError(
+                    f"{data.files[first]} and {data.files[second]}: expected no patient in both, found {len(shared)}: "
+                    "split the data by patient"
+                )
+
+
+def run(config: FinetuneConfig, task: Task, data: Data, source: loading.Source, workdir: Path, show_text: bool) -> int:
+    """Train and evaluate every seed, or go on where an earlier call of the same was stopped; returns the exit code."""
+    leader = jax.process_index() == 0
+    pretrained = loading.load(source)
+    tokenizer = load_tokenizer(pretrained.tokenizer_dir)
+    rows = {split: task.rows(examples, tokenizer, split == "train") for split, examples in data.examples.items()}
+    document = task_json.document(config.task, task, data.files)
+    predictor = Predictor(task.head, pretrained.config, make_mesh(config.mesh), config.dtype)
+    seeds: dict[int, dict[str, Scores]] = {}
+    for seed in config.seeds:
+        directory = workdir / f"seed-{seed}"
+        run_config = config.run_config(pretrained.config, str(source.directory), len(rows["train"]), seed)
+        if leader:
+            task_json.keep(directory, run_config, document, pretrained.tokenizer_dir)
+        program = train_step.build(
+            run_config, make_objective=heads.objective(task.head, len(task.labels), task.multi_label)
+        )
+        first = None if config.random_weights else pretrained.params
+        job = _job(config, program, task, data, rows, predictor, first)
+        code = train_loop.run(job, directory)
+        if code != train_loop.EXIT_DONE:
+            return code
+        best = finetuned_model.load(loading.Source(directory, is_run=True))
+        params = jax.device_put(best.params, jax.tree.map(lambda x: x.sharding, program.abstract_state.params))
+        seeds[seed] = {}
+        for split in [split for split in rows if split != "train"]:
+            examples = data.examples[split]
+            predictions = task.decode(examples, rows[split], predictor(params, rows[split]))
+            seeds[seed][split] = task.score(examples, predictions)
+            if leader:
+                task.write(directory / split, examples, predictions, show_text)
+                _write_errors(directory / f"{split}-errors.jsonl", seeds[seed][split].errors)
+    if leader:
+        results = summary(config, data, rows, seeds)
+        checksummed_json.write(workdir / RESULTS, results)
+        page = result_page.page(workdir.resolve().name, config, results, seeds, workdir)
+        (workdir / "results.html").write_text(page, encoding="utf-8")
+        print(result_page.text(results))
+    return train_loop.EXIT_DONE
+
+
+def summary(
+    config: FinetuneConfig, data: Data, rows: Mapping[str, Rows], seeds: Mapping[int, Mapping[str, Scores]]
+) -> dict[str, Any]:
+    """What `results.json` holds: by split the values of every seed, with mean and standard deviation (n - 1)."""
+    splits: dict[str, Any] = {}
+    for split in next(iter(seeds.values())):
+        of_seeds = [scores[split] for scores in seeds.values()]
+        splits[split] = {
+            name: _spread([scores.values[name] for scores in of_seeds])
+            for name in of_seeds[0].values
+            if all(name in scores.values for scores in of_seeds)
+        }
+    counts = {split: len(examples) for split, examples in data.examples.items()}
+    return {
+        "task": dataclasses.asdict(config.task),
+        "main": next(iter(next(iter(seeds.values())).values())).main,
+        "seeds": list(seeds),
+        "num_examples": counts,
+        "num_rows": {split: len(of_split) for split, of_split in rows.items()},
+        "left_out": dict(data.left_out),
+        "scores": splits,
+    }
+
+
+def _job(
+    config: FinetuneConfig,
+    program: train_step.Program,
+    task: Task,
+    data: Data,
+    rows: Mapping[str, Rows],
+    predictor: Predictor,
+    pretrained: Params | None,
+) -> train_loop.Job:
+    run_config = program.config
+
+    def evaluate(params: Params) -> dict[str, float]:
+        scores = task.score(
+            data.examples["validation"],
+            task.decode(data.examples["validation"], rows["validation"], predictor(params, rows["validation"])),
+        )
+        return {scores.main: scores.values[scores.main]} | scores.values  # the main one first
+
+    def describe(figures: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:4])
+
+    def first_state() -> tuple[State, str]:
+        params = finetuned_model.start(run_config.model, pretrained, task, run_config.train.seed)
+        return train_loop.state_with(program, params), f"from {run_config.init_from or 'random weights'}"
+
+    lengths = [len(ids) for ids in rows["train"].input_ids]
+    per_row = mfu.train_flops_of_encoder(run_config.model, sum(lengths) / len(lengths))
+    return train_loop.Job(
+        program=program,
+        training=RowBatches(rows["train"]),
+        first_state=first_state,
+        evaluate=evaluate,
+        score=lambda figures: next(iter(figures.values())),
+        describe=describe,
+        flops_per_step=per_row * run_config.train.global_batch_size,
+        is_over=lambda scores: _is_stale(scores, config.patience),
+    )
+
+
+def _is_stale(scores: Sequence[float], patience: int) -> bool:
+    """Whether the best score lies `patience` evaluations back."""
+    return bool(patience) and bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= patience
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    finite = [value for value in values if math.isfinite(value)]
+    return {
+        "values": [value if math.isfinite(value) else None for value in values],
+        "mean": statistics.fmean(finite) if finite else None,
+        "deviation": statistics.stdev(finite) if len(finite) > 1 else None,
+    }
+
+
+def _write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(error) + "\n" for error in errors), encoding="utf-8")

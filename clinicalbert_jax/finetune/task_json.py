@@ -1,0 +1,81 @@
+"""What tells a fine-tuned model from others, in a run's directory and in an exported one: `task.json`. No JAX.
+
+The task's settings, its labels in the order of the logits, and, in a run, checksums of the data.
+"""
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.data import checksummed_json
+from clinicalbert_jax.data.manifest import TOKENIZER_FILES
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.config import TaskConfig, task_config
+from clinicalbert_jax.finetune.task import Task
+from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.runs.workdir import TASK_FILE
+
+
+class Trained(NamedTuple):
+    """What a model was fine-tuned for."""
+
+    settings: TaskConfig
+    labels: tuple[str, ...]
+    data: dict[str, str]  # sha256 of each file it was trained and evaluated with; empty in an export
+
+
+def document(settings: TaskConfig, task: Task, data: Mapping[str, Path]) -> dict[str, Any]:
+    """The content of `task.json`."""
+    checksums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in data.items()}
+    return {"task": dataclasses.asdict(settings), "labels": list(task.labels), "data": checksums}
+
+
+def read(directory: Path) -> Trained:
+    """What the model in `directory` was fine-tuned for; raises `UserError` where it was not, or the file is damaged."""
+    path = workdir.kept(directory, TASK_FILE)
+    if not path.exists():
+        raise UserError(f"expected a fine-tuned model in {directory}, found no {TASK_FILE} there: fine-tune one first")
+    try:
+        found = checksummed_json.read(path)
+        return Trained(task_config(found["task"]), tuple(found["labels"]), found["data"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is not as it was written ({type(error).__name__}): restore it from a copy") from None
+
+
+def keep(run: Path, config: Config, task_document: dict[str, Any], tokenizer_dir: Path) -> None:
+    """Write what makes the run complete by itself; raises `UserError` where `run` holds another run."""
+    if any((run / workdir.CHECKPOINTS).glob("*")):
+        _check_same(run, config, task_document)
+    try:
+        (run / "tokenizer").mkdir(parents=True, exist_ok=True)
+        for name in TOKENIZER_FILES:
+            if (tokenizer_dir / name).exists():
+                shutil.copyfile(tokenizer_dir / name, run / "tokenizer" / name)
+        checksummed_json.write(run / TASK_FILE, task_document)
+        checksummed_json.write(
+            run / workdir.CONFIG_FILE, dataclasses.asdict(config)
+        )  # last: it says that there is a run
+    except OSError as error:
+        raise UserError(
+            f"--workdir: cannot write {error.filename} ({error.strerror}): free or choose another"
+        ) from None
+
+
+def _check_same(run: Path, config: Config, task_document: dict[str, Any]) -> None:
+    workdir.check_same_settings(run, config)
+    before = read(run)
+    same = (dataclasses.asdict(before.settings), list(before.labels)) == (
+        task_document["task"],
+        task_document["labels"],
+    )
+    changed = [name for name in task_document["data"] if before.data.get(name) != task_document["data"][name]]
+    if changed or not same:
+        what = f"another file for --{changed[0]}" if changed else "other settings of the task"
+        raise UserError(
+            f"--workdir: expected the data and task that the run in {run} was started with, found {what}: "
+            "give the same, or start in a new --workdir"
+        )

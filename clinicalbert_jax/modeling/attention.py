@@ -1,0 +1,156 @@
+"""Scaled dot-product attention within each sequence of a row, by what computes it best on the device at hand.
+
+Several sequences may share a row: `sequence_ids_BxL` numbers them 1, 2, ... and is 0 for padding, which ends the row.
+A token sees its own sequence and nobody sees padding. What padding itself sees is finite and reaches no loss, and the
+implementations differ in it: the plain one lets it see all tokens of its row, as other BERTs do.
+
+| name | runs on | by |
+|---|---|---|
+| `xla` | everything, and alone has attention dropout | two products and a softmax; scores in memory |
+| `cudnn` | NVIDIA from Ampere on, bfloat16 | cuDNN's flash attention; by lengths, or a bias where rows are packed |
+| `splash` | TPU, rows of a multiple of 128 | Pallas's splash attention, which takes segment ids |
+
+The bias is B x 1 x L x L, shared by heads and layers. Pallas's own GPU kernel takes segment ids, but newer releases of
+JAX deprecate it, and cuDNN's packed form is not in JAX's public interface.
+
+Shape legend: B batch, L length, H heads, K head size.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.modeling.dropout import dropout
+
+NEGATIVE = -1e9  # the score of a key out of reach
+
+# Below, splash attention's grid of one 128 x 128 tile a head costs more to step through than the scores do to store
+# (an estimate from the kernel's arithmetic, not measured).
+_SPLASH_PAYS_FROM = 256
+
+
+def attention(
+    query_BxLxHxK: jax.Array,
+    key_BxLxHxK: jax.Array,
+    value_BxLxHxK: jax.Array,
+    sequence_ids_BxL: jax.Array,
+    *,
+    implementation: str = "xla",
+    packed: bool = True,
+    dropout_rate: float = 0.0,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """What each token takes from its sequence, B x L x H x K.
+
+    `implementation`: a name from the table above, of one that runs here (see `resolve`). `packed` False promises that
+    every row is one sequence and then padding.
+    """
+    if implementation == "cudnn":
+        return dot_product(query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL, packed, "cudnn")
+    if implementation == "splash":
+        return splash(query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL)
+    scale = query_BxLxHxK.shape[-1] ** -0.5
+    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
+    reach_Bx1xLxL = _reach(sequence_ids_BxL)[:, None]
+    scores_BxHxLxL = jnp.where(reach_Bx1xLxL, scores_BxHxLxL * scale, NEGATIVE)
+    probabilities_BxHxLxL = jax.nn.softmax(scores_BxHxLxL, axis=-1).astype(value_BxLxHxK.dtype)
+    probabilities_BxHxLxL = dropout(probabilities_BxHxLxL, dropout_rate, dropout_key)
+    return jnp.einsum("bhlm,bmhk->blhk", probabilities_BxHxLxL, value_BxLxHxK)
+
+
+def resolve(requested: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> str:
+    """The implementation for training `model` on rows of `length` on such a device.
+
+    'auto': the best that can run, judged by the device of the mesh, which need not be the process's own. Raises
+    `UserError` where one is asked for by name that cannot.
+    """
+    if requested == "auto":
+        if not _refusal("splash", device, model, dtype, length) and length >= _SPLASH_PAYS_FROM:
+            return "splash"
+        return "xla" if _refusal("cudnn", device, model, dtype, length) else "cudnn"
+    refusal = _refusal(requested, device, model, dtype, length)
+    if refusal:
+        raise UserError(f"config.train.attention={requested}: expected {refusal}; 'auto' takes what can run")
+    return requested
+
+
+def dot_product(
+    query_BxLxHxK: jax.Array,
+    key_BxLxHxK: jax.Array,
+    value_BxLxHxK: jax.Array,
+    sequence_ids_BxL: jax.Array,
+    packed: bool,
+    implementation: Literal["cudnn", "xla"],
+) -> jax.Array:
+    """JAX's own function with our sequences told to it: `implementation` 'cudnn', or its 'xla' to compare with."""
+    if packed:
+        mask_Bx1xLxL, lengths_B = _reach(sequence_ids_BxL)[:, None], None
+    else:
+        # A row of padding alone would divide by zero.
+        mask_Bx1xLxL, lengths_B = None, jnp.maximum(jnp.sum(sequence_ids_BxL != 0, axis=1, dtype=jnp.int32), 1)
+    return jax.nn.dot_product_attention(
+        query_BxLxHxK,
+        key_BxLxHxK,
+        value_BxLxHxK,
+        mask=mask_Bx1xLxL,
+        key_value_seq_lengths=lengths_B,
+        implementation=implementation,
+    )
+
+
+def splash(
+    query_BxLxHxK: jax.Array,
+    key_BxLxHxK: jax.Array,
+    value_BxLxHxK: jax.Array,
+    sequence_ids_BxL: jax.Array,
+    interpret: bool = False,
+) -> jax.Array:
+    """Splash attention; L is a multiple of 128. `interpret` runs the kernel on any device, slowly."""
+    # Half a second to import, for one kind of device.
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
+
+    _, length, heads, head_size = query_BxLxHxK.shape
+    block = next(size for size in (512, 384, 256, 128) if length % size == 0)
+    kernel = splash_attention_kernel.make_splash_mha_single_device(
+        splash_attention_mask.MultiHeadMask([splash_attention_mask.FullMask((length, length))] * heads),
+        # One backward kernel for all three gradients: rows are so short that a tile or a few hold all keys.
+        block_sizes=splash_attention_kernel.BlockSizes(
+            block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, use_fused_bwd_kernel=True
+        ),
+        interpret=interpret,
+    )
+    # The kernel takes one row, heads first, and scales nothing.
+    rows = [x.swapaxes(1, 2) for x in (query_BxLxHxK * head_size**-0.5, key_BxLxHxK, value_BxLxHxK)]
+    segments = splash_attention_kernel.SegmentIds(sequence_ids_BxL, sequence_ids_BxL)
+    return jax.vmap(kernel)(*rows, segment_ids=segments).swapaxes(1, 2)
+
+
+def _reach(sequence_ids_BxL: jax.Array) -> jax.Array:
+    """Whether the first token sees the second, B x L x L."""
+    from_BxLx1, to_Bx1xL = sequence_ids_BxL[:, :, None], sequence_ids_BxL[:, None, :]
+    return ((from_BxLx1 == to_Bx1xL) | (from_BxLx1 == 0)) & (to_Bx1xL != 0)
+
+
+def _refusal(implementation: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> str | None:
+    """What is lacking, in words, or None."""
+    if implementation == "xla":
+        return None
+    if model.attention_probs_dropout_prob:
+        return f"model.attention_probs_dropout_prob=0, found {model.attention_probs_dropout_prob}"
+    if implementation == "splash":
+        if device.platform != "tpu":
+            return f"a TPU, found {device.device_kind}"
+        return None if length % 128 == 0 else f"data.max_seq_length a multiple of 128, found {length}"
+    if device.platform != "gpu" or "cuda" not in device.client.platform_version:
+        return f"an NVIDIA GPU, found {device.device_kind}"
+    if float(device.compute_capability) < 8.0:
+        return f"a GPU of compute capability 8.0 (Ampere) or newer, found {device.compute_capability}"
+    if dtype != "bfloat16":
+        return f"train.dtype=bfloat16, found {dtype}"
+    head_size = model.hidden_size // model.num_attention_heads
+    if head_size % 8 or head_size > 128:
+        return f"heads of a multiple of 8, at most 128, found {head_size} (model.hidden_size / num_attention_heads)"
+    return f"data.max_seq_length even, found {length}" if length % 2 else None

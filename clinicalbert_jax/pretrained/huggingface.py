@@ -1,0 +1,288 @@
+"""Directories of pre-trained BERTs, in and out: `config.json`, the weights in their several file forms, `vocab.txt`.
+
+Imports neither JAX nor PyTorch, except that a `pytorch_model.bin` is read by PyTorch and a google-research
+checkpoint by TensorFlow, where installed.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.data.manifest import TOKENIZER_FILES
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.pretrained import extend_vocabulary, weight_names
+from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.tokenizer_files import vocabulary
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+
+# The fields of a config that the weights fix. Dropout rates are not among them: they are the training's to choose.
+ARCHITECTURE = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "hidden_act",
+    "layer_norm_eps",
+)
+
+
+class Classifier(NamedTuple):
+    """The head of a fine-tuned model: its Hugging Face class, its layer's name, in x out kernel, and the labels."""
+
+    architecture: str  # 'BertForTokenClassification', ...
+    name: str  # 'classifier', or 'qa_outputs'
+    kernel: np.ndarray
+    bias: np.ndarray
+    id2label: dict[int, str]
+    problem_type: str | None = None
+
+
+def load_pretrained(
+    source: str | Path,
+    *,
+    vocabulary_entries: Sequence[str] | None = None,
+    do_lower_case: bool | None = None,
+    seed: int = 0,
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """A pre-trained BERT from a directory or, failing that, from the Hugging Face hub by name.
+
+    `vocabulary_entries` and `do_lower_case` are the data's, where there are data: the model's must be the same, or the
+    data's an extension of it, and then the new rows start at the mean of their old pieces.
+
+    Returns the fields of `ModelConfig` that the model fixes, its parameters (float32 NumPy arrays in a nested dict, the
+    vocabulary padded), and the names of the heads that it lacks, which were drawn from `seed`. Raises `UserError` where
+    the source is not a BERT, is damaged, or does not fit the data.
+    """
+    directory = find(source)
+    architecture = read_config(directory)
+    overrides = {name: getattr(architecture, name) for name in ARCHITECTURE}
+    tensors = weight_names.canonical(read_tensors(directory))
+    if vocabulary_entries is not None:
+        rows = origins_of_words(directory, vocabulary_entries, do_lower_case)
+        for name in weight_names.PER_WORD:
+            if rows is not None and name in tensors:
+                tensors[name] = extend_vocabulary.grown(tensors[name].astype(np.float32), rows)
+        overrides["vocab_size"] = len(vocabulary_entries)
+    params, fresh = weight_names.from_huggingface(ModelConfig(**overrides), tensors, seed=seed)
+    return overrides, params, fresh
+
+
+def find(source: str | Path) -> Path:
+    """The directory of a model: `source` itself, or the local copy of the hub's model of that name."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source)):
+        raise UserError(f"expected the directory of a BERT or a name on the Hugging Face hub, found {source}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    files = [CONFIG_FILE, "tokenizer*.json", "vocab.txt"]
+    try:
+        directory = Path(snapshot_download(str(source), allow_patterns=[*files, "model*.safetensors*"]))
+        if not list(directory.glob("model*.safetensors")):
+            directory = Path(snapshot_download(str(source), allow_patterns=[*files, "pytorch_model*.bin*"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"expected a directory, or a model on the Hugging Face hub, found neither by the name {source} "
+            f"({type(error).__name__}): give the path of a directory with {CONFIG_FILE} and {WEIGHTS_FILE}"
+        ) from None
+    return directory
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Raise `UserError` unless a model may be written to `output`: a new directory, or with `overwrite` an export."""
+
+    def is_export(directory: Path) -> bool:
+        return (directory / CONFIG_FILE).exists() and not (directory / workdir.CHECKPOINTS).exists()
+
+    atomic_output.check(output, overwrite, is_export)
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """The `ModelConfig` of a model's directory; raises `UserError` where it is not that of a BERT."""
+    names = (CONFIG_FILE, "bert_config.json")
+    path = next((directory / name for name in names if (directory / name).exists()), None)
+    if path is None:
+        raise UserError(f"expected a model's {CONFIG_FILE} in {directory}, found none")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        kind = document.get("model_type", "bert")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}): restore it from a copy") from None
+    if kind != "bert" or "num_hidden_layers" not in document:
+        raise UserError(f"expected a BERT in {directory}, found the architecture {kind!r}: give a BERT")
+    found = document.get("position_embedding_type") or "absolute"
+    if found != "absolute" or document.get("is_decoder") or document.get("add_cross_attention"):
+        raise UserError(f"expected an encoder with absolute positions in {path}, found a variant of BERT that is not")
+    fields = {name: document[name] for name in ModelConfig.__dataclass_fields__ if name in document}
+    try:
+        return ModelConfig(**({"vocab_size": 30522} | fields))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def origins_of_words(directory: Path, entries: Sequence[str], do_lower_case: bool | None) -> list[list[int]] | None:
+    """Which of the model's rows each of the data's words starts from; None: the same, one for one.
+
+    Raises `UserError` where the data's vocabulary is neither the model's nor an extension of it.
+    """
+    config = read_config(directory)
+    theirs = vocabulary.read(directory)
+    if theirs is None:
+        if config.vocab_size != len(entries):
+            raise UserError(
+                f"expected a vocabulary of {config.vocab_size} entries, the model's, found {len(entries)} in the data "
+                f"(and {directory} holds no vocab.txt to compare): prepare the data with the model's vocabulary"
+            )
+        return None
+    if None not in (do_lower_case, theirs.do_lower_case) and do_lower_case != theirs.do_lower_case:
+        casing = {True: "uncased", False: "cased"}
+        raise UserError(
+            f"expected data as the model in {directory} reads them, {casing[bool(theirs.do_lower_case)]}, "
+            f"found {casing[bool(do_lower_case)]} ones: prepare the data with the model's vocabulary and casing"
+        )
+    old = theirs.entries[: config.vocab_size]
+    unchanged = old == list(entries) and config.vocab_size == len(entries)
+    return None if unchanged else extend_vocabulary.origins(old, entries)
+
+
+def read_tensors(directory: Path) -> weight_names.Tensors:
+    """Every array in a model's weight files, by the names found there."""
+    for stem, read in (("model", _read_safetensors), ("pytorch_model", _read_pytorch)):
+        suffix = ".safetensors" if stem == "model" else ".bin"
+        single, index = directory / f"{stem}{suffix}", directory / f"{stem}{suffix}.index.json"
+        if single.exists():
+            return read(single)
+        if index.exists():
+            return {name: array for file in _shards(index) for name, array in read(file).items()}
+    checkpoints = sorted(directory.glob("*.ckpt*.index"))
+    if checkpoints:
+        return _read_tensorflow(checkpoints[-1].with_suffix(""))
+    raise UserError(
+        f"expected {WEIGHTS_FILE}, pytorch_model.bin or a google-research *.ckpt in {directory}, found none of them"
+    )
+
+
+def write_directory(
+    directory: Path,
+    config: ModelConfig,
+    params: Mapping[str, Any],
+    tokenizer: Path,
+    *,
+    dtype: str = "float32",
+    parts: tuple[str, ...] = weight_names.PARTS,
+    classifier: Classifier | None = None,
+) -> None:
+    """Write a model so that transformers' `from_pretrained(directory)` loads it; `directory` exists and is empty.
+
+    `params` hold every part; `parts` says which are written: all of them for `BertForPreTraining`, ('encoder',
+    'pooler') for `BertModel`, and with a `classifier` those that its class has. `tokenizer` is the directory whose
+    tokenizer files are copied.
+    """
+    tensors = weight_names.to_huggingface(config, params, dtype=dtype, parts=parts)
+    architecture = "BertForPreTraining"
+    if classifier is not None:
+        architecture = classifier.architecture
+        kernel = np.ascontiguousarray(classifier.kernel.T, weight_names.DTYPES[dtype])
+        bias = np.ascontiguousarray(classifier.bias, weight_names.DTYPES[dtype])
+        tensors |= {f"{classifier.name}.weight": kernel, f"{classifier.name}.bias": bias}
+    elif "mlm_head" not in parts:
+        architecture = "BertModel"
+        tensors = {name.removeprefix("bert."): array for name, array in tensors.items()}
+    pieces = vocabulary.read(tokenizer)
+    if pieces is None or len(pieces.entries) > config.vocab_size:
+        found = "none" if pieces is None else f"{len(pieces.entries)} entries"
+        raise UserError(f"expected a vocabulary of {config.vocab_size} entries in {tokenizer}, found {found}")
+    document = _config_document(config, architecture, dtype, pieces.entries, classifier)
+    (directory / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).exists():
+            shutil.copyfile(tokenizer / name, directory / name)
+    settings = vocabulary.read_json(directory / TOKENIZER_CONFIG_FILE)
+    if settings:
+        settings["model_max_length"] = config.max_position_embeddings
+        (directory / TOKENIZER_CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def _config_document(
+    config: ModelConfig, architecture: str, dtype: str, entries: list[str], classifier: Classifier | None
+) -> dict[str, Any]:
+    document: dict[str, Any] = {"architectures": [architecture], "model_type": "bert", "dtype": dtype}
+    document |= {name: getattr(config, name) for name in ModelConfig.__dataclass_fields__}
+    document |= {"pad_token_id": entries.index("[PAD]"), "position_embedding_type": "absolute"}
+    if classifier is not None:
+        labels = {str(number): label for number, label in sorted(classifier.id2label.items())}
+        document |= {"id2label": labels, "label2id": {label: int(number) for number, label in labels.items()}}
+        document |= {"problem_type": classifier.problem_type} if classifier.problem_type else {}
+    return document
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{index} cannot be read ({type(error).__name__}): restore it from a copy") from None
+    missing = [name for name in names if not (index.parent / name).exists()]
+    if missing:
+        raise UserError(f"{index} names {len(names)} files, {len(missing)} of which are missing: {missing[0]}")
+    return [index.parent / name for name in names]
+
+
+def _read_safetensors(path: Path) -> weight_names.Tensors:
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}): restore it from a copy") from None
+
+
+def _read_pytorch(path: Path) -> weight_names.Tensors:
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"expected {WEIGHTS_FILE} in {path.parent}, found {path.name}, which only PyTorch reads: "
+            "install PyTorch here, or convert the model where it is installed"
+        ) from None
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch documents no closed set
+        raise UserError(f"{path} is damaged ({type(error).__name__}): restore it from a copy") from None
+    return {
+        name: tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
+        for name, tensor in tensors.items()
+    }
+
+
+def _read_tensorflow(prefix: Path) -> weight_names.Tensors:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import tensorflow as tf
+    except ImportError:
+        raise UserError(
+            f"found a TensorFlow checkpoint, {prefix.name}, which only TensorFlow reads: "
+            "install TensorFlow here, or convert the model where it is installed"
+        ) from None
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except tf.errors.OpError as error:
+        raise UserError(f"{prefix} is damaged ({type(error).__name__}): restore it from a copy") from None

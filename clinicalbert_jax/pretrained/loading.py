@@ -1,0 +1,94 @@
+"""Any model that the commands accept: a run's directory, an exported one, a Hugging Face BERT.
+
+Finding one reads a few small files and loads no JAX, so that a mistake is answered at once; loading it does the rest.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.pretrained import huggingface
+from clinicalbert_jax.runs import object_store, workdir
+
+BEST = "best"
+
+
+class Source(NamedTuple):
+    """Where a model lies. `is_run`: as a checkpoint of our own, in a run's directory."""
+
+    directory: Path
+    is_run: bool
+
+
+class Loaded(NamedTuple):
+    """A model in memory; `params` are float32 NumPy arrays. `fresh_heads` were absent and hold random weights."""
+
+    config: ModelConfig
+    params: dict[str, Any]
+    tokenizer_dir: Path
+    fresh_heads: tuple[str, ...]
+    step: int | None  # of the run that it comes from
+
+
+def find(source: str | Path) -> Source:
+    """Locate a model; raises `UserError` where there is none that could be loaded."""
+    path, _ = object_store.run(str(source))
+    if (path / workdir.CHECKPOINTS).is_dir():
+        return find_run(path)
+    directory = huggingface.find(source)
+    huggingface.read_config(directory)
+    return Source(directory, is_run=False)
+
+
+def find_run(path: str | Path) -> Source:
+    """Locate a run; raises `UserError` where there is none with a checkpoint."""
+    directory, _ = object_store.run(str(path))
+    workdir.read_config(directory)
+    if not (directory / workdir.CHECKPOINTS).is_dir():
+        raise UserError(f"--workdir: expected a run with checkpoints in {directory}, found none: train first")
+    return Source(directory, is_run=True)
+
+
+def check_step(step: str | None) -> None:
+    """Raise `UserError` unless `step` is a number, 'best', or None for the latest."""
+    if step not in (None, BEST) and not (step or "").isdecimal():
+        raise UserError(f"--step: expected the number of a checkpoint or '{BEST}', found {step!r}")
+
+
+def load(source: Source, step: str | None = None) -> Loaded:
+    """Read the model; `step` chooses among a run's checkpoints: see `check_step`."""
+    if source.is_run:
+        from clinicalbert_jax.runs import checkpoint  # brings JAX and orbax
+
+        number = checkpoint_number(source.directory, step)
+        config, params, tokenizer_dir, found = checkpoint.restore_params(source.directory, number)
+        return Loaded(config.model, params, tokenizer_dir, (), found)
+    check_step(step)
+    if step is not None:
+        raise UserError(f"--step: expected a run's directory to choose a checkpoint from, found {source.directory}")
+    overrides, params, fresh = huggingface.load_pretrained(source.directory)
+    return Loaded(ModelConfig(**overrides), params, source.directory, tuple(fresh), None)
+
+
+def checkpoint_number(run: Path, step: str | None) -> int | None:
+    """Which checkpoint `step` chooses, None: the latest; see `check_step`."""
+    check_step(step)
+    return _best_step(run) if step == BEST else None if step is None else int(step)
+
+
+def _best_step(run: Path) -> int:
+    # Of the checkpoints that are still there, the one with the best score by validation; of equals, the earliest.
+    from clinicalbert_jax.runs import metrics_log
+
+    scores = {
+        record["step"]: record["score"]
+        for record in metrics_log.read(run)
+        if record["kind"] == "validation" and record["score"] is not None
+    }
+    kept = [step for step in scores if (run / workdir.CHECKPOINTS / str(step)).is_dir()]
+    if not kept:
+        raise UserError(
+            f"--step={BEST}: expected a checkpoint of {run} that was evaluated, found none: give its number"
+        )
+    return max(kept, key=scores.__getitem__)

@@ -1,0 +1,211 @@
+"""The page of a run: curves, throughput, restarts and faults, evaluations, configuration, data, environment.
+
+It holds counts and figures only, never the text of a note, and opens without a network. Loads no JAX.
+"""
+
+import dataclasses
+import importlib.metadata
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.options import option
+from clinicalbert_jax.report import html
+from clinicalbert_jax.runs import metrics_log, object_store, workdir
+
+_POINTS = 400  # on a curve; more are averaged, so that the page stays small
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+FILE_NAME = "report.html"
+
+Records = Sequence[dict[str, Any]]
+
+
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    workdir: str = option("Directory of the run, or its URL.")
+    output: str | None = option("Where the page is written; RUN/report.html by default.", None)
+
+
+def write(options: Options) -> None:
+    """Write the page and print its path."""
+    run, _ = object_store.run(options.workdir)
+    output = Path(options.output) if options.output else run / FILE_NAME
+    text = page(run)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--output: cannot write {output} ({error.strerror})") from None
+    print(output)
+
+
+def page(run: Path) -> str:
+    """The whole page for the run in `run`; raises `UserError` where there is none."""
+    config = workdir.read_config(run)
+    manifest = workdir.manifest_of(run)
+    records = metrics_log.read(run)
+    train = [record for record in records if record["kind"] == "train"]
+    validation = [record for record in records if record["kind"] == "validation"]
+    return html.page(
+        f"Pre-training run {run.resolve().name}",
+        [
+            html.Section("Learning", _curves(train, validation)),
+            html.Section("Evaluation on held-out patients", _evaluations(validation)),
+            html.Section("Speed", _speed(train)),
+            html.Section("Starts, stops and faults", _events(records)),
+            html.Section("Data", _data(manifest)),
+            html.Section("Configuration", [_settings(dataclasses.asdict(config))]),
+            html.Section("Environment", [_environment(records)]),
+        ],
+        [_summary(config.train.steps, train, validation), _figures(train, validation)],
+    )
+
+
+def _summary(steps: int, train: Records, validation: Records) -> str:
+    if not train:
+        return "No step has been logged yet."
+    done = train[-1]["step"]
+    state = "The run is finished" if done >= steps else f"The run has come to step {done:,} of {steps:,}"
+    times = "once" if len(validation) == 1 else f"{len(validation)} times"
+    held_out = f"; it was evaluated {times} on held-out patients." if validation else "."
+    return state + held_out
+
+
+def _figures(train: Records, validation: Records) -> html.Html:
+    values: dict[str, str] = {}
+    if train:
+        last = train[-1]
+        values |= {"steps": f"{last['step']:,}", "tokens/s": f"{last['tokens_per_s']:,.0f}"}
+        values["goodput"] = f"{last['goodput']:.0%}"
+        if "mfu" in last:
+            values["MFU"] = f"{last['mfu']:.0%}"
+    if validation:
+        last = validation[-1]
+        values |= {"held-out MLM loss": _number(last["mlm_loss"]), "MLM accuracy": _percent(last["mlm_accuracy"])}
+        values["NSP accuracy"] = _percent(last["nsp_accuracy"])
+    return html.figures(values)
+
+
+def _curves(train: Records, validation: Records) -> list[str]:
+    return [
+        html.line_chart(
+            {"training": _points(train, "mlm_loss"), "held out": _points(validation, "mlm_loss")},
+            "Masked language modelling: loss",
+            "step",
+            "nats",
+        ),
+        html.line_chart(
+            {"training": _points(train, "nsp_accuracy"), "held out": _points(validation, "nsp_accuracy")},
+            "Next sentence prediction: accuracy",
+            "step",
+            "share",
+        ),
+        html.line_chart({"learning rate": _points(train, "learning_rate")}, "Learning rate", "step", ""),
+        html.line_chart({"gradient": _points(train, "grad_norm")}, "Gradient norm before clipping", "step", ""),
+    ]
+
+
+def _evaluations(validation: Records) -> list[str]:
+    if not validation:
+        return ["None yet."]
+    best = min(validation, key=_loss)
+    rows = [
+        (
+            f"{record['step']:,}" + (" (best)" if record is best else ""),
+            _number(record["mlm_loss"]),
+            _percent(record["mlm_accuracy"]),
+            _number(record["nsp_loss"]),
+            _percent(record["nsp_accuracy"]),
+        )
+        for record in validation
+    ]
+    return [html.table(("step", "MLM loss", "MLM accuracy", "NSP loss", "NSP accuracy"), rows)]
+
+
+def _loss(record: dict[str, Any]) -> float:
+    return (record["mlm_loss"] or float("inf")) + (record["nsp_loss"] or 0)
+
+
+def _speed(train: Records) -> list[str]:
+    series = {"tokens/s": _points(train, "tokens_per_s")}
+    waiting = {"waiting for data": _points(train, "data_wait"), "padding": _points(train, "padding")}
+    parts: list[str] = [
+        html.line_chart(series, "Tokens (without padding) a second", "step", ""),
+        html.line_chart(waiting, "Share of time waiting for data, and of positions that are padding", "step", "share"),
+    ]
+    if any("mfu" in record for record in train):
+        parts.append(html.line_chart({"MFU": _points(train, "mfu")}, "Model FLOP/s utilisation", "step", "share"))
+    return parts
+
+
+def _events(records: Records) -> list[str]:
+    said = {
+        "start": lambda r: f"started on {r.get('devices', '?')} devices",
+        "skipped": lambda r: f"skipped: not finite, {r['in_a_row']:.0f} in a row",
+        "return": lambda r: f"returned to the parameters of step {r['to']:.0f}",
+        "spike": lambda r: f"loss spike: {_number(r['loss'])}",
+        "corrupt": lambda r: f"damaged record {r['record']:.0f} of {r['file']}, left out",
+    }
+    rows = [
+        (time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record["time"])), f"{record['step']:,}", say(record))
+        for record in records
+        if (say := said.get(record["kind"]))
+    ]
+    return [html.table(("time (UTC)", "step", "what happened"), rows)] if rows else ["Nothing."]
+
+
+def _data(manifest: Manifest) -> list[str]:
+    rows = [
+        (name, split.num_patients, split.num_notes, split.num_examples, split.num_tokens)
+        for name, split in manifest.splits.items()
+    ]
+    drops = ", ".join(f"{count:,} {reason}" for reason, count in manifest.drops.items()) or "none"
+    return [
+        f"{manifest.name} {manifest.version}, {manifest.vocabulary.size:,} word pieces, rows of "
+        f"{manifest.layout.max_seq_length} ({manifest.layout.kind}). Notes dropped: {drops}. "
+        "The data card beside the shards says more.",
+        html.table(("split", "patients", "notes", "examples", "tokens"), rows),
+    ]
+
+
+def _settings(config: dict[str, Any]) -> html.Html:
+    rows: list[tuple[str, str]] = []
+    for name, value in config.items():
+        if isinstance(value, dict):
+            rows += [(f"{name}.{field}", str(setting)) for field, setting in value.items()]
+        else:
+            rows.append((name, str(value)))
+    return html.table(("setting", "value"), rows)
+
+
+def _environment(records: Records) -> html.Html:
+    rows = [("Python", sys.version.split()[0]), ("system", platform.platform())]
+    rows += [(name, importlib.metadata.version(name)) for name in _PACKAGES]
+    starts = [record for record in records if record["kind"] == "start"]
+    if starts:
+        rows.append(("devices at the last start", str(starts[-1].get("devices", "?"))))
+    return html.table(("what", "version"), rows, "Of the machine that wrote this page")
+
+
+def _points(records: Records, name: str) -> list[tuple[float, float]]:
+    """(step, value) of the records that have a finite one, neighbours averaged where they are too many."""
+    points = [(record["step"], record[name]) for record in records if record.get(name) is not None]
+    group = -(-len(points) // _POINTS) or 1
+    groups = [points[start : start + group] for start in range(0, len(points), group)]
+    return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.1%}"

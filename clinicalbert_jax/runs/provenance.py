@@ -1,0 +1,30 @@
+"""What a model was trained on and started from, so that an evaluation can say whether patients were held out."""
+
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.data.manifest import Manifest
+
+FILE_NAME = "pretraining.json"
+EVALUATION_FILE = "evaluation_{split}.json"
+
+
+def provenance(config: Config, manifest: Manifest, step: int) -> dict[str, Any]:
+    """What `evaluate` needs to know whether held-out patients were held out from this model."""
+    return {
+        "step": step,
+        "data": f"{manifest.name} {manifest.version}",
+        "shards": shards_of(manifest),
+        "started_from": started_from(config),
+    }
+
+
+def started_from(config: Config) -> str:
+    """The model that a run started from by its name, without where it lay; empty for random weights."""
+    return Path(config.init_from).name if Path(config.init_from).expanduser().is_absolute() else config.init_from
+
+
+def shards_of(manifest: Manifest) -> list[str]:
+    """The checksums of a dataset's shards, which say whether two datasets are the same."""
+    return sorted(shard.sha256 for split in manifest.splits.values() for shard in split.shards)

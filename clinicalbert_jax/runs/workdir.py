@@ -1,0 +1,161 @@
+"""What a run's directory holds beside its checkpoints: configuration, manifest and tokenizer. Loads no JAX.
+
+config.json  manifest.json  tokenizer/  metrics.jsonl  events.out.tfevents.*  checkpoints/STEP/
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
+from clinicalbert_jax.data import checksummed_json
+from clinicalbert_jax.data.manifest import FILE_NAME as MANIFEST_FILE
+from clinicalbert_jax.data.manifest import TOKENIZER_FILES, Manifest, sha256_of
+from clinicalbert_jax.errors import UserError
+
+CONFIG_FILE = "config.json"
+TASK_FILE = "task.json"  # of a fine-tuned model, instead of a manifest
+CHECKPOINTS = "checkpoints"  # one directory a step
+
+# Changing one of these under a run would silently make it another run. The rest (steps, logging, evaluation,
+# retention, threads, mesh, microbatches) may change between restarts.
+FIXED = (
+    "init_from",
+    "init_optimizer",
+    "model",
+    "data.max_seq_length",
+    "optimizer",
+    "train.global_batch_size",
+    "train.seed",
+    "train.dtype",
+)
+
+
+def check_data(config: Config, manifest: Manifest, data_dir: Path) -> Config:
+    """The config with the data's vocabulary size in it; raises `UserError` where model and data do not fit."""
+    found = manifest.layout.max_seq_length
+    if found != config.data.max_seq_length:
+        raise UserError(
+            f"config.data.max_seq_length: expected {config.data.max_seq_length}, found {found} in {data_dir}: "
+            f"prepare the data with --max_seq_length={config.data.max_seq_length}, or set it to {found} "
+            f"(the model has {config.model.max_position_embeddings} positions)"
+        )
+    for name, expected in manifest.files.items():
+        if not (data_dir / name).exists() or sha256_of(data_dir / name) != expected:
+            raise UserError(
+                f"{data_dir / name} is not the file that the data was prepared with: restore it from a copy, or "
+                "prepare the data again"
+            )
+    lower = config.data.do_lower_case
+    if lower is not None and lower != manifest.vocabulary.do_lower_case:
+        raise UserError(
+            f"config.data.do_lower_case: expected {lower}, found {manifest.vocabulary.do_lower_case} in {data_dir}: "
+            "prepare the data with the other casing, or drop the setting"
+        )
+    if config.model.vocab_size not in (0, manifest.vocabulary.size):
+        raise UserError(
+            f"config.model.vocab_size: expected {config.model.vocab_size}, found a vocabulary of "
+            f"{manifest.vocabulary.size} in {data_dir}: prepare the data with the model's vocabulary"
+        )
+    model = dataclasses.replace(config.model, vocab_size=manifest.vocabulary.size)
+    return dataclasses.replace(config, model=model)
+
+
+def check_same_run(workdir: Path, config: Config, manifest: Manifest) -> None:
+    """Where `workdir` holds a run's checkpoint, raise `UserError` if this command would continue it as another one."""
+    if not any((workdir / CHECKPOINTS).glob("*")):
+        return  # whatever was started here came to nothing that could be continued
+    check_same_settings(workdir, config)
+    old_manifest = manifest_of(workdir)
+    if _data_identity(old_manifest) != _data_identity(manifest):
+        raise UserError(
+            f"--data_dir: expected the data that the run in {workdir} was started with, found another preparation "
+            "(vocabulary, seed, options or shards differ): give the same data, or start in a new --workdir"
+        )
+
+
+def check_same_settings(workdir: Path, config: Config) -> None:
+    """Raise `UserError` where `config` differs from that of the run in `workdir` in what must not change under it."""
+    before, now = dataclasses.asdict(read_config(workdir)), dataclasses.asdict(config)
+    for name in FIXED:
+        for path, old, new in _differences(name, _at(before, name), _at(now, name)):
+            raise UserError(
+                f"config.{path}: expected {old!r}, as the run in {workdir} was started with, found {new!r}: "
+                "set it back, or start in a new --workdir"
+            )
+
+
+def keep(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> None:
+    """Write what makes the run complete by itself. Safe to repeat."""
+    try:
+        (workdir / "tokenizer").mkdir(parents=True, exist_ok=True)
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(data_dir / name, workdir / "tokenizer" / name)
+        manifest.save(workdir)
+        checksummed_json.write(workdir / CONFIG_FILE, dataclasses.asdict(config))  # last: it says that there is a run
+    except OSError as error:
+        raise UserError(
+            f"--workdir: cannot write {error.filename} ({error.strerror}): free or choose another"
+        ) from None
+
+
+def copy(workdir: Path, directory: Path) -> None:
+    """Copy what `keep` wrote into `directory`."""
+    directory.mkdir(exist_ok=True)
+    for name in (CONFIG_FILE, MANIFEST_FILE, TASK_FILE):
+        if (workdir / name).exists():
+            shutil.copyfile(workdir / name, directory / name)
+    shutil.copytree(workdir / "tokenizer", directory / "tokenizer", dirs_exist_ok=True)
+
+
+def kept(workdir: Path, name: str) -> Path:
+    """Where what `keep` wrote under `name` lies: in the run's directory, or else a copy in one of its checkpoints."""
+    copies = (workdir / CHECKPOINTS).glob(f"*/run/{name}")
+    return next((path for path in (workdir / name, *copies) if path.exists()), workdir / name)
+
+
+def read_config(workdir: Path) -> Config:
+    """The configuration of the run in `workdir`; raises `UserError` where there is none."""
+    path = kept(workdir, CONFIG_FILE)
+    try:
+        return config_from_dict(checksummed_json.read(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"--workdir: expected a run in {workdir}, found no {CONFIG_FILE} there") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} is not as it was written ({type(error).__name__}): restore it from a copy, such as the one in "
+            f"{workdir / CHECKPOINTS}/STEP/run"
+        ) from None
+
+
+def config_from_dict(document: dict[str, Any]) -> Config:
+    """The inverse of `dataclasses.asdict`. A field that the document lacks, from an older version, has its default."""
+    parts = {"model": ModelConfig, "data": DataConfig, "optimizer": OptimizerConfig, "mesh": MeshConfig}
+    parts |= {"train": TrainConfig}
+    return Config(**{name: parts[name](**value) if name in parts else value for name, value in document.items()})
+
+
+def manifest_of(workdir: Path) -> Manifest:
+    """The manifest of the data that the run in `workdir` was started with."""
+    path = kept(workdir, MANIFEST_FILE)
+    if not path.exists():
+        raise UserError(f"--workdir: expected a run in {workdir}, found no {MANIFEST_FILE} there")
+    return Manifest.load(path.parent)
+
+
+def _data_identity(manifest: Manifest) -> Any:
+    shards = {name: [shard.sha256 for shard in split.shards] for name, split in manifest.splits.items()}
+    return manifest.vocabulary, manifest.layout, shards
+
+
+def _at(document: dict[str, Any], name: str) -> Any:
+    for part in name.split("."):
+        document = document[part]
+    return document
+
+
+def _differences(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict):
+        return [entry for key in old for entry in _differences(f"{name}.{key}", old[key], new[key])]
+    return [] if old == new else [(name, old, new)]

@@ -1,0 +1,1 @@
+"""The files of a BERT tokenizer, read and written. Loads no JAX."""

@@ -1,0 +1,92 @@
+"""Where parameters come from before the first step, by `init_from`: a pre-trained BERT, another run, or random weights.
+
+A run that has a checkpoint of its own always continues from that.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.pretrained import huggingface, loading
+from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.tokenizer_files import vocabulary
+
+
+def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: Path) -> Config:
+    """The config with the layers, width, epsilon and activation of the model it starts from. Loads no JAX.
+
+    Dropout rates stay the config's. A run that has begun knows them, and needs its source no more. Raises `UserError`
+    where `init_from` names no BERT, or one with too few positions or another vocabulary than the data's.
+    """
+    if not config.init_from:
+        return config
+    if (run / workdir.CHECKPOINTS).is_dir() and any((run / workdir.CHECKPOINTS).glob("[0-9]*")):
+        found = workdir.read_config(run).model
+    else:
+        source = loading.find(config.init_from)
+        _check_vocabulary(source, manifest, data_dir)
+        found = (
+            workdir.read_config(source.directory).model if source.is_run else huggingface.read_config(source.directory)
+        )
+        if config.init_optimizer:
+            _check_optimizer(source, config)
+    fixed = {name: getattr(found, name) for name in huggingface.ARCHITECTURE if name != "vocab_size"}
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **fixed))
+
+
+def pretrained(config: Config, manifest: Manifest, data_dir: Path) -> tuple[dict[str, Any], list[str]]:
+    """The parameters that `init_from` names, and the heads that it lacks, drawn from `train.seed`.
+
+    The data's vocabulary must be the model's or an extension of it: a new word starts at the mean of its old pieces.
+    """
+    source = loading.find(config.init_from)
+    if source.is_run:
+        _check_vocabulary(source, manifest, data_dir)
+        return loading.load(source).params, []
+    _, params, fresh = huggingface.load_pretrained(
+        source.directory,
+        vocabulary_entries=_entries(data_dir),
+        do_lower_case=manifest.vocabulary.do_lower_case,
+        seed=config.train.seed,
+    )
+    return params, fresh
+
+
+def optimizer_state(config: Config, abstract: Any) -> Any:
+    """The moments of the optimizer of the run that `init_from` names, laid out as `abstract`; its schedule at 0."""
+    from clinicalbert_jax.runs import checkpoint
+    from clinicalbert_jax.training import optimizer
+
+    restored = checkpoint.restore_optimizer(loading.find(config.init_from).directory, abstract)
+    return optimizer.at_start_of_schedule(restored)
+
+
+def _check_optimizer(source: loading.Source, config: Config) -> None:
+    found = workdir.read_config(source.directory).optimizer.name if source.is_run else "no run, hence none"
+    if found != config.optimizer.name:
+        raise UserError(
+            f"config.init_optimizer: expected a run with the optimizer {config.optimizer.name}, found {found} in "
+            f"{source.directory}: drop the setting to start with new moments"
+        )
+
+
+def _check_vocabulary(source: loading.Source, manifest: Manifest, data_dir: Path) -> None:
+    if not source.is_run:
+        huggingface.origins_of_words(source.directory, _entries(data_dir), manifest.vocabulary.do_lower_case)
+    elif workdir.manifest_of(source.directory).vocabulary != manifest.vocabulary:
+        raise UserError(
+            f"config.init_from: expected a run with the vocabulary of {data_dir}, found another in "
+            f"{source.directory}: prepare the data with that run's tokenizer/vocab.txt"
+        )
+
+
+def _entries(data_dir: Path) -> list[str]:
+    pieces = vocabulary.read(data_dir)
+    if pieces is None:
+        raise UserError(
+            f"expected vocab.txt in {data_dir}, found none: restore it from a copy, or prepare the data again"
+        )
+    return pieces.entries

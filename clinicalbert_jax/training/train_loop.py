@@ -1,0 +1,294 @@
+"""The loop of every training: batches in, steps, evaluations and checkpoints, until the last step or a signal."""
+
+import dataclasses
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from clinicalbert_jax.data.dataset import Batch
+from clinicalbert_jax.data.prefetch import Prefetcher
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.modeling.bert import Params
+from clinicalbert_jax.runs import metrics_log
+from clinicalbert_jax.runs.checkpoint import Checkpoints, recover
+from clinicalbert_jax.runs.object_store import Mirror
+from clinicalbert_jax.runs.state import State
+from clinicalbert_jax.training import mfu, train_step, xla
+from clinicalbert_jax.training.metrics import Meter, Progress, Writer
+from clinicalbert_jax.training.sharding import local_rows, put_batch
+from clinicalbert_jax.training.stop_request import Interruption
+
+EXIT_DONE = 0
+EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: stopped before the end, all saved; the same command goes on from there
+
+_STEPS_AHEAD = 2  # dispatched before the oldest must have ended: the device never waits, and a signal never waits long
+_AGREE_EVERY = 8  # steps between which several processes ask each other whether one was told to stop
+_PROFILED = (10, 15)  # steps after the start
+
+
+class Batches(Protocol):
+    """Training data by random access: a batch is a pure function of (data, seed, step)."""
+
+    num_examples: int
+    corrupt: set[tuple[str, int]]  # damaged records met so far, by file and number
+
+    @property
+    def rows_together(self) -> int:
+        """Rows that are best read in one go."""
+
+    def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> Sequence[Batch]:
+        """Rows `rows_R` of the global batch of each of `steps`."""
+
+    def records(self, seed: int, step: int, batch_size: int) -> list[str]:
+        """Names of what is in the global batch of `step`."""
+
+
+def _never(_: Sequence[float]) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what a step computes, on which batches, where it starts, and what its parameters are worth.
+
+    `first_state` gives the state to start with and says where it comes from. `evaluate` gives figures of held-out data,
+    `score` one of them, of which more is better, and `describe` says them in words. `is_over` looks at the scores so
+    far and may end the training early. `flops_per_step` are those of all devices together.
+    """
+
+    program: train_step.Program
+    training: Batches
+    first_state: Callable[[], tuple[State, str]]
+    evaluate: Callable[[Params], dict[str, float]]
+    score: Callable[[Mapping[str, float]], float]
+    describe: Callable[[Mapping[str, float]], str]
+    flops_per_step: float
+    is_over: Callable[[Sequence[float]], bool] = _never
+
+
+def run(job: Job, workdir: Path, mirror: Mirror | None = None) -> int:
+    """Train until `train.steps`, from the last good checkpoint in `workdir` if there is one. Returns the exit code.
+
+    `mirror`: sends every checkpoint, and at the end the rest, to where the run lives.
+    """
+    try:
+        code = _run(job, workdir, mirror)
+        if mirror:
+            mirror.push()
+        return code
+    except OSError as error:
+        raise UserError(
+            f"--workdir: cannot write {error.filename or workdir} ({error.strerror or error}); checkpoints written so "
+            "far are whole: free space or permit writing, then run the same command again"
+        ) from None
+
+
+def _run(job: Job, workdir: Path, mirror: Mirror | None) -> int:
+    config, leader = job.program.config, jax.process_index() == 0
+    xla.keep_freed_memory(job.program.mesh.devices.flat[0].platform)
+    if mirror and jax.process_count() > 1:
+        raise UserError(f"--workdir: expected a path that all processes share, found {mirror.url}")
+    saved, warnings = recover(workdir)
+    with (
+        Interruption() as interruption,
+        Checkpoints(workdir, config.train, mirror) as checkpoints,
+        Writer(workdir, leader) as writer,
+    ):
+        state, origin = _first_state(job, checkpoints, saved)
+        start = int(state.step)
+        with Progress(start, config.train.steps, leader) as progress:
+            for warning in warnings:
+                progress.say(f"warning: {warning}")
+            history = metrics_log.read(workdir)
+            validations = [r for r in history if r["kind"] == "validation" and r["step"] <= start]
+            scores = [-math.inf if record["score"] is None else record["score"] for record in validations]
+            if start >= config.train.steps or job.is_over(scores):
+                progress.say(f"nothing to do: {workdir} is at step {start} of {config.train.steps}")
+                return EXIT_DONE
+            progress.say(_opening(job, origin))
+            writer.write(start, "start", {}, devices=job.program.mesh.size, config=dataclasses.asdict(config))
+            peak = mfu.peak_flops(job.program.mesh.devices.flat[0].device_kind)
+            meter = Meter(writer, progress, history, job.flops_per_step, peak and peak * job.program.mesh.size)
+            return _Loop(job, checkpoints, writer, progress, meter, interruption, scores).run(state, start, workdir)
+
+
+def _first_state(job: Job, checkpoints: Checkpoints, saved: int | None) -> tuple[State, str]:
+    """The state to start with, and where it comes from: own checkpoint, or else what the job starts from."""
+    if saved is not None:
+        return checkpoints.restore(job.program.abstract_state, saved), f"continuing from step {saved}"
+    return job.first_state()
+
+
+def state_with(program: train_step.Program, params: Params) -> State:
+    """The state before the first step, with these parameters."""
+    shardings = jax.tree.map(lambda shape: shape.sharding, program.abstract_state.params)
+    return dataclasses.replace(program.init(), params=jax.device_put(params, shardings))
+
+
+class _Loop:
+    """The parts of a run while it runs."""
+
+    def __init__(
+        self,
+        job: Job,
+        checkpoints: Checkpoints,
+        writer: Writer,
+        progress: Progress,
+        meter: Meter,
+        interruption: Interruption,
+        scores: list[float],
+    ) -> None:
+        self._job, self._program, self._config = job, job.program, job.program.config.train
+        self._checkpoints, self._writer, self._progress, self._meter = checkpoints, writer, progress, meter
+        self._interruption, self._scores = interruption, scores
+        self._in_flight: deque[tuple[int, jax.Array]] = deque()  # step, and skips in a row after it
+        self._corrupt_reported = 0
+        self._profiling = False
+
+    def run(self, state: State, start: int, workdir: Path) -> int:
+        """Steps `start` to the last; returns the exit code."""
+        with training_batches(self._program, self._job.training, start) as batches:
+            for number in range(start, self._config.steps):
+                if self._program.config.profile:
+                    self._profile(number - start, workdir)
+                asked = time.perf_counter()
+                batch = next(batches)
+                self._meter.waited(time.perf_counter() - asked)
+                state, happened = self._program.train_step(state, batch)
+                done = number + 1
+                self._meter.add(done, happened)
+                self._in_flight.append((done, happened["skipped_in_a_row"]))
+                last = done == self._config.steps
+                stop = self._should_stop(done)
+                state = self._recovered(state, done, ahead=0 if last or stop else _STEPS_AHEAD)
+                score = None
+                if done % self._config.log_every == 0:
+                    self._log(done)
+                if done % self._config.eval_every == 0 or last:
+                    score = self._evaluate(state, done)
+                    last = last or self._job.is_over(self._scores)
+                if done % self._config.checkpoint_every == 0 or last or stop:
+                    self._save(state, done, score)
+                if last:
+                    break
+                if stop:
+                    self._log(done)
+                    self._checkpoints.wait()
+                    self._progress.say(f"stopped at step {done}, saved; the same command continues from there")
+                    return EXIT_RESUME
+            self._log(done)
+            self._profile(_PROFILED[1], workdir)
+        return EXIT_DONE
+
+    def _should_stop(self, done: int) -> bool:
+        if jax.process_count() == 1:
+            return self._interruption.requested
+        if done % _AGREE_EVERY:
+            return False
+        return bool(np.any(multihost_utils.process_allgather(np.array(self._interruption.requested))))
+
+    def _recovered(self, state: State, done: int, ahead: int) -> State:
+        """Look at all steps but the `ahead` latest; after too many skips in a row, the state to go on from instead.
+
+        That is the last good checkpoint's parameters at the present step: the batches that broke it are behind.
+        """
+        too_many = False
+        while len(self._in_flight) > ahead:
+            step, skipped = self._in_flight.popleft()
+            in_a_row = int(skipped)
+            if in_a_row:
+                size, seed = self._config.global_batch_size, self._config.seed
+                records = self._job.training.records(seed, step - 1, size)
+                self._progress.say(f"step {step}: skipped, its loss or gradient was not finite ({in_a_row} in a row)")
+                self._writer.write(step, "skipped", {"in_a_row": float(in_a_row)}, records=records)
+            if in_a_row >= self._config.max_skips:
+                too_many, ahead = True, 0  # name those after it as well: the return makes them the past
+        return self._returned(state, done) if too_many else state
+
+    def _returned(self, state: State, done: int) -> State:
+        returns = int(state.returns) + 1
+        if returns > self._config.max_returns:
+            raise UserError(
+                f"stopped at step {done}: {self._config.max_skips} steps in a row had no finite loss or gradient, "
+                f"after {returns - 1} returns to a checkpoint; metrics.jsonl names their records (kind 'skipped'): "
+                "look at them, or start anew with a lower learning rate"
+            )
+        self._checkpoints.wait()
+        good = self._checkpoints.latest
+        restored, _ = _first_state(self._job, self._checkpoints, good)
+        self._progress.say(f"step {done}: returned to the parameters of step {good or 0} ({returns} times by now)")
+        self._writer.write(done, "return", {"to": float(good or 0), "returns": float(returns)})
+        counters = jax.device_put(
+            {"step": np.int32(done), "skipped_in_a_row": np.int32(0), "returns": np.int32(returns)},
+            state.step.sharding,
+        )
+        state = dataclasses.replace(restored, **counters)
+        self._save(state, done, None)
+        return state
+
+    def _log(self, done: int) -> None:
+        self._meter.flush()
+        if self._checkpoints.mirror_fault:
+            self._progress.say(f"warning: {self._checkpoints.mirror_fault}; tried again with the next checkpoint")
+            self._checkpoints.mirror_fault = None
+        found = sorted(self._job.training.corrupt)
+        for file, record in found[self._corrupt_reported :]:
+            self._progress.say(f"warning: record {record} of {file} is damaged; its row has no weight")
+            self._writer.write(done, "corrupt", {"record": float(record)}, file=file)
+        self._corrupt_reported = len(found)
+
+    def _evaluate(self, state: State, done: int) -> float:
+        self._log(done)
+        figures = self._job.evaluate(state.params)
+        score = self._job.score(figures)
+        self._writer.write(done, "validation", figures | {"score": score})
+        self._progress.say(f"step {done}: validation: {self._job.describe(figures)}")
+        self._meter.restart_clock()
+        self._scores.append(score)
+        return score
+
+    def _save(self, state: State, done: int, score: float | None) -> None:
+        self._checkpoints.save(state, done, score)
+        self._meter.checkpoint_s = self._checkpoints.blocked_s
+
+    def _profile(self, since: int, workdir: Path) -> None:
+        """Start the trace, or end it: at its last step, or where the run ends before that."""
+        first, last = _PROFILED
+        if since == first:
+            jax.profiler.start_trace(str(workdir / "profile"))
+            self._profiling = True
+        elif since == last and self._profiling:
+            jax.profiler.stop_trace()
+            self._profiling = False
+            self._progress.say(f"profile from step {first} after the start written to {workdir / 'profile'}")
+
+
+def training_batches(program: train_step.Program, training: Batches, start: int) -> Prefetcher[dict[str, jax.Array]]:
+    """Training batches from step `start` to the end, each a pure function of (dataset, seed, step), on the devices."""
+    train, mesh = program.config.train, program.mesh
+    size = train.global_batch_size
+    rows_R = local_rows(size, mesh)
+
+    def load(numbers: Sequence[int]) -> list[dict[str, jax.Array]]:
+        return [put_batch(b, rows_R, size, mesh) for b in training.train_batches(train.seed, numbers, size, rows_R)]
+
+    together = max(1, training.rows_together // len(rows_R))
+    return Prefetcher(load, range(start, train.steps), program.config.data.num_threads, together)
+
+
+def _opening(job: Job, origin: str) -> str:
+    program = job.program
+    count = sum(leaf.size for leaf in jax.tree.leaves(program.abstract_state.params))
+    device = program.mesh.devices.flat[0].device_kind
+    return (
+        f"{count / 1e6:.1f} M parameters, {job.training.num_examples:,} training examples, "
+        f"batch {program.config.train.global_batch_size} on {program.mesh.size} × {device}, {origin}"
+    )

@@ -1,0 +1,209 @@
+"""The training step and the evaluation step: pure functions, compiled for one mesh.
+
+Shape legend: B batch, L length (see `schema.BATCH_SHAPES` for the arrays of a batch).
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.modeling.dropout import key_implementation
+from clinicalbert_jax.runs.state import State
+from clinicalbert_jax.training import losses
+from clinicalbert_jax.training.losses import Batch, Objective, Sums, total_loss
+from clinicalbert_jax.training.optimizer import make_optimizer, make_schedule
+from clinicalbert_jax.training.sharding import (
+    BATCH_AXES,
+    BATCH_SPEC,
+    REPLICATED,
+    check_batch,
+    make_mesh,
+    parameter_specs,
+    state_shardings,
+)
+
+
+def init_state(config: Config, objective: Objective, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step, from `train.seed`. Pure: call it under `jax.jit` with shardings."""
+    params = objective.init(jax.random.key(config.train.seed))
+    zero = jnp.zeros((), jnp.int32)
+    return State(zero, zero, zero, zero, params=params, opt_state=optimizer.init(params))
+
+
+def train_step(
+    state: State,
+    batch: Batch,
+    *,
+    config: Config,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+) -> tuple[State, dict[str, Any]]:
+    """One update on one global batch. A step whose loss or gradient is not finite changes no parameter.
+
+    Returns the next state and what happened: the objectives' (sum, weight) pairs over the global batch, and scalars.
+    """
+    specs = parameter_specs(state.params)
+    seed_key = jax.random.key(config.train.seed, impl=key_implementation(mesh.devices.flat[0].platform))
+    key = jax.random.fold_in(seed_key, state.step)
+    gradient = jax.shard_map(
+        functools.partial(_local_gradient, objective=objective, microbatches=config.train.microbatches, specs=specs),
+        mesh=mesh,
+        in_specs=(specs, BATCH_SPEC, REPLICATED),
+        out_specs=(specs, REPLICATED),
+        # Gradients are summed by hand, once: the checker would have them summed at every use of a parameter.
+        check_vma=False,
+    )
+    grads, sums = gradient(state.params, batch, key)
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(grad_norm) & jnp.all(jnp.isfinite(jnp.stack(jax.tree.leaves(sums))))
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+
+    def if_finite(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
+
+    next_state = State(
+        step=state.step + 1,
+        updates=state.updates + finite,
+        skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
+        returns=state.returns,
+        params=if_finite(params, state.params),
+        opt_state=if_finite(opt_state, state.opt_state),
+    )
+    num_tokens = jnp.sum(batch["sequence_ids"] > 0, dtype=jnp.float32)
+    return next_state, {
+        "sums": if_finite(sums, jax.tree.map(jnp.zeros_like, sums)) | {"num_tokens": (num_tokens, jnp.float32(1))},
+        "grad_norm": grad_norm,
+        "update_norm": optax.tree.norm(updates),
+        "learning_rate": make_schedule(config.optimizer, config.train.steps)(state.updates),
+        "updates": next_state.updates,
+        "skipped_in_a_row": next_state.skipped_in_a_row,
+        "batch_tokens": jnp.float32(batch["sequence_ids"].size),
+    }
+
+
+def eval_step(params: Any, batch: Batch, *, objective: Objective, mesh: Mesh) -> Sums:
+    """The objectives' (sum, weight) pairs over one global batch, without dropout."""
+    specs = parameter_specs(params)
+
+    def local(params_shard: Any, local_batch: Batch) -> Sums:
+        return _sum_over(objective.sums(gather(params_shard, specs), local_batch, None))
+
+    return jax.shard_map(local, mesh=mesh, in_specs=(specs, BATCH_SPEC), out_specs=REPLICATED, check_vma=False)(
+        params, batch
+    )
+
+
+@dataclass(frozen=True)
+class Program:
+    """The functions of one experiment on one mesh, jitted, and the shapes and shardings of its state."""
+
+    config: Config
+    mesh: Mesh
+    init: Callable[[], State]
+    train_step: Callable[[State, Batch], tuple[State, dict[str, Any]]]
+    eval_step: Callable[[Any, Batch], Sums]
+    abstract_state: State
+
+
+def build(
+    config: Config,
+    devices: list[jax.Device] | None = None,
+    make_objective: Callable[[Config, Mesh], Objective] = losses.pretraining,
+) -> Program:
+    """Check the mesh and the batch against the devices (all of them by default) and set up the functions.
+
+    Nothing is compiled before it is first called. Raises `UserError` where mesh, batch or state do not divide.
+    """
+    mesh = make_mesh(config.mesh, devices)
+    check_batch(config.train.global_batch_size, config.train.microbatches, mesh)
+    objective = make_objective(config, mesh)
+    optimizer = make_optimizer(config.optimizer, config.train.steps)
+    init = functools.partial(init_state, config, objective, optimizer)
+    shapes = jax.eval_shape(init)
+    shardings = state_shardings(shapes, shapes.params, mesh)
+    replicated = NamedSharding(mesh, REPLICATED)
+    return Program(
+        config=config,
+        mesh=mesh,
+        init=jax.jit(init, out_shardings=shardings),
+        train_step=jax.jit(
+            functools.partial(train_step, config=config, objective=objective, optimizer=optimizer, mesh=mesh),
+            out_shardings=(shardings, replicated),
+            donate_argnums=0,
+        ),
+        eval_step=jax.jit(functools.partial(eval_step, objective=objective, mesh=mesh), out_shardings=replicated),
+        abstract_state=jax.tree.map(
+            lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+            shapes,
+            shardings,
+        ),
+    )
+
+
+def _local_gradient(
+    params_shard: Any, batch: Batch, key: jax.Array, *, objective: Objective, microbatches: int, specs: Any
+) -> tuple[Any, Sums]:
+    """One device's part: gather the parameters, add up the microbatches' gradients, reduce once at the end."""
+    params = gather(params_shard, specs)
+    # Each loss is divided by its weight in the whole global batch, known before it is cut: uneven mask counts on
+    # devices or in microbatches then give the same gradient as one large batch.
+    weights = _sum_over(objective.weights(batch))
+    key = jax.random.fold_in(key, jax.lax.axis_index(BATCH_AXES))
+
+    def loss(params: Any, microbatch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
+        sums = objective.sums(params, microbatch, key)
+        return total_loss(sums, weights), sums
+
+    def add(total: Any, numbered: tuple[jax.Array, Batch]) -> tuple[Any, None]:
+        number, microbatch = numbered
+        grads, sums = jax.grad(loss, has_aux=True)(params, microbatch, jax.random.fold_in(key, number))
+        return jax.tree.map(jnp.add, total, (grads, sums)), None
+
+    if microbatches == 1:
+        total, sums = jax.grad(loss, has_aux=True)(params, batch, jax.random.fold_in(key, 0))
+    else:
+        cut = jax.tree.map(lambda x: x.reshape(microbatches, x.shape[0] // microbatches, *x.shape[1:]), dict(batch))
+        first = jax.tree.map(lambda x: x[0], cut)
+        shapes = jax.eval_shape(jax.grad(loss, has_aux=True), params, first, key)
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        (total, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(microbatches), cut))
+    return _reduce(total, specs), _sum_over(sums)
+
+
+def gather(params_shard: Any, specs: Any) -> Any:
+    """Inside `shard_map`: the whole parameters, from this device's part of them."""
+
+    def whole(shard: jax.Array, spec: PartitionSpec) -> jax.Array:
+        if "fsdp" not in spec or "fsdp" not in _cut_axes():
+            return shard
+        return jax.lax.all_gather(shard, "fsdp", axis=spec.index("fsdp"), tiled=True)
+
+    return jax.tree.map(whole, params_shard, specs)
+
+
+def _reduce(grads: Any, specs: Any) -> Any:
+    def reduce(grad: jax.Array, spec: PartitionSpec) -> jax.Array:
+        if "fsdp" not in spec or "fsdp" not in _cut_axes():
+            return _sum_over(grad)
+        scattered = jax.lax.psum_scatter(grad, "fsdp", scatter_dimension=spec.index("fsdp"), tiled=True)
+        return jax.lax.psum(scattered, "data") if "data" in _cut_axes() else scattered
+
+    return jax.tree.map(reduce, grads, specs)
+
+
+def _sum_over(tree: Any) -> Any:
+    return jax.lax.psum(tree, _cut_axes()) if _cut_axes() else tree
+
+
+def _cut_axes() -> tuple[str, ...]:
+    """The axes of several devices: XLA copies what a collective over a single one is given."""
+    return tuple(axis for axis in BATCH_AXES if jax.lax.axis_size(axis) > 1)

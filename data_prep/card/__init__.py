@@ -1,0 +1,1 @@
+"""The manifest and the data card of a dataset."""

@@ -1,0 +1,1 @@
+"""Text that stands more than once: copies within a patient, between splits, and with test files."""

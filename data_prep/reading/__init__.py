@@ -1,0 +1,1 @@
+"""Files of notes become notes, by split and bucket."""

@@ -1,0 +1,418 @@
+"""Sources: files in a dozen forms, local or behind a URL, as one stream of notes.
+
+What cannot be read as a note is counted by reason; what cannot be read at all is one `UserError`. No message holds
+text of a note: the errors of csv, json and pyarrow quote the offending line, so they are never passed on.
+"""
+
+import csv
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.options import option
+from data_prep.reading import files
+
+FORMATS = ("auto", "mimic_iii", "mimic_iv", "csv", "jsonl", "parquet", "text", "sentences")
+NO_CATEGORY = "uncategorised"
+
+# A gzip or Parquet file of English text holds about this many times its own size; used for sizing only.
+COMPRESSION = 3
+
+# A note longer than this is no note but an unclosed quotation mark.
+MAX_NOTE_CHARACTERS = 1 << 27
+
+# What the `note_type` of MIMIC-IV-Note stands for.
+MIMIC_IV_CATEGORIES = {
+    "DS": "Discharge summary",
+    "AD": "Discharge summary addendum",
+    "RR": "Radiology",
+    "AR": "Radiology addendum",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note as read: `time` sorts as text (ISO), `patient_id` is the source's own identifier."""
+
+    row_id: str
+    patient_id: str
+    time: str
+    category: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where notes come from, and which columns hold them.
+
+    `input` are files, directories, globs or fsspec URLs, read in the order given. `input_format` 'auto' goes by the
+    file's name and, for CSV, by MIMIC's column names. Columns are needed for one's own csv, jsonl and parquet.
+    For a directory of text files `patient_column='directory'` takes the name of a file's directory for its patient.
+    In 'sentences' (one sentence a line, blank line between documents) every document is its own patient.
+    """
+
+    input: tuple[str, ...] = option("Files, directories, globs or fsspec URLs of notes, separated by commas.", ())
+    input_format: str = option("What the input is; auto: by its name and columns.", "auto", choices=FORMATS)
+    text_column: str = option("The column of the note's text, in your own files.", "")
+    patient_column: str = option("The column of the patient's identifier; for text files: directory.", "")
+    time_column: str = option("The column by which a patient's notes are ordered.", "")
+    id_column: str = option("The column of the note's identifier.", "")
+    category_column: str = option("The column of the note's category.", "")
+    each_note_is_a_patient: bool = option("Required for notes without a patient column.", False)
+    allow_patient_overlap: bool = option("Mix sources whose patients may be the same people.", False)
+    encoding: str = option("Of text files.", "utf-8")
+
+    def __post_init__(self) -> None:
+        if not self.input:
+            raise UserError("--input: expected at least one file, directory or URL, found none")
+        if self.input_format not in FORMATS:
+            raise UserError(f"--input_format: expected one of {', '.join(FORMATS)}, found {self.input_format!r}")
+        if self.patient_column and self.each_note_is_a_patient:
+            raise UserError("--patient_column and --each_note_is_a_patient exclude each other: give one of them")
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise UserError(f"--encoding: expected a text encoding such as utf-8, found {self.encoding!r}") from None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of notes: `url` as fsspec takes it, its number among the inputs, its text's guessed size."""
+
+    url: str
+    number: int
+    format: str
+    num_bytes: int
+
+
+def resolve(config: SourceConfig) -> list[Source]:
+    """The files to be read, in order, each with its format.
+
+    Raises `UserError` for a missing file, a missing column, notes without patients, and MIMIC-III mixed with
+    MIMIC-IV, whose patients are partly the same people under different identifiers.
+    """
+    sources: list[Source] = []
+    for given in config.input:
+        for url, size in files.expand(given):
+            format_ = _detect_format(url, config)
+            compressed = url.endswith(".gz") or format_ == "parquet"
+            sources.append(Source(url, len(sources), format_, size * (COMPRESSION if compressed else 1)))
+    if len({source.url for source in sources}) < len(sources):
+        raise UserError("--input: expected each file once, found one of them named twice")
+    families = {_mimic_family(source.url, config) for source in sources if source.format in ("csv", *_MIMIC)}
+    if families >= set(_MIMIC) and not config.allow_patient_overlap:
+        raise UserError(
+            "--input holds both MIMIC-III and MIMIC-IV, which share patients under different identifiers, so that no "
+            "split is disjoint by patient: give one of them, or say --allow_patient_overlap"
+        )
+    for source in sources:
+        _check_columns(source, config)
+    return sources
+
+
+def read(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
+    """The notes of one file in its order; rows that are not notes are counted in `counts` by reason.
+
+    Raises `UserError` when the file cannot be read to its end.
+    """
+    readers = {"mimic_iii": _read_csv, "mimic_iv": _read_csv, "csv": _read_csv, "jsonl": _read_jsonl}
+    readers |= {"parquet": _read_parquet, "text": _read_text, "sentences": _read_sentences}
+    return readers[source.format](source, config, counts)
+
+
+# --- formats and columns
+
+
+def _detect_format(url: str, config: SourceConfig) -> str:
+    if config.input_format != "auto":
+        return config.input_format
+    suffix = PurePosixPath(url.lower().removesuffix(".gz")).suffix
+    if suffix in (".csv", ".tsv"):
+        return _mimic_family(url, config) or "csv"
+    by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text"}
+    if suffix not in by_suffix:
+        raise UserError(
+            "--input: expected a file ending in .csv, .tsv, .jsonl, .parquet or .txt (or one of these with .gz), "
+            f"found {url}: say which by --input_format"
+        )
+    return by_suffix[suffix]
+
+
+def _mimic_family(url: str, config: SourceConfig) -> str:
+    """'mimic_iii' or 'mimic_iv' if a CSV file has the columns of one, whatever it is to be read as; else ''."""
+    columns = {column.lower() for column in _csv_header(url, config)}
+    return next((family for family, needed in _MIMIC.items() if columns.issuperset(needed)), "")
+
+
+# The columns that must be there; charttime and iserror are read where they are.
+_MIMIC = {
+    "mimic_iii": ("row_id", "subject_id", "chartdate", "category", "text"),
+    "mimic_iv": ("note_id", "subject_id", "note_type", "text"),
+}
+
+
+def _check_columns(source: Source, config: SourceConfig) -> None:
+    if source.format in _MIMIC:
+        found = [name.lower() for name in _csv_header(source.url, config)]
+        _require_columns(source, _MIMIC[source.format], found)
+        return
+    if source.format == "sentences":
+        return
+    if source.format != "text" and not config.text_column:
+        found = _csv_header(source.url, config) if source.format == "csv" else []
+        raise UserError(
+            f"{source.url}: expected the columns of NOTEEVENTS ({', '.join(_MIMIC['mimic_iii']).upper()}) or of "
+            f"MIMIC-IV-Note ({', '.join(_MIMIC['mimic_iv'])}), found {_shown(found)}: for notes of one's own name "
+            "the --text_column and the --patient_column"
+            if source.format == "csv"
+            else f"{source.url}: expected the name of the column that holds the notes: give --text_column"
+        )
+    if not config.patient_column and not config.each_note_is_a_patient:
+        raise UserError(
+            f"{source.url}: expected to know whose note each is, so that no patient falls in two splits: name the "
+            "--patient_column, or say --each_note_is_a_patient"
+        )
+    if source.format == "text":
+        if config.patient_column not in ("", "directory"):
+            raise UserError(
+                "--patient_column: for text files expected 'directory' (a file's directory is its patient), "
+                f"found {config.patient_column!r}"
+            )
+        return
+    needed = [name for name in _own_columns(config) if name]
+    if source.format == "csv":
+        _require_columns(source, needed, _csv_header(source.url, config))
+    elif source.format == "parquet":
+        with files.parquet(source.url) as file:
+            _require_columns(source, needed, file.schema_arrow.names)
+    else:
+        _require_columns(source, needed, _json_keys(source.url, config))
+
+
+def _json_keys(url: str, config: SourceConfig) -> list[str]:
+    """The keys of the first records of a JSON-lines file: any of them may lack some."""
+    with files.reading_text(url, config.encoding) as text:
+        records = [record for line in itertools.islice(text, 100) if (record := _parse_json(line)) is not None]
+    return list(dict.fromkeys(key for record in records for key in record))
+
+
+def _own_columns(config: SourceConfig) -> tuple[str, str, str, str, str]:
+    return (
+        config.text_column,
+        config.patient_column,
+        config.id_column,
+        config.time_column,
+        config.category_column,
+    )
+
+
+def _require_columns(source: Source, needed: Sequence[str], found: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise UserError(
+            f"{source.url}: expected the column {missing[0]}, found {_shown(found)}: "
+            "name the columns by --text_column, --patient_column, --id_column, --time_column, --category_column"
+        )
+
+
+def _shown(columns: Sequence[str]) -> str:
+    # A file without a header line has a note where the names should be: show only what looks like a name.
+    if not all(re.fullmatch(r"[A-Za-z_][\w .-]{0,39}", column) for column in columns):
+        return f"{len(columns)} columns whose names are not shown, since the first line does not look like a header"
+    return ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "") if columns else "none"
+
+
+def _csv_header(url: str, config: SourceConfig) -> list[str]:
+    with files.reading_text(url, config.encoding, newline="") as text:
+        try:
+            return next(_csv_rows(text, url), [])
+        except csv.Error:
+            return []
+
+
+# --- readers, one a format
+
+
+def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
+    with files.reading_text(source.url, config.encoding, newline="") as text:
+        rows = _csv_rows(text, source.url)
+        header: list[str] = next(rows, [])
+        if source.format != "csv":
+            header = [name.lower() for name in header]
+        record_to_note = _mimic_rows(header, source, config) if source.format != "csv" else None
+        pick = _picker(header, config) if record_to_note is None else None
+        width = len(header)
+        number = 0
+        while True:
+            line = rows.line_num
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error:
+                # A stray quotation mark. Rows may lie between it and where the reader noticed, so lines are counted.
+                # It starts afresh on the next one, and what is left of the broken note has too few columns: that too
+                # is counted line by line until the next whole row.
+                counts["malformed row"] += rows.line_num - line
+                continue
+            if not row:
+                continue
+            number += 1
+            if len(row) != width:
+                counts["malformed row"] += 1
+                continue
+            if record_to_note is not None:
+                note, reason = record_to_note(row)
+            else:
+                assert pick is not None
+                note, reason = _own_note(pick(row), source, config, number)
+            if note is None:
+                counts[reason] += 1
+            else:
+                yield note
+
+
+def _csv_rows(text: Iterable[str], url: str) -> Any:
+    csv.field_size_limit(MAX_NOTE_CHARACTERS)
+    delimiter = "\t" if url.lower().removesuffix(".gz").endswith(".tsv") else ","
+    return csv.reader(text, delimiter=delimiter, strict=True)
+
+
+def _mimic_rows(header: list[str], source: Source, config: SourceConfig) -> Any:
+    """A function from a row of a MIMIC file to (note, ''), or to (None, why not)."""
+    column = {name: header.index(name) for name in header}
+    missing = len(header)
+
+    def at(name: str) -> int:
+        return column.get(name, missing)
+
+    if source.format == "mimic_iii":
+        row_id, patient, category, text = at("row_id"), at("subject_id"), at("category"), at("text")
+        time, date, error = at("charttime"), at("chartdate"), at("iserror")
+
+        def mimic_iii(row: list[str]) -> tuple[Note | None, str]:
+            row.append("")  # what an absent column holds
+            if row[error].strip() in ("1", "1.0"):
+                return None, "marked as error"
+            if not row[patient].strip():
+                return None, "no patient"
+            when = row[time].strip() or row[date].strip()
+            return Note(row[row_id], row[patient].strip(), when, row[category].strip() or NO_CATEGORY, row[text]), ""
+
+        return mimic_iii
+
+    row_id, patient, category, text = at("note_id"), at("subject_id"), at("note_type"), at("text")
+    time = at("charttime")
+
+    def mimic_iv(row: list[str]) -> tuple[Note | None, str]:
+        row.append("")
+        if not row[patient].strip():
+            return None, "no patient"
+        kind = row[category].strip()
+        kind = MIMIC_IV_CATEGORIES.get(kind, kind) or NO_CATEGORY
+        return Note(row[row_id], row[patient].strip(), row[time].strip(), kind, row[text]), ""
+
+    return mimic_iv
+
+
+def _picker(header: list[str], config: SourceConfig) -> Any:
+    """A function from a row to its (text, patient, id, time, category), None where no column was named."""
+    places = [header.index(name) if name else None for name in _own_columns(config)]
+    return lambda row: [None if place is None else row[place] for place in places]
+
+
+def _read_jsonl(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
+    columns = _own_columns(config)
+    with files.reading_text(source.url, config.encoding, newline="\n") as text:
+        for number, line in enumerate(text, 1):
+            if line.isspace():
+                continue
+            record = _parse_json(line)
+            if record is None:
+                counts["malformed row"] += 1
+                continue
+            note, reason = _own_note([record.get(c) if c else None for c in columns], source, config, number)
+            if note is None:
+                counts[reason] += 1
+            else:
+                yield note
+
+
+def _parse_json(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _read_parquet(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
+    columns = _own_columns(config)
+    number = 0
+    with files.parquet(source.url) as file:
+        for batch in file.iter_batches(batch_size=512, columns=sorted({c for c in columns if c}), use_threads=False):
+            for record in batch.to_pylist():
+                number += 1
+                note, reason = _own_note([record[c] if c else None for c in columns], source, config, number)
+                if note is None:
+                    counts[reason] += 1
+                else:
+                    yield note
+
+
+def _read_text(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
+    with files.reading_text(source.url, config.encoding) as stream:
+        text = stream.read()
+    path = PurePosixPath(source.url)
+    patient = path.parent.name if config.patient_column else None
+    note, reason = _own_note([text, patient, str(path), None, None], source, config, 1)
+    if note is None:
+        counts[reason] += 1
+    else:
+        yield note
+
+
+def _read_sentences(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
+    with files.reading_text(source.url, config.encoding) as text:
+        lines: list[str] = []
+        number = 0
+        for line in text:
+            if not line.isspace():
+                lines.append(line)
+                continue
+            if lines:
+                number += 1
+                yield _document(lines, source, number)
+                lines = []
+        if lines:
+            yield _document(lines, source, number + 1)
+
+
+def _document(lines: list[str], source: Source, number: int) -> Note:
+    name = f"{source.number:05d}-{number:010d}"
+    return Note(name, name, "", NO_CATEGORY, "".join(lines))
+
+
+def _own_note(values: list[Any], source: Source, config: SourceConfig, number: int) -> tuple[Note | None, str]:
+    text, patient, row_id, time, category = values
+    if not isinstance(text, str):
+        return None, "empty" if text is None else "malformed row"
+    name = f"{source.number:05d}-{number:010d}"
+    whose = name if config.each_note_is_a_patient else _identifier(patient)
+    if not whose:
+        return None, "no patient"
+    return Note(_identifier(row_id) or name, whose, _identifier(time), _identifier(category) or NO_CATEGORY, text), ""
+
+
+def _identifier(value: Any) -> str:
+    if value is None or value != value:  # NaN: how Parquet files written by pandas say 'none'
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()

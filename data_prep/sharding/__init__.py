@@ -1,0 +1,1 @@
+"""Buckets of notes become shards, on local processes or Apache Beam."""

@@ -1,0 +1,163 @@
+"""The same preparation as one Apache Beam pipeline, for corpora beyond one machine.
+
+Every worker must see the working directory (a shared file system); shards appear there exactly as the local engine
+puts them, byte for byte. Imported only with `--engine=beam`.
+"""
+
+import ast
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.errors import UserError
+from data_prep.reading import sources, spill
+from data_prep.reading.sources import Note, Source, SourceConfig
+from data_prep.reading.spill import SPLITS, Bucket, SelectionConfig, Spilled
+from data_prep.sharding import local
+from data_prep.sharding.shards import Plan
+
+try:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+except ImportError:
+    raise UserError("--engine=beam: expected Apache Beam, found none: pip install 'clinicalbert_jax[beam]'") from None
+
+Key = tuple[str, int]  # split and bucket number: a Bucket without its `of`
+_COUNTS = "counts"
+_READ, _DROPPED, _KEPT, _UNDECODABLE = "read", "dropped", "kept", "undecodable"
+
+
+def run(
+    files: Sequence[Source],
+    plan: Plan,
+    buckets: Sequence[Bucket],
+    spill_directory: Path,
+    shard_directory: Path,
+    options: Sequence[str],
+) -> Spilled:
+    """Read, de-duplicate, group by bucket and build; `plan.categories` are found on the way. Returns stage 1's counts.
+
+    `options` are Beam's own, such as ('--runner=DirectRunner',).
+    """
+    counts_file = shard_directory / "counts"
+    try:
+        beginning = beam.Pipeline(options=PipelineOptions(list(options), save_main_session=False))
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--beam_options: {' '.join(str(error).split())}") from None
+    with beginning as pipeline:
+        read = (
+            pipeline
+            | "files" >> beam.Create(list(files))
+            | beam.Reshuffle()
+            | "read" >> beam.ParDo(_Read(plan.config.source, plan.config.selection)).with_outputs(_COUNTS, main="notes")
+        )
+        kept = (
+            read.notes
+            | "by content" >> beam.GroupByKey()
+            | "first of equals"
+            >> beam.ParDo(_KeepFirst(plan.config.selection, buckets)).with_outputs(_COUNTS, main="notes")
+        )
+        categories = (
+            kept.notes
+            | "categories" >> beam.Map(lambda keyed: keyed[1].category)
+            | beam.Distinct()
+            | beam.combiners.ToList()
+        )
+        every_bucket = pipeline | "buckets" >> beam.Create(
+            [((bucket.split, bucket.number), None) for bucket in buckets]
+        )
+        _ = (
+            (kept.notes, every_bucket)
+            | "with empty buckets" >> beam.Flatten()
+            | "by bucket" >> beam.GroupByKey()
+            | "build"
+            >> beam.Map(
+                _build, plan, list(buckets), spill_directory, shard_directory, beam.pvalue.AsSingleton(categories)
+            )
+        )
+        _ = (
+            (read[_COUNTS], kept[_COUNTS])
+            | "all counts" >> beam.Flatten()
+            | "total" >> beam.CombinePerKey(sum)
+            | "one list" >> beam.combiners.ToList()
+            | "write counts" >> beam.Map(_write_counts, counts_file)
+        )
+    spilled = _read_counts(counts_file)
+    spilled.require_notes()
+    return spilled
+
+
+class _Read(beam.DoFn):
+    """A file → (digest of the content, (number of the file, note)) of the notes wanted, each text once a file."""
+
+    def __init__(self, source_config: SourceConfig, selection: SelectionConfig) -> None:
+        self._source_config, self._selection = source_config, selection
+
+    def process(self, file: Source) -> Iterator[Any]:
+        drops: Counter[str] = Counter()
+        num_kept = 0
+        for note in spill.select(sources.read(file, self._source_config, drops), self._selection, drops):
+            num_kept += 1
+            yield spill.content_digest(note.text), (file.number, note)
+        yield beam.pvalue.TaggedOutput(_COUNTS, ((_READ,), num_kept + drops.total()))
+        for reason, count in drops.items():
+            yield beam.pvalue.TaggedOutput(_COUNTS, ((_DROPPED, reason), count))
+
+
+class _KeepFirst(beam.DoFn):
+    """Notes of equal content → (split and bucket, the one that comes first in the input)."""
+
+    def __init__(self, selection: SelectionConfig, buckets: Sequence[Bucket]) -> None:
+        self._selection = selection
+        self._counts = Counter(bucket.split for bucket in buckets)
+
+    def process(self, keyed: tuple[bytes, Iterable[tuple[int, Note]]]) -> Iterator[Any]:
+        equals = list(keyed[1])
+        _, note = min(equals, key=lambda numbered: numbered[0])
+        split = spill.split_of(note.patient_id, self._selection)
+        yield (split, spill.bucket_of(note.patient_id, self._counts[split], self._selection)), note
+        yield beam.pvalue.TaggedOutput(_COUNTS, ((_KEPT, split, note.category), 1))
+        if "\ufffd" in note.text:
+            yield beam.pvalue.TaggedOutput(_COUNTS, ((_UNDECODABLE,), 1))
+        if len(equals) > 1:
+            yield beam.pvalue.TaggedOutput(_COUNTS, ((_DROPPED, "exact duplicate"), len(equals) - 1))
+
+
+def _build(
+    keyed: tuple[Key, Iterable[Note | None]],
+    plan: Plan,
+    buckets: Sequence[Bucket],
+    spill_directory: Path,
+    shard_directory: Path,
+    categories: list[str],
+) -> None:
+    """Spill a bucket's notes and build its shard, as a worker of the local engine would."""
+    bucket = next(bucket for bucket in buckets if (bucket.split, bucket.number) == keyed[0])
+    if local.read_built(bucket, shard_directory):
+        return
+    spill_file = spill_directory / bucket.file_name
+    spill_file.write_bytes(b"".join(spill.encode_note(note) for note in keyed[1] if note is not None))
+    local.build_bucket(
+        bucket, dataclasses.replace(plan, categories=tuple(sorted(categories))), spill_directory, shard_directory
+    )
+    spill_file.unlink()
+
+
+def _write_counts(counts: list[tuple[tuple[str, ...], int]], path: Path) -> None:
+    path.write_text(repr(sorted(counts)))
+
+
+def _read_counts(path: Path) -> Spilled:
+    spilled = Spilled(kept={split: Counter() for split in SPLITS})
+    for key, count in ast.literal_eval(path.read_text()):
+        if key[0] == _READ:
+            spilled.num_read += count
+        elif key[0] == _UNDECODABLE:
+            spilled.num_undecodable += count
+        elif key[0] == _DROPPED:
+            spilled.drops[key[1]] += count
+        else:
+            spilled.kept[key[1]][key[2]] += count
+    return spilled

@@ -1,0 +1,1 @@
+"""Invented notes for the demo, tests and load tests."""

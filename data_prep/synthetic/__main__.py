@@ -1,0 +1,31 @@
+"""Write invented notes in the form of MIMIC-III's NOTEEVENTS.csv: for the demo, tests, and load tests.
+
+python -m data_prep.synthetic --output=NOTEEVENTS.csv.gz --num_notes=2000 --seed=0
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clinicalbert_jax import cli
+from clinicalbert_jax.options import option
+from data_prep.synthetic.write import write
+
+
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    output: str = option("The file to write, such as NOTEEVENTS.csv.gz.")
+    num_notes: int = option("How many notes.", 2000, lowest=1)
+    seed: int = option("The same seed gives the same bytes.", 0)
+
+
+def main(options: Options) -> None:
+    """Write the file that the options ask for."""
+    path = Path(options.output)
+    write(path, options.num_notes, options.seed)
+    print(f"wrote {options.num_notes:,} invented notes, {path.stat().st_size / 1e6:,.1f} MB, to {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main, Options)

@@ -1,0 +1,1 @@
+"""Notes become sections and sentences."""

@@ -1,0 +1,1 @@
+"""Vocabularies, and sentences as word pieces."""

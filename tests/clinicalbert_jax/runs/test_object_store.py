@@ -1,0 +1,113 @@
+"""A run and a dataset in an object store: a real S3 server on this machine, and local copies that come and go."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.runs import object_store, workdir
+from clinicalbert_jax.runs.checkpoint import restore_params
+from clinicalbert_jax.training import pretrain as pretraining
+from tests import toy_dataset
+from tests.clinicalbert_jax.conftest import pretrain, small_config
+
+moto_server = pytest.importorskip("moto.server", reason="moto is of the test extra")
+s3fs = pytest.importorskip("s3fs", reason="s3fs is of the test extra")
+pytestmark = [
+    pytest.mark.usefixtures("compilation_cache"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of moto's and s3fs's own libraries
+]
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"hospital-{secrets.token_hex(4)}"  # the servers of one process share their memory
+    s3fs.S3FileSystem().mkdir(name)
+    yield f"s3://{name}"
+    server.stop()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def pretrain_there(config: Config, data: str, run: str) -> int:
+    """What run_pretrain.py does with URLs."""
+    data_dir = object_store.dataset(data)
+    local, mirror = object_store.run(run)
+    manifest = Manifest.load(data_dir)
+    config = workdir.check_data(config, manifest, data_dir)
+    workdir.check_same_run(local, config, manifest)
+    return pretraining.pretrain(config, data_dir, local, mirror)
+
+
+def test_a_run_moves_to_a_machine_without_a_copy(bucket: str, tmp_path: Path) -> None:
+    data_dir = toy_dataset.write(tmp_path / "toy", num_train=40)
+    s3fs.S3FileSystem().put(str(data_dir), f"{bucket}/data", recursive=True)
+    config, longer = small_config(steps=6), small_config(steps=12)
+    assert pretrain_there(config, f"{bucket}/data", f"{bucket}/runs/one") == 0
+    shutil.rmtree(tmp_path / "cache")  # another machine
+    assert pretrain_there(longer, f"{bucket}/data", f"{bucket}/runs/one") == 0
+
+    assert pretrain(longer, data_dir, tmp_path / "alone") == 0
+    local, _ = object_store.run(f"{bucket}/runs/one")
+    for ours, expected in zip(
+        jax.tree.leaves(restore_params(local)[1]), jax.tree.leaves(restore_params(tmp_path / "alone")[1]), strict=True
+    ):
+        np.testing.assert_array_equal(ours, expected)
+    kept = {
+        name.split("/")[-1] for name in s3fs.S3FileSystem(use_listings_cache=False).ls(f"{bucket}/runs/one/checkpoints")
+    }
+    assert kept == {"6", "9", "12"}, "three are kept there as here"
+    assert local.stat().st_mode & 0o077 == 0
+
+
+def test_a_checkpoint_that_did_not_arrive_whole_is_not_taken(bucket: str, tmp_path: Path) -> None:
+    data_dir = toy_dataset.write(tmp_path / "toy", num_train=40)
+    assert pretrain_there(small_config(steps=6), str(data_dir), f"{bucket}/run") == 0
+    s3fs.S3FileSystem().rm(f"{bucket}/run/checkpoints/6/checksums.json")
+    shutil.rmtree(tmp_path / "cache")
+    local, _ = object_store.run(f"{bucket}/run")
+    assert restore_params(local)[3] == 3
+
+
+def test_a_dataset_that_changed_on_the_way_and_an_absent_one_are_refused(bucket: str, tmp_path: Path) -> None:
+    data_dir = toy_dataset.write(tmp_path / "toy", num_train=40)
+    s3fs.S3FileSystem().put(str(data_dir), f"{bucket}/data", recursive=True)
+    shard = next(data_dir.glob("*-train.tfrecord-00000*3"))
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    s3fs.S3FileSystem().pipe(f"{bucket}/data/{shard.name}", bytes(content))
+    with pytest.raises(UserError, match="is not the file that the manifest tells of"):
+        object_store.dataset(f"{bucket}/data")
+    with pytest.raises(UserError, match=r"expected a file at s3://hospital-\w+/none/manifest.json, found none"):
+        object_store.dataset(f"{bucket}/none")
+    with pytest.raises(UserError, match="protocol"):
+        object_store.dataset("nosuch://hospital/data")
+
+
+def test_a_store_that_is_gone_costs_no_steps(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    data_dir = toy_dataset.write(tmp_path / "toy", num_train=40)
+    local, mirror = object_store.run(f"{bucket}/run")
+    assert mirror is not None
+    monkeypatch.setattr(mirror, "_store", object_store._Store(f"{bucket}-gone/run"))  # no such bucket
+    manifest = Manifest.load(data_dir)
+    config = workdir.check_data(small_config(steps=6), manifest, data_dir)
+    with pytest.raises(UserError, match="cannot be reached"):
+        pretraining.pretrain(config, data_dir, local, mirror)
+    assert "tried again with the next checkpoint" in capsys.readouterr().err
+    assert restore_params(local)[3] == 6

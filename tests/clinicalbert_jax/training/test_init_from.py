@@ -1,0 +1,149 @@
+"""`init_from`: the weights and the architecture of a BERT or of another run; never over a run's own checkpoint."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.pretrained import huggingface
+from clinicalbert_jax.runs import checkpoint, workdir
+from clinicalbert_jax.runs.checkpoint import restore_params
+from clinicalbert_jax.training import init_from, train_loop
+from clinicalbert_jax.training import pretrain as pretraining
+from tests import toy_dataset
+from tests.clinicalbert_jax.conftest import pretrain, small_config
+
+pytestmark = pytest.mark.usefixtures("compilation_cache")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_dataset.write(tmp_path_factory.mktemp("data") / "toy", num_train=40)
+
+
+@pytest.fixture(scope="module")
+def parent(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("parent") / "run"
+    assert pretrain(small_config(steps=6), data_dir, run) == 0
+    return run
+
+
+def start(config: Config, data_dir: Path, run: Path) -> int:
+    """As run_pretrain.py: the architecture first, then the rest."""
+    config = init_from.adopt_architecture(config, Manifest.load(data_dir), data_dir, run)
+    return pretrain(config, data_dir, run)
+
+
+def of_run(run: Path) -> list[np.ndarray]:
+    return jax.tree.leaves(restore_params(run)[1])
+
+
+def from_source(source: Path, **overrides: object) -> Config:
+    """Another shape than the source's, to be replaced by it, and a rate at which nothing moves."""
+    config = small_config(steps=1, **overrides)
+    config.optimizer.learning_rate = 1e-30
+    model = dataclasses.replace(config.model, num_hidden_layers=3, intermediate_size=128)
+    return dataclasses.replace(config, init_from=str(source), model=model)
+
+
+def test_another_run_is_continued_with_a_new_schedule(data_dir: Path, parent: Path, tmp_path: Path, capsys) -> None:
+    assert start(from_source(parent), data_dir, tmp_path / "run") == 0
+    assert f"from {parent}" in capsys.readouterr().err
+    for ours, theirs in zip(of_run(tmp_path / "run"), of_run(parent), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    assert workdir.read_config(tmp_path / "run").model.num_hidden_layers == 1
+
+
+def test_its_optimizers_moments_come_along_where_asked_for(data_dir: Path, parent: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(from_source(parent), init_optimizer=True)
+    manifest = Manifest.load(data_dir)
+    config = init_from.adopt_architecture(config, manifest, data_dir, tmp_path / "run")
+    config = workdir.check_data(config, manifest, data_dir)
+    job = pretraining.make_job(config, data_dir)
+    state, origin = job.first_state()
+    assert origin.endswith("with its optimizer's moments")
+    moments = checkpoint.restore_optimizer(parent, job.program.abstract_state.opt_state)
+    counts = {"adam": 6, "schedule": 0}
+    found = {
+        "adam": int(optax.tree.get(state.opt_state, "ScaleByAdamState").count),
+        "schedule": int(optax.tree.get(state.opt_state, "ScaleByScheduleState").count),
+    }
+    assert found == counts
+    assert int(state.updates) == int(state.step) == 0
+    for name in ("mu", "nu"):
+        ours, theirs = (jax.tree.leaves(optax.tree.get(of, name)) for of in (state.opt_state, moments))
+        assert any(np.any(array != 0) for array in ours)
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_an_optimizer_that_is_not_there_is_refused(data_dir: Path, parent: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(from_source(parent), init_optimizer=True)
+    config.optimizer.name = "lamb"
+    with pytest.raises(UserError, match="expected a run with the optimizer lamb, found adamw"):
+        start(config, data_dir, tmp_path / "run")
+    with pytest.raises(UserError, match=r"config.init_optimizer: expected a run to take it from"):
+        dataclasses.replace(config, init_from="")
+
+
+def test_an_exported_directory_gives_the_same_parameters(data_dir: Path, parent: Path, tmp_path: Path) -> None:
+    config, params, tokenizer_dir, _ = restore_params(parent)
+    (tmp_path / "model").mkdir()
+    huggingface.write_directory(tmp_path / "model", config.model, params, tokenizer_dir)
+    assert start(from_source(tmp_path / "model"), data_dir, tmp_path / "run") == 0
+    for ours, theirs in zip(of_run(tmp_path / "run"), of_run(parent), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+def test_a_runs_own_checkpoint_comes_first(data_dir: Path, parent: Path, tmp_path: Path, capsys) -> None:
+    config = from_source(parent)
+    assert start(config, data_dir, tmp_path / "run") == 0
+    capsys.readouterr()
+    config.train.steps = 2
+    assert start(config, data_dir, tmp_path / "run") == train_loop.EXIT_DONE
+    assert "continuing from step 1" in capsys.readouterr().err
+
+
+def test_a_run_that_has_begun_needs_its_source_no_more(data_dir: Path, parent: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(parent, source)
+    config = from_source(source)
+    assert start(config, data_dir, tmp_path / "run") == 0
+    shutil.rmtree(source)
+    config.train.steps = 2
+    assert start(config, data_dir, tmp_path / "run") == train_loop.EXIT_DONE
+    assert restore_params(tmp_path / "run")[3] == 2
+
+
+def test_a_model_of_another_vocabulary_is_refused_before_anything_is_written(
+    data_dir: Path, parent: Path, tmp_path: Path
+) -> None:
+    config, params, tokenizer_dir, _ = restore_params(parent)
+    (tmp_path / "model").mkdir()
+    huggingface.write_directory(tmp_path / "model", config.model, params, tokenizer_dir)
+    words = (tmp_path / "model" / "vocab.txt").read_text()
+    (tmp_path / "model" / "vocab.txt").write_text(words.replace("word7\n", "other\n"))
+    with pytest.raises(UserError, match=r"entry 12 differs, 1 in all"):
+        start(from_source(tmp_path / "model"), data_dir, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_is_one_clear_line(data_dir: Path, parent: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"expected a directory, or a model on the Hugging Face hub|expected the directory"
+    ):
+        start(dataclasses.replace(small_config(), init_from=str(tmp_path / "absent")), data_dir, tmp_path / "run")
+    other = tmp_path / "other"
+    shutil.copytree(parent, other)
+    manifest = Manifest.load(other)
+    vocabulary = dataclasses.replace(manifest.vocabulary, sha256="0" * 64)
+    dataclasses.replace(manifest, vocabulary=vocabulary).save(other)
+    with pytest.raises(UserError, match=r"config.init_from: expected a run with the vocabulary of"):
+        start(from_source(other), data_dir, tmp_path / "run")

@@ -1,0 +1,318 @@
+import csv
+import gzip
+import io
+import json
+import logging
+from collections import Counter
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from clinicalbert_jax.errors import UserError
+from data_prep.reading import sources
+from data_prep.reading.sources import Note, SourceConfig
+
+SECRET = "zanzibar"  # no message may hold it
+III = ["ROW_ID", "SUBJECT_ID", "HADM_ID", "CHARTDATE", "CHARTTIME", "STORETIME", "CATEGORY", "DESCRIPTION", "CGID"]
+III += ["ISERROR", "TEXT"]
+IV = ["note_id", "subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime", "text"]
+OWN = {
+    "text_column": "body",
+    "patient_column": "who",
+    "id_column": "n",
+    "time_column": "when",
+    "category_column": "kind",
+}
+RECORDS = [
+    {"n": "7", "who": "12", "when": "2020-01-02", "kind": "Echo", "body": "First, of \"two\"\nlines."},
+    {"n": "8", "who": "13", "when": "2020-01-01", "kind": "", "body": "Zweite\u00e9."},
+]  # fmt: skip
+NOTES = [
+    Note("7", "12", "2020-01-02", "Echo", 'First, of "two"\nlines.'),
+    Note("8", "13", "2020-01-01", sources.NO_CATEGORY, "Zweite\u00e9."),
+]
+
+
+def as_csv(rows, columns, delimiter=","):
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter).writerows([columns, *rows])
+    return text.getvalue().encode()
+
+
+def mimic_iii(*notes, **columns):
+    """NOTEEVENTS with (patient, text) rows; `columns` are the same in every row."""
+    rows = []
+    for number, (patient, text) in enumerate(notes, 1):
+        row = dict.fromkeys(III, "") | {"CHARTDATE": "2150-01-01", "CATEGORY": "Echo"} | columns
+        rows.append((row | {"ROW_ID": str(number), "SUBJECT_ID": patient, "TEXT": text}).values())
+    return as_csv(rows, III)
+
+
+def read(path, **settings):
+    inputs = tuple(map(str, path)) if isinstance(path, list) else (str(path),)
+    config = SourceConfig(inputs, **settings)
+    counts = Counter()
+    notes = [note for source in sources.resolve(config) for note in sources.read(source, config, counts)]
+    return notes, dict(counts)
+
+
+def refusal(path, **settings):
+    with pytest.raises(UserError) as caught:
+        read(path, **settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert SECRET not in message
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return message
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("packed", [False, True])
+def test_own_notes_in_every_form_give_the_same_notes(tmp_path, packed):
+    lines = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
+    rows = [record.values() for record in RECORDS]
+    forms = {"a.csv": as_csv(rows, RECORDS[0]), "a.tsv": as_csv(rows, RECORDS[0], "\t"), "a.jsonl": lines}
+    for name, data in forms.items():
+        path = tmp_path / (name + ".gz" * packed)
+        path.write_bytes(gzip.compress(data) if packed else data)
+        assert read(path, **OWN) == (NOTES, {}), name
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(RECORDS), path)
+    assert read(path, **OWN) == (NOTES, {})
+
+
+def test_identifiers_read_alike_whatever_their_type(tmp_path):
+    """A patient must not be two because one file has integers and another floats or text."""
+    forms = {"int": [5, 6], "float": [5.0, 6.0], "text": ["5", " 6 "]}
+    for name, who in forms.items():
+        path = tmp_path / f"{name}.parquet"
+        pyarrow.parquet.write_table(pyarrow.table({"who": who, "body": ["a", "b"]}), path)
+        notes, _ = read(path, text_column="body", patient_column="who")
+        assert [note.patient_id for note in notes] == ["5", "6"], name
+    path = tmp_path / "null.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"who": [None, float("nan"), 7.0], "body": ["a", "b", "c"]}), path)
+    notes, counts = read(path, text_column="body", patient_column="who")
+    assert ([note.patient_id for note in notes], counts) == (["7"], {"no patient": 2})
+
+
+def test_mimic_iii(tmp_path):
+    path = tmp_path / "NOTEEVENTS.csv.gz"
+    path.write_bytes(gzip.compress(mimic_iii(("3", "One."), ("", "Two."), ("4", "Three."), CATEGORY="Nursing ")))
+    notes, counts = read(path)
+    assert notes == [Note("1", "3", "2150-01-01", "Nursing", "One."), Note("3", "4", "2150-01-01", "Nursing", "Three.")]
+    assert counts == {"no patient": 1}
+    path.write_bytes(gzip.compress(mimic_iii(("3", "One."), ("4", "Two."), ISERROR="1")))
+    assert read(path) == ([], {"marked as error": 2})
+
+
+def test_mimic_iii_without_optional_columns_and_in_small_letters(tmp_path):
+    columns = ["row_id", "subject_id", "chartdate", "category", "text"]
+    (tmp_path / "n.csv").write_bytes(as_csv([["1", "2", "2150-01-01", "Echo", "Fine."]], columns))
+    assert read(tmp_path / "n.csv") == ([Note("1", "2", "2150-01-01", "Echo", "Fine.")], {})
+
+
+def test_mimic_iv(tmp_path):
+    rows = [
+        ["10-DS-1", "10", "", "DS", "1", "2180-01-01 00:00:00", "", "Fine."],
+        ["11-RR-2", "11", "", "RR"] + [""] * 4,
+    ]
+    (tmp_path / "discharge.csv").write_bytes(as_csv(rows, IV))
+    notes, _ = read(tmp_path / "discharge.csv")
+    assert notes[0] == Note("10-DS-1", "10", "2180-01-01 00:00:00", "Discharge summary", "Fine.")
+    assert notes[1].category == "Radiology"
+
+
+@pytest.mark.fast
+def test_mimic_iii_and_iv_are_not_mixed(tmp_path):
+    (tmp_path / "a.csv").write_bytes(mimic_iii(("3", "One.")))
+    (tmp_path / "b.csv").write_bytes(as_csv([["10-DS-1", "10", "", "DS", "1", "", "", "Fine."]], IV))
+    both = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert "--allow_patient_overlap" in refusal(both)
+    assert "--allow_patient_overlap" in refusal(tmp_path)
+    own = {"input_format": "csv", "text_column": "TEXT", "patient_column": "SUBJECT_ID"}
+    assert "--allow_patient_overlap" in refusal(both, **own)
+    assert len(read(both, allow_patient_overlap=True)[0]) == 2
+
+
+def test_text_files(tmp_path):
+    for patient, name, text in [("p2", "b.txt", "B"), ("p1", "a.txt", "A"), ("p1", "c.txt", "C")]:
+        (tmp_path / patient).mkdir(exist_ok=True)
+        (tmp_path / patient / name).write_text(text)
+    (tmp_path / "p1" / ".hidden.txt").write_text("not this")
+    notes, _ = read(tmp_path, patient_column="directory")
+    assert [(note.patient_id, note.text) for note in notes] == [("p1", "A"), ("p1", "C"), ("p2", "B")]
+    assert "directory" in refusal(tmp_path, patient_column="who")
+    notes, _ = read(str(tmp_path / "*" / "?.txt"), each_note_is_a_patient=True)
+    assert len({note.patient_id for note in notes}) == 3
+
+
+def test_sentences_form(tmp_path):
+    (tmp_path / "s.txt").write_text("\nOne.\nTwo.\n\n\nThree.\n \nFour.")
+    notes, _ = read(tmp_path / "s.txt", input_format="sentences")
+    assert [note.text.split("\n") for note in notes] == [["One.", "Two.", ""], ["Three.", ""], ["Four."]]
+    assert len({note.patient_id for note in notes}) == 3
+
+
+def test_google_reference_sentences(shared_data):
+    notes, _ = read(shared_data / "reference" / "sentences.txt.gz", input_format="sentences")
+    assert len(notes) == 1928
+    assert sum(note.text.count("\n") for note in notes) == 106_212
+
+
+@pytest.mark.fast
+def test_malformed_rows_are_counted_and_the_rest_is_read(tmp_path):
+    data = mimic_iii(("1", "One."), ("2", "Two,\nof two lines."), ("3", "Three.")).decode()
+    broken = data.replace(",Three.", ",Three.,one cell too many") + 'a,"b"c,d\n' + "short,row\n"
+    (tmp_path / "n.csv").write_text(broken + data.split("\r\n", 1)[1])
+    notes, counts = read(tmp_path / "n.csv")
+    assert [note.text for note in notes] == ["One.", "Two,\nof two lines.", "One.", "Two,\nof two lines.", "Three."]
+    assert counts == {"malformed row": 3}
+
+
+def test_after_a_stray_quotation_mark_reading_goes_on(tmp_path):
+    whole = mimic_iii(*((str(number), f'Text {number}, with a comma\nand a "word".') for number in range(40)))
+    lines = whole.split(b"\r\n")
+    lines[5] = lines[5].replace(b"Text 4", b'Te"xt 4')
+    (tmp_path / "n.csv").write_bytes(b"\r\n".join(lines))
+    notes, counts = read(tmp_path / "n.csv")
+    assert [note.patient_id for note in notes] == [str(number) for number in range(40) if number != 4]
+    assert counts["malformed row"] >= 1
+
+
+def test_an_open_quotation_mark_at_the_end_is_counted(tmp_path):
+    (tmp_path / "n.csv").write_bytes(mimic_iii(("1", "One."), ("2", "Two.")) + b'3,3,,,,,,,,,"never closed\n')
+    notes, counts = read(tmp_path / "n.csv")
+    assert (len(notes), counts) == (2, {"malformed row": 1})
+
+
+def test_rows_that_an_open_quotation_mark_swallows_are_counted(tmp_path):
+    rows = ["text,who", "One.,1", '"Two,2', "Three.,3", "Four.,4", '"Five.",5', "Six.,6"]
+    (tmp_path / "n.csv").write_text("\n".join(rows) + "\n")
+    notes, counts = read(tmp_path / "n.csv", text_column="text", patient_column="who")
+    assert [note.text for note in notes] == ["One.", "Six."]
+    assert counts == {"malformed row": 4}
+
+
+def test_json_lines_that_are_no_notes_are_counted(tmp_path):
+    lines = [
+        json.dumps({"who": "1", "body": "Fine."}),
+        "{",
+        "[1]",
+        json.dumps({"who": "1"}),
+        "",
+        '{"body": 5, "who": 1}',
+    ]
+    lines += ["[" * 100_000, json.dumps({"body": "No one's."})]
+    (tmp_path / "n.jsonl").write_text("\n".join(lines))
+    notes, counts = read(tmp_path / "n.jsonl", text_column="body", patient_column="who")
+    assert len(notes) == 1
+    assert counts == {"malformed row": 4, "empty": 1, "no patient": 1}
+
+
+def test_nul_bytes_and_wrong_encoding_and_long_notes_are_read(tmp_path):
+    long = "word " * 2_000_000
+    (tmp_path / "n.csv").write_bytes(mimic_iii(("1", "a\0b"), ("2", long)) + b"3,3,,d,,,Echo,,,,caf\xe9\r\n")
+    notes, counts = read(tmp_path / "n.csv")
+    assert [note.text for note in notes] == ["a\0b", long, "caf\ufffd"]
+    assert not counts
+    assert read(tmp_path / "n.csv", encoding="latin-1")[0][2].text == "caf\u00e9"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path):
+    (tmp_path / "n.csv").write_bytes(b"\xef\xbb\xbf" + mimic_iii(("1", "One.")))
+    assert len(read(tmp_path / "n.csv")[0]) == 1
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("cut", ["middle", "checksum", "not gzip"])
+def test_broken_gzip_is_one_line(tmp_path, cut):
+    data = gzip.compress(mimic_iii(*((str(number), f"{SECRET} {number}" * 50) for number in range(5000))))
+    data = {"middle": data[: len(data) // 2], "checksum": data[:-8] + b"\0" * 8, "not gzip": SECRET.encode() * 9}[cut]
+    (tmp_path / "NOTEEVENTS.csv.gz").write_bytes(data)
+    assert "damaged" in refusal(tmp_path / "NOTEEVENTS.csv.gz", input_format="mimic_iii")
+
+
+@pytest.mark.fast
+def test_unknown_columns_are_one_line_with_the_columns_found(tmp_path):
+    (tmp_path / "n.csv").write_bytes(as_csv([["1", SECRET]], ["ROW_ID", "SUBJECT_ID"]))
+    assert "TEXT" in (message := refusal(tmp_path / "n.csv")) and "ROW_ID, SUBJECT_ID" in message
+    assert "body" in refusal(tmp_path / "n.csv", text_column="body", patient_column="SUBJECT_ID")
+    (tmp_path / "n.jsonl").write_text(json.dumps({"who": "1", "body": SECRET}))
+    assert "found who, body" in refusal(tmp_path / "n.jsonl", text_column="text", patient_column="who")
+    assert "found who, body" in refusal(tmp_path / "n.jsonl", text_column="body", patient_column="who", id_column="n")
+    pyarrow.parquet.write_table(pyarrow.table({"who": ["1"], "body": [SECRET]}), tmp_path / "n.parquet")
+    assert "found who, body" in refusal(tmp_path / "n.parquet", text_column="text", patient_column="who")
+
+
+def test_a_note_where_the_header_should_be_is_not_shown(tmp_path):
+    (tmp_path / "n.csv").write_bytes(as_csv([], ["1", f"The patient, {SECRET}, was seen."]))
+    assert "does not look like a header" in refusal(tmp_path / "n.csv")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "--text_column"),
+        ({"text_column": "body"}, "--each_note_is_a_patient"),
+        ({"text_column": "body", "patient_column": "who", "each_note_is_a_patient": True}, "exclude each other"),
+        ({"input_format": "xml"}, "--input_format"),
+        ({"encoding": "klingon"}, "--encoding"),
+        ({"input_format": "parquet", "text_column": "body", "patient_column": "who"}, "cannot be read as Parquet"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, settings, expected):
+    (tmp_path / "n.jsonl").write_text(json.dumps({"who": "1", "body": SECRET}))
+    assert expected in refusal(tmp_path / "n.jsonl", **settings)
+
+
+def test_files_that_are_not_there_are_refused(tmp_path):
+    assert "found none" in refusal(tmp_path / "no.csv")
+    assert "found none" in refusal(tmp_path)
+    assert "found none" in refusal(str(tmp_path / "*.csv"))
+    assert "found none" in refusal(f"file://{tmp_path}/no.csv")
+    assert "cannot be reached" in refusal("klingon://bucket/no.csv")
+    (tmp_path / "n.pdf").write_text(SECRET)
+    assert "--input_format" in refusal(tmp_path / "n.pdf")
+    (tmp_path / "n.csv").write_bytes(mimic_iii(("1", "One.")))
+    assert "twice" in refusal([tmp_path / "n.csv", tmp_path / "n.csv"])
+
+
+def test_nothing_is_logged(tmp_path, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "n.csv").write_bytes(mimic_iii(("1", SECRET)) + b'x,"y"' + SECRET.encode() + b"\n")
+    read(tmp_path / "n.csv")
+    assert SECRET not in caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A real S3 server on this machine, and how to reach it."""
+    server_module = pytest.importorskip("moto.server", reason="moto is of the test extra")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_s3(s3, tmp_path, monkeypatch):
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is of the test extra")
+    for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    filesystem = s3fs.S3FileSystem(skip_instance_cache=True)
+    filesystem.mkdir("hospital")
+    data = mimic_iii(*((str(number), f"Note {number}, long enough to be split. " * 40) for number in range(2000)))
+    filesystem.pipe("hospital/2020/NOTEEVENTS.csv.gz", gzip.compress(data))
+    filesystem.pipe("hospital/2021/NOTEEVENTS.csv", data)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(RECORDS), tmp_path / "own.parquet")
+    filesystem.put(str(tmp_path / "own.parquet"), "hospital/own.parquet")
+    (tmp_path / "n.csv").write_bytes(data)
+    notes = read(tmp_path / "n.csv")[0]
+    assert read("s3://hospital/2020/NOTEEVENTS.csv.gz") == (notes, {})
+    assert read("s3://hospital/*/NOTEEVENTS*") == (notes * 2, {})
+    assert read("s3://hospital/2021") == (notes, {})
+    assert read("s3://hospital/own.parquet", **OWN) == (NOTES, {})
+    assert "found none" in refusal("s3://hospital/no.csv")
