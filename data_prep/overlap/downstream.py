@@ -51,7 +51,7 @@ def _texts(path: str) -> Iterator[str]:
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"--exclude_text: {path} cannot be read ({type(error).__name__})") from None
-    text = data.decode("utf-8", errors="replace")
+    text = data.decode("utf-8-sig", errors="replace")
     suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
     try:
         if suffix == ".json":

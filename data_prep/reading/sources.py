@@ -11,9 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
 
+from clinicalbert_jax.data.patients import identifier
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
 from data_prep.reading import files
@@ -300,10 +302,10 @@ def _mimic_rows(header: list[str], source: Source, config: SourceConfig) -> Any:
             row.append("")  # what an absent column holds
             if row[error].strip() in ("1", "1.0"):
                 return None, "marked as error"
-            if not row[patient].strip():
+            if not (whose := identifier(row[patient])):
                 return None, "no patient"
             when = row[time].strip() or row[date].strip()
-            return Note(row[row_id], row[patient].strip(), when, row[category].strip() or NO_CATEGORY, row[text]), ""
+            return Note(identifier(row[row_id]), whose, when, identifier(row[category]) or NO_CATEGORY, row[text]), ""
 
         return mimic_iii
 
@@ -312,11 +314,11 @@ def _mimic_rows(header: list[str], source: Source, config: SourceConfig) -> Any:
 
     def mimic_iv(row: list[str]) -> tuple[Note | None, str]:
         row.append("")
-        if not row[patient].strip():
+        if not (whose := identifier(row[patient])):
             return None, "no patient"
-        kind = row[category].strip()
+        kind = identifier(row[category])
         kind = MIMIC_IV_CATEGORIES.get(kind, kind) or NO_CATEGORY
-        return Note(row[row_id], row[patient].strip(), row[time].strip(), kind, row[text]), ""
+        return Note(identifier(row[row_id]), whose, row[time].strip(), kind, row[text]), ""
 
     return mimic_iv
 
@@ -346,7 +348,8 @@ def _read_jsonl(source: Source, config: SourceConfig, counts: Counter[str]) -> I
 
 def _parse_json(line: str) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        # Decimals keep every digit of an identifier; a byte-order mark also stands where files were concatenated.
+        record = json.loads(line.lstrip("\ufeff"), parse_float=Decimal)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
@@ -404,15 +407,8 @@ def _own_note(values: list[Any], source: Source, config: SourceConfig, number: i
     if not isinstance(text, str):
         return None, "empty" if text is None else "malformed row"
     name = f"{source.number:05d}-{number:010d}"
-    whose = name if config.each_note_is_a_patient else _identifier(patient)
+    whose = name if config.each_note_is_a_patient else identifier(patient)
     if not whose:
         return None, "no patient"
-    return Note(_identifier(row_id) or name, whose, _identifier(time), _identifier(category) or NO_CATEGORY, text), ""
-
-
-def _identifier(value: Any) -> str:
-    if value is None or value != value:  # NaN: how Parquet files written by pandas say 'none'
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
+    when = "" if time is None or time != time else str(time).strip()  # NaN differs from itself
+    return Note(identifier(row_id) or name, whose, when, identifier(category) or NO_CATEGORY, text), ""

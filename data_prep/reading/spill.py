@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clinicalbert_jax.data.patients import identifier
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
 from data_prep.reading import sources
@@ -231,12 +232,12 @@ def excluded_patients(config: SelectionConfig) -> frozenset[str]:
     if not path:
         return frozenset()
     try:
-        lines = Path(path).expanduser().read_text("utf-8").splitlines()
+        lines = Path(path).expanduser().read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"--exclude_patients: expected a file of identifiers, one a line, found {path} ({type(error).__name__})"
         ) from None
-    return frozenset(line.strip() for line in lines if line.strip())
+    return frozenset(filter(None, map(identifier, lines)))
 
 
 def load_bucket(path: Path) -> list[Note]:
