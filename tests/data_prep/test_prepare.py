@@ -49,7 +49,7 @@ def dataset(corpus: Path) -> Path:
 
 def config(corpus: Path, **changes: Any) -> PrepConfig:
     settings = {
-        "source": SourceConfig(inputs=(str(corpus / "NOTEEVENTS.csv"),)),
+        "source": SourceConfig(input=(str(corpus / "NOTEEVENTS.csv"),)),
         "vocabulary": VocabularyConfig(vocab_file=str(corpus / "vocab.txt")),
         "selection": SelectionConfig(validation_fraction=0.2, test_fraction=0.2, bucket_megabytes=0.1),
         "dupe_factor": 2,
@@ -138,7 +138,7 @@ def test_kill_and_rerun_ends_in_the_same_bytes(corpus: Path, dataset: Path) -> N
 def test_a_finished_bucket_is_not_built_again(corpus: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output_dir = corpus / "partly"
     calls = []
-    build = prepare.engines.shards.build
+    build = prepare.local.shards.build
 
     def fails_at_the_third(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -146,7 +146,7 @@ def test_a_finished_bucket_is_not_built_again(corpus: Path, dataset: Path, monke
             raise KeyboardInterrupt
         return build(*arguments)
 
-    monkeypatch.setattr(prepare.engines.shards, "build", fails_at_the_third)
+    monkeypatch.setattr(prepare.local.shards, "build", fails_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         prepare.run(config(corpus), output_dir, EngineConfig(num_workers=1))
     finished = prepare.run(config(corpus), output_dir, EngineConfig(num_workers=1))
@@ -183,7 +183,7 @@ def test_a_mended_mistake_is_not_refused(corpus: Path, tmp_path: Path, monkeypat
         with pytest.raises(UserError, match="a smaller --dupe_factor"):
             prepare.run(config(corpus), tmp_path / "out", one)
     whole = synthetic_gzip(tmp_path)
-    changed = config(corpus, dupe_factor=1, source=SourceConfig(inputs=(str(tmp_path / "notes.csv.gz"),)))
+    changed = config(corpus, dupe_factor=1, source=SourceConfig(input=(str(tmp_path / "notes.csv.gz"),)))
     (tmp_path / "notes.csv.gz").write_bytes(whole[:-1000])
     with pytest.raises(UserError, match="damaged"):
         prepare.run(changed, tmp_path / "out", one)
