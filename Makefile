@@ -14,7 +14,7 @@ EXTRA = $(if $(EXTRAS),[$(EXTRAS)])
 
 # Synthetic notes -> vocabulary and shards -> a tiny BERT -> held-out figures -> a PyTorch directory -> predictions.
 demo: $(VENV)/.installed
-	$(BIN)/python -m data_prep.synthetic --output=$(DEMO)/NOTEEVENTS.csv.gz --num_notes=2000
+	$(BIN)/python -m data_prep.synthetic --output=$(DEMO)/NOTEEVENTS.csv.gz --num_notes=2000 --overwrite
 	$(BIN)/python -m data_prep --input=$(DEMO)/NOTEEVENTS.csv.gz --output_dir=$(DEMO)/data --max_seq_length=32 --deid_policy=type \
 	    --train_vocab --vocab_size=2000 --validation_fraction=0.05 --test_fraction=0.05
 	$(BIN)/python run_pretrain.py --config=configs/demo.py --data_dir=$(DATA) --workdir=$(DEMO)/run

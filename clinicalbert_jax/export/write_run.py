@@ -30,12 +30,11 @@ class Options:
 
 def export(options: Options) -> int:
     """Write a checkpoint's model; with `verify`, return `EXIT_DIFFERENT` where PyTorch computes something else."""
-    output = Path(options.output_dir).expanduser()
     source = loading.find_run(options.workdir)
     loading.check_step(options.step)
     if options.verify and importlib.util.find_spec("torch") is None:
         raise UserError("--verify: expected PyTorch to compare with, found none: install torch, or drop --verify")
-    huggingface.check_output(output, options.overwrite)
+    output = atomic_output.check_directory(options.output_dir, options.overwrite, huggingface.is_export)
     atomic_output.clean_up_when_terminated()
     fine_tuned = workdir.kept(source.directory, workdir.TASK_FILE).exists()
     return (_fine_tuned if fine_tuned else _pretrained)(source, output, options)
@@ -45,7 +44,7 @@ def _pretrained(source: loading.Source, output: Path, options: Options) -> int:
     loaded = loading.load(source, options.step)
     assert loaded.step is not None  # of a run it is known
     parts = ("encoder", "pooler") if options.encoder_only else weight_names.PARTS
-    with atomic_output.new(output) as partial:
+    with atomic_output.directory(output, options.overwrite, huggingface.is_export) as partial:
         huggingface.write_directory(
             partial, loaded.config, loaded.params, loaded.tokenizer_dir, dtype=options.dtype, parts=parts
         )
@@ -66,7 +65,7 @@ def _fine_tuned(source: loading.Source, output: Path, options: Options) -> int:
     from clinicalbert_jax.finetune import export, finetuned_model
 
     model = finetuned_model.load(source, options.step or loading.BEST)
-    with atomic_output.new(output) as partial:
+    with atomic_output.directory(output, options.overwrite, huggingface.is_export) as partial:
         export.write(partial, model, source.directory, options.dtype)
     print(f"step {model.step:,} of {source.directory} exported to {output}")
     if not options.verify:

@@ -19,7 +19,6 @@ from safetensors.numpy import save_file
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.data.manifest import TOKENIZER_FILES
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.pretrained import extend_vocabulary, weight_names
 from clinicalbert_jax.runs import workdir
 from clinicalbert_jax.tokenizer_files import vocabulary
@@ -106,13 +105,9 @@ def find(source: str | Path) -> Path:
     return directory
 
 
-def check_output(output: Path, overwrite: bool) -> None:
-    """Raise `UserError` unless a model may be written to `output`: a new directory, or with `overwrite` an export."""
-
-    def is_export(directory: Path) -> bool:
-        return (directory / CONFIG_FILE).exists() and not (directory / workdir.CHECKPOINTS).exists()
-
-    atomic_output.check(output, overwrite, is_export)
+def is_export(directory: Path) -> bool:
+    """Whether a directory is an exported model, which --overwrite may replace."""
+    return (directory / CONFIG_FILE).exists() and not (directory / workdir.CHECKPOINTS).exists()
 
 
 def read_config(directory: Path) -> ModelConfig:

@@ -4,9 +4,9 @@ python -m data_prep.synthetic --output=NOTEEVENTS.csv.gz --num_notes=2000 --seed
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from clinicalbert_jax import cli
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.options import option
 from data_prep.synthetic.write import write
 
@@ -18,13 +18,15 @@ class Options:
     output: str = option("The file to write, such as NOTEEVENTS.csv.gz.")
     num_notes: int = option("How many notes.", 2000, lowest=1)
     seed: int = option("The same seed gives the same bytes.", 0)
+    overwrite: bool = option("Replace the output if it exists.", False)
 
 
 def main(options: Options) -> None:
     """Write the file that the options ask for."""
-    path = Path(options.output)
-    write(path, options.num_notes, options.seed)
-    print(f"wrote {options.num_notes:,} invented notes, {path.stat().st_size / 1e6:,.1f} MB, to {path}")
+    with atomic_output.file(options.output, options.overwrite) as path:
+        write(path, options.num_notes, options.seed)
+        num_bytes = path.stat().st_size
+    print(f"wrote {options.num_notes:,} invented notes, {num_bytes / 1e6:,.1f} MB, to {options.output}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import pytest
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.inference import Inference
 from clinicalbert_jax.pretrained import huggingface, loading, weight_names
 from clinicalbert_jax.runs import checkpoint
@@ -114,48 +113,6 @@ def test_one_checkpoint_is_enough(run: Path, tmp_path: Path) -> None:
     assert alone.tokenizer_dir == tmp_path / "run/checkpoints/2/run/tokenizer"
     assert (alone.tokenizer_dir / "vocab.txt").read_text() == (run / "tokenizer/vocab.txt").read_text()
     np.testing.assert_array_equal(alone.params["pooler"]["kernel"], whole.params["pooler"]["kernel"])
-
-
-@pytest.mark.fast
-def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), atomic_output.new(tmp_path / "out") as partial:
-        (partial / "config.json").write_text("half")
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.fast
-def test_interrupted_while_replacing_it_leaves_the_old(tmp_path: Path) -> None:
-    with atomic_output.new(tmp_path / "out") as partial:
-        (partial / "config.json").write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_output.new(tmp_path / "out") as partial:
-        (partial / "config.json").write_text("half")
-        raise KeyboardInterrupt
-    assert (tmp_path / "out/config.json").read_text() == "old"
-    with atomic_output.new(tmp_path / "out") as partial:
-        (partial / "config.json").write_text("new")
-    assert (tmp_path / "out/config.json").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.fast
-def test_killed_between_its_two_renames_the_old_comes_back(tmp_path: Path) -> None:
-    with atomic_output.new(tmp_path / "out") as partial:
-        (partial / "config.json").write_text("old")
-    (tmp_path / "out").rename(tmp_path / ".out.old")
-    with pytest.raises(UserError, match="exists: give another name"):
-        atomic_output.check(tmp_path / "out", overwrite=False)
-    assert (tmp_path / "out/config.json").read_text() == "old"
-
-
-@pytest.mark.fast
-def test_only_an_export_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes/precious.txt").write_text("kept")
-    with pytest.raises(UserError, match="found something else"):
-        atomic_output.check(tmp_path / "notes", overwrite=True)
-    with pytest.raises(UserError, match="inside an existing one"):
-        atomic_output.check(tmp_path / "absent/out", overwrite=False)
 
 
 def test_terminated_it_leaves_nothing(run: Path, tmp_path: Path) -> None:
