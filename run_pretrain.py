@@ -35,6 +35,7 @@ def main(options: Options) -> int:
     config = options.config
     data_dir = object_store.dataset(options.data_dir)
     run, mirror = object_store.run(options.workdir)
+    workdir.check_path(run)
     manifest = Manifest.load(data_dir)
     config = init_from.adopt_architecture(config, manifest, data_dir, run)
     config = workdir.check_data(config, manifest, data_dir)

@@ -9,6 +9,7 @@ from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.inputs.bad_records import POLICIES, BadRecords
 from clinicalbert_jax.options import CONFIG_FILE, option
 from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.runs import workdir
 
 
 @dataclass(kw_only=True)
@@ -28,6 +29,8 @@ class Options:
 def run(options: Options) -> int:
     """Check options, config and data, and only then import JAX, which takes seconds. Returns the exit code."""
     config: Any = options.config  # a union of tasks, each with examples of its own type
+    directory = Path(options.workdir).expanduser()
+    workdir.check_path(directory)
     source = loading.find(options.model)
     files = {"train": Path(options.train), "validation": Path(options.validation)}
     if options.test:
@@ -51,4 +54,4 @@ def run(options: Options) -> int:
     experiment.check_patients(data)
     xla.configure()
     distributed.initialize(None, None, None)
-    return experiment.run(config, task, data, source, Path(options.workdir).expanduser(), options.show_text)
+    return experiment.run(config, task, data, source, directory, options.show_text)

@@ -28,6 +28,7 @@ from clinicalbert_jax.runs.object_store import Mirror
 from clinicalbert_jax.runs.state import State
 from clinicalbert_jax.runs.workdir import CHECKPOINTS
 
+_ITEMS = ("params", "optimizer", "progress")
 _SCORE = "score"  # by validation; more is better
 
 
@@ -132,7 +133,7 @@ class Checkpoints:
 
     def restore(self, abstract_state: State, step: int) -> State:
         """The state saved at `step`, laid out over the devices as `abstract_state` says."""
-        items = self._checkpointer.load_checkpointables(step, _items(abstract_state))
+        items = _load(self._run / CHECKPOINTS / str(step), _items(abstract_state))
         return State(**items["progress"], params=items["params"], opt_state=items["optimizer"])
 
     def __enter__(self) -> "Checkpoints":
@@ -164,6 +165,9 @@ class Checkpoints:
         response.result()
         if jax.process_index() == 0:
             directory = self._run / CHECKPOINTS / str(step)
+            written = ocp.checkpointables_metadata(directory.resolve()).metadata
+            if unread := [name for name in _ITEMS if written.get(name) is None]:  # orbax only warns of it
+                raise ValueError(f"{', '.join(unread)} cannot be read again")
             workdir.copy(self._run, directory / "run")
             checksums.publish(directory)
             if self._mirror:
@@ -204,18 +208,19 @@ def restore_params(
     abstract = jax.eval_shape(lambda: init(config, jax.random.key(0)))
     on_host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract)
-    params = ocp.load_checkpointables(directory.resolve(), {"params": abstract})["params"]
+    params = _load(directory, {"params": abstract})["params"]
     return config, jax.tree.map(np.asarray, params), directory / "run" / "tokenizer", chosen
 
 
 def restore_optimizer(run: Path, abstract: Any) -> Any:
     """The optimizer's state in the latest whole checkpoint of a run, laid out as `abstract`; raises `UserError`."""
     directory = run / CHECKPOINTS / str(_whole(run, None))
-    return ocp.load_checkpointables(directory.resolve(), {"optimizer": abstract})["optimizer"]
+    return _load(directory, {"optimizer": abstract})["optimizer"]
 
 
 def _whole(run: Path, step: int | None) -> int:
     """The step of a checkpoint that is as it was written: `step`, or the latest complete one."""
+    workdir.check_path(run)
     whole = [step for step in _steps(run) if checksums.is_published(run / CHECKPOINTS / str(step))]
     if not whole:
         raise UserError(f"--workdir: expected a run with a checkpoint, found none in {run / CHECKPOINTS}: train first")
@@ -230,7 +235,16 @@ def _whole(run: Path, step: int | None) -> int:
 
 
 def _items(state: State) -> dict[str, Any]:
-    return {"params": state.params, "optimizer": state.opt_state, "progress": state.progress()}
+    return dict(zip(_ITEMS, (state.params, state.opt_state, state.progress()), strict=True))
+
+
+def _load(directory: Path, abstract: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return ocp.load_checkpointables(directory.resolve(), abstract)
+    except Exception as error:  # whatever orbax, tensorstore or the file system made of it
+        raise UserError(
+            f"{directory} is as it was written, and cannot be read ({_reason(error)}): choose another --step"
+        ) from None
 
 
 def _steps(run: Path) -> list[int]:

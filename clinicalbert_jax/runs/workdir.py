@@ -4,6 +4,7 @@ config.json  manifest.json  tokenizer/  metrics.jsonl  events.out.tfevents.*  ch
 """
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,21 @@ FIXED = (
     "train.seed",
     "train.dtype",
 )
+
+# What the libraries under a checkpoint do not read literally: etils expands patterns anywhere in a path, so that a save
+# merges the arrays of other directories or of none, and takes /gs/x for a bucket, as orbax does `gs:/`; tensorstore
+# takes a backslash for a slash, and reads no name that is not UTF-8.
+_MISREAD = re.compile(r"[*?\[\\\udc80-\udcff]|gs:(?=/|$)|^/(gs|s3|az|hf)(?=/|$)")
+
+
+def check_path(run: Path) -> None:
+    """Raise `UserError` where a checkpoint below `run` would be written elsewhere or could not be read."""
+    path = str(run.absolute().resolve())
+    if found := _MISREAD.search(path):
+        raise UserError(
+            f"--workdir: expected a path without '{ascii(found[0])[1:-1]}', which checkpoint libraries do not read "
+            f"literally, found {ascii(path)[1:-1]}: give another directory, or rename it"
+        )
 
 
 def check_data(config: Config, manifest: Manifest, data_dir: Path) -> Config:
