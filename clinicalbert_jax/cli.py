@@ -17,16 +17,22 @@ Flags are registered by `run` alone, so importing a command registers none.
 
 import dataclasses
 import difflib
+import logging
 import os
+import re
+import resource
 import signal
 import sys
+import sysconfig
+import threading
+import traceback
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from clinicalbert_jax.config import validated
@@ -42,27 +48,28 @@ Options = TypeVar("Options")
 def run(main: Callable[[Options], int | None], options: type[Options]) -> None:
     """Parse the flags that `options` defines and call `main` with them.
 
-    A `UserError` becomes one line on standard error and exit code 2, Ctrl-C exit code 130. Files are written readable
-    by their owner alone, since they may be derived from restricted notes.
+    Every error becomes one line on standard error and exit code 2, Ctrl-C exit code 130. Only the message of a
+    `UserError` is printed: another one may quote a note, as may what libraries log, which is silenced. Since what is
+    written may be derived from restricted notes, files are readable by their owner alone, and there are no core dumps.
     """
     os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logging.disable(logging.CRITICAL)
     define_flags(options)
+    flags.DEFINE_bool("debug", False, "Print the traceback of an error. It may quote the text of notes.")
+    threading.excepthook = lambda failure: _print_error(failure.exc_value)
 
     def guarded(argv: Sequence[str]) -> int | None:
-        if not flags.FLAGS["verbosity"].present:
-            # Libraries log a screenful for every checkpoint, and a traceback for exceptions that they also raise.
-            logging.set_verbosity(logging.FATAL)
         try:
             return main(parsed(options, argv[1:]))
-        except UserError as error:
-            _fail(str(error))
         except KeyboardInterrupt:
             _fail("interrupted", EXIT_INTERRUPTED)
         except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
-        except OSError as error:
-            _fail(f"cannot read or write {error.filename or 'a file'} ({error.strerror or error})")
+        except Exception as error:
+            _print_error(error)
+            return EXIT_USER_ERROR
 
     app.run(guarded, flags_parser=_parse_flags)
 
@@ -82,7 +89,8 @@ def parsed(options: type[Options], arguments: Sequence[str], values: flags.FlagV
     """The options as the flags give them; `arguments` are the words that belong to no flag. Raises `UserError`."""
     positional = [entry for entry, _, option in _fields(options) if option and option.kind == POSITIONAL]
     if arguments and not positional:
-        raise UserError(f"expected flags only, found {arguments[0]!r}: flags are written --name=value (see --help)")
+        # The word may be of a text whose quotation marks are missing.
+        raise UserError("expected options only, found a word that belongs to none: write --name=value (see --help)")
     return _built(options, tuple(arguments), values)
 
 
@@ -142,23 +150,42 @@ def _checked_config(config: Any) -> Any:
 
 
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
-    # absl prints its whole help text for a misspelt flag, and overrides of a config raise whatever they meet.
+    # absl prints its whole help text for a misspelt flag, and overrides of a config raise whatever they meet. Neither a
+    # value nor what only looks like a flag is quoted: both may be the text of a note.
     try:
         return flags.FLAGS(list(argv))
+    except flags.UnrecognizedFlagError as error:
+        _fail(_unknown(error.flagname.removeprefix("no-")))
+    except flags.Error as error:
+        found = re.match(r"flag --([\w.]+)=|Missing value for flag -*([\w.]+)$", str(error))
+        if not found:
+            _fail(f"the options cannot be read ({type(error).__name__}): see --help")
+        expected = _values_of(found[1]) if found[1] else "a value, found none"
+        _fail(f"--{found[1] or found[2]}: expected {expected} (see --help)")
     except UserError as error:
         _fail(str(error))
-    except flags.UnrecognizedFlagError as error:
-        name = error.flagname.removeprefix("no") if error.flagname.startswith("no-") else error.flagname
-        _fail(f"--{error.flagname}: expected an option of this command, found another{_nearest(name, flags.FLAGS)}")
-    except flags.Error as error:
-        _fail(f"{' '.join(str(error).split())} (see --help)")
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
-        _fail(_wrong_config(argv) or " ".join(str(error).split()))
+    except Exception as error:
+        if wrong := _wrong_config(argv):
+            _fail(wrong)
+        _print_error(error)
+        sys.exit(EXIT_USER_ERROR)
 
 
-def _nearest(name: str, names: Any) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; the nearest is --{near[0]} (see --help)" if near else " (see --help)"
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.5)
+    hint = f"; the nearest is --{near[0]}" if near else ""
+    if near or re.fullmatch(r"[a-z][a-z0-9_.]*", name):
+        return f"--{name}: expected an option of this command, found another{hint} (see --help)"
+    return "expected options of this command, found another; put a text that begins with a dash after -- (see --help)"
+
+
+def _values_of(name: str) -> str:
+    parser = flags.FLAGS[name].parser if name in flags.FLAGS else None
+    if isinstance(parser, flags.EnumParser):
+        return f"one of {', '.join(parser.enum_values)}"
+    if isinstance(parser, flags.BooleanParser):
+        return "true or false"
+    return getattr(parser, "syntactic_help", "") or "another value"
 
 
 def _wrong_config(argv: Sequence[str]) -> str | None:
@@ -168,7 +195,10 @@ def _wrong_config(argv: Sequence[str]) -> str | None:
         return None
     if not Path(path).is_file():
         return f"--config: expected a Python file such as configs/tiny_128.py, found none at {path}"
-    config = flags.FLAGS["config"].parser.parse(path)
+    try:
+        config = flags.FLAGS["config"].parser.parse(path)
+    except Exception:  # which parsing the flags has raised before
+        return None
     for argument in argv:
         if not argument.startswith("--config."):
             continue
@@ -190,6 +220,40 @@ def _path(argv: Sequence[str]) -> str:
     return next((argument.split("=", 1)[1] for argument in argv if argument.startswith("--config=")), "")
 
 
+def _print_error(error: BaseException | None) -> None:
+    """One line for any exception: a `UserError` in its own words, another one by its type and where it was raised."""
+    if "--debug" in sys.argv:  # whether or not the flags could be parsed
+        traceback.print_exception(error)
+    if isinstance(error, UserError):
+        line = str(error)
+    elif isinstance(error, OSError) and error.errno:
+        line = f"cannot read or write {error.filename or 'a file'} ({os.strerror(error.errno)})"
+    else:
+        out_of_memory = isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED")
+        what = "out of memory" if out_of_memory else "unexpected error"
+        where = f"{type(error).__name__} at {_position(error)}"
+        line = f"{what} ({where}): --debug prints the traceback, which may quote notes"
+    print(f"error: {_printable(line)}", file=sys.stderr)
+
+
+def _position(error: BaseException | None) -> str:
+    """The file and line of our own code, or of a config, that was running when the exception was raised."""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__ if error else None)]
+    if isinstance(error, SyntaxError):  # of a config
+        frames.append((error.filename or "", error.lineno))
+    root = Path(__file__).parents[1]
+    of_libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    of_project = str(root / "clinicalbert_jax"), str(root / "data_prep")
+    ours = [f for f in frames if f[0].startswith(of_project) or not f[0].startswith((*of_libraries, "<"))]
+    file, line = (ours or frames or [("an unknown file", 0)])[-1]
+    return f"{file.removeprefix(f'{root}{os.sep}')}:{line}"
+
+
 def _fail(message: str, code: int = EXIT_USER_ERROR) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {_printable(message)}", file=sys.stderr)
     sys.exit(code)
+
+
+def _printable(message: str) -> str:
+    """One line, whatever a path in it holds."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split("\n")))

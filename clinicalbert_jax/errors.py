@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake the user can mend: says what was expected, what was found, where, and what to do.
+    """An error that the user can correct: says what was expected, what was found, where, and what to do.
 
-    The message is one line and never holds the text of a note. `commands.run` prints it and exits with 2.
+    The message is one line and never holds the text of a note. `cli.run` prints it and exits with 2.
     """

@@ -3,6 +3,7 @@
 Call `configure` before JAX makes its devices: flags are read then, once. What the environment says goes first.
 """
 
+import contextlib
 import ctypes
 import os
 from pathlib import Path
@@ -33,8 +34,9 @@ def configure() -> None:
     if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
         jax.config.update("jax_cpu_enable_async_dispatch", False)  # see keep_freed_memory; without effect elsewhere
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # which JAX reads itself
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(base / "clinicalbert_jax" / "compiled"))
+        with contextlib.suppress(RuntimeError):  # a user without a home: nothing is kept
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            jax.config.update("jax_compilation_cache_dir", str(base / "clinicalbert_jax" / "compiled"))
 
 
 def keep_freed_memory(platform: str) -> None:

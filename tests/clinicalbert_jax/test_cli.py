@@ -1,6 +1,7 @@
 """A user's mistakes: one line that says what was expected, a non-zero exit code, quickly, before JAX is imported."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from clinicalbert_jax import cli
+from clinicalbert_jax.errors import UserError
 from tests import toy_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -45,17 +48,17 @@ def pretrain(*arguments: str, **environment: str) -> tuple[int, str, float]:
     ("arguments", "message"),
     [
         ((), "--config: expected a value, found none"),
-        (("--confg=x",), "Unknown command line flag 'confg'"),
+        (("--confg=x",), "--confg: expected an option of this command, found another; the nearest is --config"),
         (("--config=absent.py", "--data_dir=x", "--workdir=y"), "expected a Python file such as"),
-        ((TINY, "--config.train.stepz=3"), "--config.train.stepz: expected a field of config.train (steps, "),
+        ((TINY, "--config.train.stepz=3"), "found 'stepz'; the nearest is 'steps'"),
         ((TINY, "--config.nope.x=3"), "--config.nope.x: expected a field of config ("),
-        ((TINY, "--config.train.steps=many"), "flag --config.train.steps=many"),
+        ((TINY, "--config.train.steps=many"), "--config.train.steps: expected an integer"),
         ((TINY, "--config.model.num_attention_heads=3"), "expected a divisor of hidden_size=128, found 3"),
         ((TINY, "--config.train.dtype=float16"), "config.train.dtype: expected one of"),
         ((TINY, "--config.data.max_seq_length=1024"), "expected at most model.max_position_embeddings=512"),
         ((TINY, "--config.train.microbatches=5"), "expected a divisor of global_batch_size=32"),
         ((TINY, "--data_dir=absent", "--workdir=y"), "expected a prepared dataset in absent"),
-        ((TINY, "stray", "--workdir=y"), "expected flags only, found 'stray'"),
+        ((TINY, "stray", "--workdir=y"), "expected options only, found a word"),
     ],
 )
 def test_a_mistake_is_one_line_before_jax_is_imported(arguments: tuple[str, ...], message: str) -> None:
@@ -110,30 +113,127 @@ def test_what_a_run_writes_is_readable_by_its_owner_alone(data_dir: Path, tmp_pa
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def command(body: str) -> list[str]:
-    return [sys.executable, "-c", f"from clinicalbert_jax import commands\n{body}\ncommands.run(main)"]
+HEADER = """
+import dataclasses, logging, resource
+from clinicalbert_jax import cli
+from clinicalbert_jax.options import POSITIONAL, option
+@dataclasses.dataclass(kw_only=True)
+class Options:
+    texts: tuple[str, ...] = option("Texts.", (), kind=POSITIONAL)
+    top_k: int = option("How many.", 5, lowest=1)
+    kind: str = option("A kind.", "a", choices=("a", "b"))
+"""
+
+
+def command(body: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", f"{HEADER}\n{body}\ncli.run(main, Options)", *arguments]
+
+
+def said(body: str, *arguments: str) -> tuple[int, str]:
+    """Exit code, and all that a command with this `main` prints."""
+    done = subprocess.run(command(body, *arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_interruption_is_one_line() -> None:
+    assert said("def main(options): raise KeyboardInterrupt") == (130, "error: interrupted\n")
+
+
+MARKER = "Zyxquarrel"
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "line"),
+    ("error", "line"),
     [
-        ("KeyboardInterrupt", 130, "error: interrupted\n"),
-        (
-            "PermissionError(13, 'Permission denied', 'FILE')",
-            2,
-            "error: cannot read or write FILE (Permission denied)\n",
-        ),
+        (UserError("expected a b,\nfound c"), "expected a b, found c"),
+        (PermissionError(13, MARKER, "FILE"), "cannot read or write FILE (Permission denied)"),
+        (OSError(28, MARKER), "cannot read or write a file (No space left on device)"),
+        (OSError(f"a library quotes {MARKER}"), "unexpected error (OSError at tests/"),
+        (KeyError(MARKER), "unexpected error (KeyError at tests/"),
+        (MemoryError(MARKER), "out of memory (MemoryError at tests/"),
+        (RuntimeError(f"RESOURCE_EXHAUSTED: {MARKER}"), "out of memory (RuntimeError at tests/"),
     ],
 )
-def test_an_interruption_or_a_file_out_of_reach_is_one_line(raised: str, code: int, line: str) -> None:
-    done = subprocess.run(
-        command(f"def main(argv): raise {raised}"), cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (code, line)
+def test_any_error_is_one_line_that_quotes_nothing(
+    error: Exception, line: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["command"])
+    try:
+        raise error
+    except Exception as caught:
+        cli._print_error(caught)
+    out = capsys.readouterr().err
+    assert out.startswith(f"error: {line}")
+    assert out.count("\n") == 1
+    assert MARKER not in out
+
+
+def test_an_error_inside_a_library_names_the_line_of_ours_that_called_it() -> None:
+    body = f"def main(options):\n    cli.json_of = __import__('json').loads('{MARKER}')"
+    code, out = said(body)
+    assert code == 2
+    assert re.fullmatch(r"error: unexpected error \(JSONDecodeError at clinicalbert_jax/cli.py:\d+\): .*\n", out)
+    code, out = said(body, "--debug")
+    assert code == 2
+    assert "Traceback" in out
+
+
+def test_libraries_log_nothing_threads_print_one_line_and_memory_is_not_dumped() -> None:
+    body = f"""
+import threading
+from absl import logging as absl_logging
+def fails(): raise ValueError("{MARKER}")
+def main(options):
+    for name in (None, "absl", "a.library"):
+        logging.getLogger(name).setLevel(1)
+        logging.getLogger(name).critical("{MARKER}")
+    absl_logging.error("{MARKER}")
+    thread = threading.Thread(target=fails)
+    thread.start()
+    thread.join()
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+"""
+    code, out = said(body, "--verbosity=1")
+    assert code == 0
+    assert out.count("\n") == 1
+    assert "unexpected error (ValueError at" in out
+    assert MARKER not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--top_k=Zyxquarrel came",), "--top_k: expected a positive integer"),
+        (("--kind=Zyxquarrel came",), "--kind: expected one of a, b"),
+        (("--Zyxquarrel came in",), "expected options of this command, found another"),
+        (("- Zyxquarrel came",), "expected options of this command, found another"),
+        (
+            ("--top_k=5", "--knid=Zyxquarrel"),
+            "--knid: expected an option of this command, found another; the nearest is",
+        ),
+        (("--debug=Zyxquarrel",), "--debug: expected true or false"),
+        (("--top_k",), "--top_k: expected a value, found none"),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_said_without_its_value(arguments: tuple[str, ...], line: str) -> None:
+    code, out = said("def main(options): pass", *arguments)
+    assert code == 2
+    assert out.startswith(f"error: {line}")
+    assert out.count("\n") == 1
+    assert MARKER not in out
+
+
+def test_a_config_that_fails_is_named_by_its_line(tmp_path: Path) -> None:
+    for content, error in (("def x(:\n", "SyntaxError"), (f"x = {{}}['{MARKER}']\n", "KeyError")):
+        (tmp_path / "config.py").write_text(content)
+        code, out, _ = pretrain(f"--config={tmp_path / 'config.py'}", "--data_dir=x", "--workdir=y")
+        assert (code, out.count("\n")) == (2, 1)
+        assert f"({error} at {tmp_path / 'config.py'}:1)" in out
+        assert MARKER not in out
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
-    body = "def main(argv):\n    for _ in range(100_000): print('x')"
+    body = "def main(options):\n    for _ in range(100_000): print('x')"
     with subprocess.Popen(
         command(body), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

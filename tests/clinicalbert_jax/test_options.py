@@ -61,7 +61,7 @@ def test_a_value_that_the_option_does_not_take_is_refused(wrong: str) -> None:
 
 
 def test_words_that_belong_to_no_flag_are_refused_where_none_are_taken() -> None:
-    with pytest.raises(UserError, match="expected flags only, found 'word'"):
+    with pytest.raises(UserError, match="expected options only, found a word that belongs to none"):
         cli.parsed(Inner, ["word"], flags.FlagValues())
 
 
