@@ -17,7 +17,7 @@ from clinicalbert_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
-_TOKENS_TOGETHER = 2**18
+_TOKENS_TOGETHER = 2**17
 _EVALUATION_EPOCH = 2**32  # where the examples are unmasked, evaluation masks each in one and the same way
 
 
@@ -86,8 +86,7 @@ class Dataset:
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
         """Names of the records in the global batch of `step`, as FILE:NUMBER."""
         examples_B, _ = self._order(seed, step * batch_size + np.arange(batch_size))
-        files = [shard.path.name for shard in self._records.shards]
-        return [f"{files[shard]}:{number}" for shard, number in zip(*self._records.locate(examples_B), strict=True)]
+        return [f"{shard.path.name}:{number}" for shard, number in self._records.locate(examples_B)]
 
     def _order(self, seed: int, rows_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Examples and epochs of rows of the whole training, counted from its start."""

@@ -33,26 +33,18 @@ def decode(payloads: Sequence[bytes], features: Features) -> Arrays:
 
     Raises `MalformedError` on the first Example of another form.
     """
-    sizes_N = np.fromiter(map(len, payloads), np.int64, len(payloads))
-    ends_N = np.cumsum(sizes_N)
-    data = np.frombuffer(b"".join([*payloads, slack(features)]), np.uint8)
-    return decode_within(data, ends_N - sizes_N, ends_N, features)
-
-
-def slack(features: Features) -> bytes:
-    """What must follow the last Example, since heads are read by their greatest size."""
-    integers = [(name, feature.length) for name, feature in features.items() if feature.dtype == "int64"]
-    return bytes(max(heads_of(name, length).window for name, length in integers))
-
-
-def decode_within(data: Bytes, starts_N: Places, ends_N: Places, features: Features) -> Arrays:
-    """The same for Examples that lie in one array, each from a start to an end, and `slack` behind the last."""
     form = form_of(tuple(features.items()))
-    if not ends_N.size:
+    if not payloads:
         return {name: np.zeros((0, feature.length), feature.dtype) for name, feature in features.items()}
+    integers = [name for name, feature in features.items() if feature.dtype == "int64"]
+    # Heads are read at their greatest size, so that as many bytes must follow the last Example.
+    padding = bytes(max(heads_of(name, features[name].length).window for name in integers))
+    data = np.frombuffer(b"".join([*payloads, padding]), np.uint8)
+    ends_N = np.cumsum([len(payload) for payload in payloads])
+    starts_N = np.append(0, ends_N[:-1])
     tails_N = ends_N - form.tail_T.size
     _refuse(tails_N - starts_N < form.least_bytes, "it is shorter than an example of these features")
-    length_N = _lengths(windows(data, starts_N, 5))
+    length_N = _lengths(_windows(data, starts_N, 5))
     at_N = starts_N + 2 + (length_N >= 2**7) + (length_N >= 2**14) + (length_N >= 2**21)
     _refuse((data[starts_N] != 0x0A) | (length_N != ends_N - at_N), _OTHER)
 
@@ -62,7 +54,7 @@ def decode_within(data: Bytes, starts_N: Places, ends_N: Places, features: Featu
             arrays[name], at_N = _integers(data, at_N, tails_N, heads_of(name, feature.length), feature.length)
     _refuse(at_N != tails_N, "it does not have the dataset's number of values")
     if form.tail_T.size:
-        tail_NxT = windows(data, tails_N, form.tail_T.size)
+        tail_NxT = _windows(data, tails_N, form.tail_T.size)
         _refuse((tail_NxT != form.tail_T) & form.constant_T, "its float features are not the dataset's")
     for name, start in form.floats.items():
         floats_NxM = np.ascontiguousarray(tail_NxT[:, start : start + 4 * features[name].length]).view("<f4")
@@ -74,7 +66,7 @@ def _integers(
     data: Bytes, at_N: Places, tails_N: Places, heads: Heads, count: int
 ) -> tuple[npt.NDArray[np.signedinteger], Places]:
     """The values of the feature that starts at `at_N`, NxM, and where it ends, which is not behind `tails_N`."""
-    rows_NxW = windows(data, at_N, heads.window)
+    rows_NxW = _windows(data, at_N, heads.window)
     head = heads.of_single_bytes
     if (rows_NxW[:, : len(head)] == head).all():  # a byte for each value, in every row, as in most features
         end_N = at_N + len(head) + count
@@ -90,7 +82,7 @@ def _integers(
     _refuse((heads.lengths[number_N] != length_N) | (starts_N + sizes_N > tails_N), _OTHER)
     head_NxW = rows_NxW[:, : heads.bytes_RxW.shape[1]]
     _refuse((head_NxW != heads.bytes_RxW[number_N]) & heads.used_RxW[number_N], _OTHER)
-    return _varints(windows(data, starts_N, int(sizes_N.max())), sizes_N, count), starts_N + sizes_N
+    return _varints(_windows(data, starts_N, int(sizes_N.max())), sizes_N, count), starts_N + sizes_N
 
 
 def _varints(rows_NxW: Bytes, sizes_N: Places, count: int) -> npt.NDArray[np.signedinteger]:
@@ -153,7 +145,7 @@ def _lengths(rows_NxW: Bytes) -> Places:
     return np.where(open_N, -1, length_N.astype(np.int64))
 
 
-def windows(data: Bytes, starts_N: Places, width: int) -> Bytes:
+def _windows(data: Bytes, starts_N: Places, width: int) -> Bytes:
     """The `width` bytes from each start on, NxW."""
     if not starts_N.size:
         return np.empty((0, width), np.uint8)

@@ -82,15 +82,6 @@ def form_of(features: tuple[tuple[str, Feature], ...]) -> Form:
     return Form(tuple(pieces), integers, floats, tail_T, constant_T, least)
 
 
-def most_bytes(features: Features) -> int:
-    """No Example of `features` takes more."""
-    form = form_of(tuple(features.items()))
-    counts = {name: features[name].length for name in form.integers}
-    heads = sum(len(_head(name, MAX_VARINT_BYTES * count)[1]) for name, count in counts.items())
-    together = heads + MAX_VARINT_BYTES * sum(counts.values()) + form.tail_T.size
-    return 1 + len(_varint(together)) + together
-
-
 @functools.lru_cache(maxsize=128)
 def heads_of(name: str, count: int) -> Heads:
     """The heads of an integer feature of `count` values."""

@@ -22,7 +22,7 @@ def damage_to(data_dir: Path) -> list[str]:
 
 def test_a_whole_dataset_has_no_faults(data_dir: Path, capsys: pytest.CaptureFixture) -> None:
     assert damage_to(data_dir) == []
-    assert verify.main(["verify", str(data_dir)]) == 0
+    assert verify.main(verify.Options(directory=(str(data_dir),))) == 0
     assert capsys.readouterr().out == "60 records in 9 shards are as they were written\n"
 
 
@@ -35,7 +35,7 @@ def test_every_damaged_record_is_named(data_dir: Path, capsys: pytest.CaptureFix
     found = damage_to(data_dir)
     assert len(found) == 2
     assert all(f"of {path}" in fault and fault.startswith("record ") for fault in found)
-    assert verify.main(["verify", str(data_dir)]) == 2
+    assert verify.main(verify.Options(directory=(str(data_dir),))) == 2
     assert "2 faults" in capsys.readouterr().err
 
 
