@@ -1,5 +1,6 @@
 """The recipes of docs/cloud.md and deploy/: what can be checked without a cluster."""
 
+import importlib
 import os
 import re
 import shutil
@@ -12,14 +13,15 @@ from typing import Any
 
 import pytest
 import yaml
+from absl import flags
 
+from clinicalbert_jax import cli
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.plan import topologies
 
 PROJECT = Path(__file__).parents[1]
 MANIFESTS = sorted((PROJECT / "deploy").glob("*.yaml"))
 DOCUMENTS = [PROJECT / "docs/cloud.md", PROJECT / "deploy/slurm.sh", PROJECT / "Containerfile", *MANIFESTS]
-PROGRAMS = {"run_pretrain.py": "run_pretrain.py", "data_prep": "data_prep/__main__.py"}
 
 pytestmark = pytest.mark.fast
 
@@ -83,9 +85,12 @@ def test_every_flag_of_ours_exists(document: Path) -> None:
     text = re.sub(r"\n\s*- (?=--)", " ", text)
     commands = re.findall(r"(run_pretrain\.py|-m (?:data_prep|clinicalbert_jax)\S*)([^\n`]*)", text)
     for program, arguments in commands:
-        module = program.removeprefix("-m ")
-        source = PROJECT / PROGRAMS.get(module, module.replace(".", "/") + ".py")
-        known = set(re.findall(r"(?:DEFINE_\w+|DEFINE_config_file)\(\s*\"(\w+)\"", source.read_text())) | {"help"}
+        module = program.removeprefix("-m ").removesuffix(".py")
+        if (PROJECT / module.replace(".", "/")).is_dir():
+            module += ".__main__"
+        values = flags.FlagValues()
+        cli.define_flags(importlib.import_module(module).Options, values)
+        known = {*values, "help"}
         for flag in re.findall(r"(?<=\s)--([\w.]+)", arguments):
             name, *fields = flag.split(".")
             assert name in known, f"{module} has no --{flag}"

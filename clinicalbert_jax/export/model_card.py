@@ -107,7 +107,9 @@ Notes left out, by reason: {drops}.
 
 
 def _deidentified(manifest: Manifest) -> str:
-    given = json.dumps([manifest.options.get("input_format"), manifest.options.get("inputs")]).lower()
+    given = json.dumps(
+        [manifest.options.get("input_format"), manifest.options.get("input", manifest.options.get("inputs"))]
+    ).lower()
     if "mimic" in given or "noteevents" in given or "discharge" in given:
         return "The files are in MIMIC's layout; MIMIC's notes were de-identified by its publishers."
     return (

@@ -80,7 +80,7 @@ def test_embed_to_both_kinds_of_file(model: Path, tmp_path: Path) -> None:
     arguments = (f"--model={model}", f"--input={notes}")
     done = command("embed", *arguments, f"--output={tmp_path / 'v.parquet'}")
     assert done.returncode == 0, done.stderr
-    assert "1 texts were cut to 32 tokens" in done.stdout
+    assert "1 texts were truncated to 32 tokens" in done.stdout
     table = parquet.read_table(tmp_path / "v.parquet")
     assert table["id"].to_pylist() == ["a", "b"]
     done = command("embed", *arguments, f"--output={tmp_path / 'v.npz'}", "--pooling=cls")

@@ -16,7 +16,7 @@ from data_prep.reading.spill import SelectionConfig
 def prepared(shared_data: Path, output_dir: Path, source: str, **changes: object) -> Manifest:
     config = PrepConfig(
         source=SourceConfig(
-            inputs=(str(shared_data / source),), input_format="sentences" if source.endswith(".txt.gz") else "auto"
+            input=(str(shared_data / source),), input_format="sentences" if source.endswith(".txt.gz") else "auto"
         ),
         vocabulary=VocabularyConfig(vocab_file=str(shared_data / "vocab" / "bert-base-cased" / "vocab.txt")),
         selection=SelectionConfig(validation_fraction=0, test_fraction=0),

@@ -11,6 +11,7 @@ from clinicalbert_jax.data.manifest import Manifest, Shard, Split, Vocabulary
 from clinicalbert_jax.data.schema import Layout
 from clinicalbert_jax.evaluate import heldout
 from clinicalbert_jax.export import model_card
+from clinicalbert_jax.runs import provenance
 
 pytestmark = pytest.mark.fast
 
@@ -77,10 +78,10 @@ def test_evaluation_takes_the_place_of_the_validation_figures() -> None:
 
 
 def test_whether_the_notes_were_deidentified() -> None:
-    unknown = model_card.card(CONFIG, manifest(inputs=["/data/own.csv"], input_format="auto"), 100, [], None)
+    unknown = model_card.card(CONFIG, manifest(input=["/data/own.csv"], input_format="auto"), 100, [], None)
     assert "state it here before you pass the model on" in unknown
     assert "/data/own.csv" not in unknown
-    known = model_card.card(CONFIG, manifest(inputs=["NOTEEVENTS.csv.gz"], deid_policy="remove"), 100, [], None)
+    known = model_card.card(CONFIG, manifest(input=["NOTEEVENTS.csv.gz"], deid_policy="remove"), 100, [], None)
     assert "de-identified by its publishers" in known
     assert "were\nremoved" in known
 
@@ -92,8 +93,8 @@ def test_an_export_says_which_patients_were_held_out(tmp_path: Path) -> None:
     assert "does not say" in heldout.warnings_of(source, manifest())[0]
 
     def warnings(config: Config, trained_on: Manifest) -> list[str]:
-        document = model_card.provenance(config, trained_on, 100)
-        (tmp_path / model_card.PROVENANCE_FILE).write_text(json.dumps(document))
+        document = provenance.provenance(config, trained_on, 100)
+        (tmp_path / provenance.FILE_NAME).write_text(json.dumps(document))
         return heldout.warnings_of(source, manifest())
 
     assert warnings(CONFIG, manifest()) == []

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.pretrained import huggingface, weight_names
+from clinicalbert_jax.pretrained import extend_vocabulary, huggingface, weight_names
 from clinicalbert_jax.tokenizer_files import vocabulary
 
 SHAPES = [
@@ -267,7 +267,7 @@ def test_grown_vocabulary_starts_at_the_mean_of_the_pieces(tmp_path: Path) -> No
 @pytest.mark.fast
 def test_unused_entries_may_be_given_a_meaning() -> None:
     old = ["[PAD]", "[unused1]", "[UNK]", "a", "##b"]
-    assert vocabulary.origins(old, ["[PAD]", "ab", "[UNK]", "a", "##b", "abb"]) == [
+    assert extend_vocabulary.origins(old, ["[PAD]", "ab", "[UNK]", "a", "##b", "abb"]) == [
         [0],
         [3, 4],
         [2],

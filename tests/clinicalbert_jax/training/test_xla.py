@@ -35,10 +35,10 @@ def test_the_environment_has_the_last_word(monkeypatch: pytest.MonkeyPatch, cach
 
 _STEPS = """
 import resource, statistics
-from clinicalbert_jax import compilation
-compilation.configure()
+from clinicalbert_jax.training import xla
+xla.configure()
 import jax, jax.numpy as jnp
-compilation.keep_freed_memory("cpu")
+xla.keep_freed_memory("cpu")
 step = jax.jit(lambda x: (jnp.sort(x[:, None] + x) ** 2).sum())  # 64 MB and more between input and output
 x = jnp.ones(4096)
 faults = []

@@ -69,7 +69,7 @@ def test_an_extended_vocabulary_begins_with_the_one_given(counts):
 
 SCRIPT = """
 import hashlib, random
-from data_prep.vocabulary import WordCounts, train
+from data_prep.wordpiece.vocabulary import WordCounts, train
 rng = random.Random(0)
 words = ["".join(rng.choice("abcdefghij\u00e9\u00fc") for _ in range(rng.randint(1, 9))) for _ in range(3000)]
 counts = WordCounts()

@@ -88,7 +88,7 @@ def test_ade_pairs_that_are_neither_are_left_out(tmp_path):
 
 @pytest.mark.fast
 def test_names_come_from_the_training_side_alone(tmp_path):
-    documents = {str(n): common.side(str(n), [50, 0, 50]) for n in range(40)}
+    documents = {str(n): common.split(str(n), [50, 0, 50]) for n in range(40)}
     train, test = (next(d for d, side in documents.items() if side == wanted) for wanted in (0, 2))
     related = f"{train}|Nausea after zinc.|Nausea|0|6|zinc|13|17\n{test}|Ulcers after zinc.|Ulcers|0|6|zinc|13|17\n"
     unrelated = f"{test} NEG Zinc, nausea and ulcers.\n{train} NEG Zinc, nausea and ulcers.\n"
@@ -133,10 +133,10 @@ def test_damaged_lines_are_named_or_left_out(tmp_path, related, unrelated, where
 
 @pytest.mark.fast
 def test_sides_depend_on_the_document_alone_and_have_their_shares():
-    sides = [common.side(str(number), [80, 10, 10]) for number in range(5000)]
+    sides = [common.split(str(number), [80, 10, 10]) for number in range(5000)]
     assert [sides.count(n) / 5000 for n in range(3)] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
     # Known answers: a change would move documents between the sides of those who converted before.
-    assert [common.side(d, [80, 10, 10]) for d in ("10048291", "10082597", "6460590")] == [0, 0, 0]
+    assert [common.split(d, [80, 10, 10]) for d in ("10048291", "10082597", "6460590")] == [0, 0, 0]
 
 
 def test_the_ade_corpus_is_read_whole(shared_data):
@@ -253,8 +253,8 @@ def test_the_command_writes_files_and_counts(tmp_path):
     done = convert(*flags, "--on_bad_record=skip")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "train              6 pairs of 4 documents: 3 ADE, 3 none",
-        f"left out: 1 lines of {tmp_path / 'ade' / ade.RELATED_FILE}",
+        "train              6 records of 4 documents: 3 ADE, 3 none",
+        f"skipped: 1 lines of {tmp_path / 'ade' / ade.RELATED_FILE}",
     ]
     records = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
     assert len(records) == 6
