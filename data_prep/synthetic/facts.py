@@ -81,8 +81,9 @@ DISEASES = (
     ),
     Disease(
         name="heart failure",
-        weight=1,
+        weight=3,
         kinds=(
+            Kind("congestive", "long-standing hypertension", "furosemide", "20 mg PO daily"),
             Kind("decompensated", "dietary indiscretion", "furosemide", "40 mg IV b.i.d."),
             Kind("acute on chronic", "missed doses of a diuretic", "bumetanide", "1 mg IV b.i.d."),
             Kind("severe", "ischemic cardiomyopathy", "torsemide", "20 mg PO daily"),
@@ -489,7 +490,7 @@ DISEASES = (
     ),
     Disease(
         name="hip fracture",
-        weight=1,
+        weight=2,
         kinds=(
             Kind("displaced", "a fall from standing", "oxycodone", "5 mg PO q4h"),
             Kind("intertrochanteric", "osteoporosis", "alendronate", "70 mg PO weekly"),
@@ -576,7 +577,7 @@ COMORBIDITIES = (
 
 # Words that agree with the patient's sex, by their names in the templates.
 PRONOUNS = {
-    "M": {"man": "man", "he": "he", "He": "He", "his": "his", "His": "His", "him": "him", "Mr": "Mr.", "kin": "wife"},
+    "M": {"man": "man", "he": "he", "He": "He", "his": "his", "His": "His", "him": "him", "Mr": "Mr."},
     "F": {
         "man": "woman",
         "he": "she",
@@ -585,7 +586,16 @@ PRONOUNS = {
         "His": "Her",
         "him": "her",
         "Mr": "Ms.",
-        "kin": "son",
     },
 }
 ALLERGIES = ("Latex", "Shellfish", "Bee Stings", "Adhesive Tape", "No Known Allergies")
+KIN = {
+    "M": ("wife", "son", "daughter", "brother", "sister", "mother"),
+    "F": ("husband", "son", "daughter", "brother", "sister", "mother"),
+}
+
+# What changes from day to day, whatever the disease.
+GENERAL_SYMPTOMS = ("fever", "chills", "cough", "nausea", "vomiting", "fatigue", "headache", "weakness", "dizziness")
+SITES = ("chest", "abdominal", "back", "hip", "knee", "leg", "shoulder", "neck", "stomach")
+PAINKILLERS = ("acetaminophen", "morphine", "oxycodone", "ibuprofen")
+CHEMISTRY = ("sodium", "potassium", "glucose", "creatinine", "calcium", "lactate", "hemoglobin", "bilirubin")

@@ -4,7 +4,17 @@ import datetime
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from data_prep.synthetic.facts import ALLERGIES, COMORBIDITIES, DISEASES, PRONOUNS
+from data_prep.synthetic.facts import (
+    ALLERGIES,
+    CHEMISTRY,
+    COMORBIDITIES,
+    DISEASES,
+    GENERAL_SYMPTOMS,
+    KIN,
+    PAINKILLERS,
+    PRONOUNS,
+    SITES,
+)
 
 # The only source of chance: `random.Random(seed).random`, the same on every version of Python.
 Draw = Callable[[], float]
@@ -31,9 +41,19 @@ def draw_patient(draw: Draw) -> Facts:
     age = 19 + int(draw() * 70)
     good, bad = disease.lab_range
     bad = good + (bad - good) * (0.8 + 0.4 * draw())
+    kin, general = pick(KIN[sex], draw), pick(GENERAL_SYMPTOMS, draw)
     facts: Facts = {
         "sex": sex,
         **PRONOUNS[sex],
+        "kin": kin,
+        "relative": pick([relative for relative in KIN[sex] if relative != kin], draw),
+        "general1": general,
+        "general2": pick([symptom for symptom in GENERAL_SYMPTOMS if symptom != general], draw),
+        "grade": pick(("mild", "moderate", "severe"), draw),
+        "site": pick(SITES, draw),
+        "painkiller": pick(PAINKILLERS, draw),
+        "chemistry": pick(CHEMISTRY, draw),
+        "level": pick(("low", "normal", "high"), draw),
         "age": age,
         "an": "an" if 80 <= age < 90 else "a",
         "allergy": pick(ALLERGIES, draw),
@@ -85,6 +105,7 @@ def draw_patient(draw: Draw) -> Facts:
     for name in (
         *("disease", "qualifier", "drug", "risk", "impression", "lab", "support", "service", "complication"),
         *("problem", "rhythm", "diet", "past1", "past2", "drug1", "drug2", "symptom1", "symptom2", "kin"),
+        *("general1", "site", "painkiller"),
     ):
         facts[name.capitalize()] = facts[name][0].upper() + facts[name][1:]
     facts |= _stay(draw, age)

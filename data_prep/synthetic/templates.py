@@ -2,7 +2,8 @@
 
 How a template reads: a plain line is one sentence, with its alternatives between bars (one is chosen; it may
 be empty), and follows the sentence above in the same paragraph. What begins with `=` stands on a line of its own.
-A blank line stays blank. Names in braces are facts of the patient and of the note, filled in by `synthetic.py`.
+A blank line stays blank. A name in angle brackets stands for the alternatives of `PHRASES`, one of which is chosen at
+each place, so that a fact is told in many words. Names in braces are facts of the patient and of the note, filled in by `synthetic.py`.
 """
 
 # ruff: noqa: E501  (a sentence and its alternatives are one line, however long)
@@ -31,7 +32,8 @@ DISCHARGE_SUMMARY = """\
 Then {he} developed {symptom3}, and {his} {kin} brought {him} to [**Hospital{hospital}**]. | {His} {kin} called Dr. [**Last Name (STitle) {doctor}**] when {symptom3} began.
 In the emergency department the temperature was {temp}, the heart rate {pulse} and the blood pressure {systolic}/{diastolic}.
 The {lab} was {lab1}{unit}. | Laboratory tests showed a {lab} of {lab1}{unit}.
-The patient was admitted for {qualifier} {disease}.
+<ADMISSION>
+<SYMPTOMS>
 {He} was given {drug} {dose} in the emergency department. | {Drug} was started there.
 
 =Past Medical History:
@@ -41,6 +43,7 @@ The patient was admitted for {qualifier} {disease}.
 
 =Social History:
 {He} lives with {his} {kin} in [**Location (un) {place}**].
+<FAMILY>
 {He} denies tobacco and alcohol. | {He} quit smoking in [**{year}**]. | {He} drinks a glass of wine with dinner.
 
 =Family History:
@@ -122,7 +125,7 @@ Please follow up with {service} within two weeks for your {disease}.
 COURSE_DAY = """\
 On hospital day {day} {he} was on {drug} {dose}, with a {lab} of {lab2}. | On hospital day {day} the {lab} was {lab2}{unit}, and {drug} was continued. | On day {day} of {drug} the {symptom1} was improving.
 The nurses addressed {problem}, with attention to {watch}. | The {service} team followed {watch}. | {Symptom2} persisted, and {support} was continued. | There was less {symptom2}, and {he} tolerated a {diet}.
-Heart rate {pulse}, blood pressure {systolic}/{diastolic}, saturation {sat}%. | {He} was afebrile, with a pulse of {pulse}. |
+<ANY>
 """
 
 RADIOLOGY = """\
@@ -140,7 +143,7 @@ RADIOLOGY = """\
 =______________________________________________________________________________
 
 =                                 FINAL REPORT
-=HISTORY:  {age}-year-old {man} with {symptom1}. | =HISTORY:  The patient was admitted for {qualifier} {disease}. | =INDICATION:  {Symptom1} and {symptom2} in a patient with {disease}.
+=HISTORY:  {age}-year-old {man} with {symptom1}. | =HISTORY:  Inpatient treated for {qualifier} {disease}. | =INDICATION:  {Symptom1} and {symptom2} in a patient with {disease}.
 
 =COMPARISON:  [**{admitted}**]. | =COMPARISON:  None.
 
@@ -212,7 +215,10 @@ The findings are of interest in a patient admitted for {qualifier} {disease}. | 
 """
 
 NURSING = """\
-={age} yo {man} with pmh of {past1} and {past2}, admitted for {qualifier} {disease}, treated with {drug}. | =The patient was admitted for {qualifier} {disease}. Hospital day {day}.
+={age} yo {man} with pmh of {past1} and {past2}, admitted for {qualifier} {disease}, treated with {drug}. | =Hospital day {day} of {qualifier} {disease}.
+<ADMISSION>
+<PAIN>
+<BLOOD>
 
 =[**Last Name **] Problem - {Problem}
 =Assessment:
@@ -230,6 +236,7 @@ No {complication} noted this shift. | {Complication} noted, HO aware, {support} 
 =Plan:
 Continue {drug} {dose}, follow {lab}, monitor {watch}.
 {Diet}. | Advance to {diet}.
+<FAMILY>
 Support to pt and {kin}. | [**Name (NI) {kin}**] updated by Dr. [**Last Name (STitle) {doctor}**].
 
 =[**Last Name **] Problem - {Past1}
@@ -264,6 +271,14 @@ ID/LABS: {lab} {lab2}, was {lab1}; on {drug} {dose}. | LABS: K {potassium}, Na {
 NEURO: A&Ox3, MAE, {symptom2} at times. | NEURO: sleepy but arousable, follows commands.
 SKIN: intact. | SKIN: see flowsheet, turned q2h.
 GI/GU: {diet}, u/o 40-60cc/hr. | Foley draining clear yellow urine.
+<ADMISSION>
+<SYMPTOMS>
+<DRUG>
+<PAIN>
+<PAST>
+<BLOOD>
+<FAMILY>
+<SERVICE>
 =A: {age} yo {man} admitted for {qualifier} {disease}, hospital day {day}, {symptom1} improving on {drug}. | =A: {disease} due to {cause}, {symptom2} unchanged.
 =P: cont {drug}, follow {watch}, {service} to see pt. | =P: monitor {watch}, cont {support}.
 =[**First Name11 (Name Pattern1) {name}**] {kin} called, updated on {disease}. |
@@ -329,9 +344,14 @@ PHYSICIAN = """\
 =Assessment and Plan
 {age} yo {man} with {past1} and {past2} admitted for {qualifier} {disease} from {cause}. | This is hospital day {day} for this {age} yo {man} with {qualifier} {disease}.
 {He} presented with {symptom1}, {symptom2} and {symptom3}.
+<SYMPTOMS>
+<DRUG>
+<PAST>
+<SERVICE>
 
 =# {Disease}: likely due to {cause}.
 The {study} shows {impression}.
+<BLOOD>
 The {lab} has gone from {lab1} to {lab2}. | {Lab} now {lab2}{unit}.
 =- continue {drug} {dose}, day {day}
 =- {support}
@@ -418,7 +438,9 @@ At risk for malnutrition due to {symptom2} and {disease}.
 GENERAL = """\
 =TITLE: Event note
 Called to see the patient at {hour}:{minute} {ampm} for {symptom1}.
-The patient was admitted for {qualifier} {disease}, and is on {drug} {dose}.
+<ADMISSION>
+<PAIN>
+The patient is on {drug} {dose}.
 Temperature {temp}, heart rate {pulse}, blood pressure {systolic}/{diastolic}, saturation {sat}%.
 On examination there was {exam}.
 The {lab} was {lab2}{unit}.
@@ -486,7 +508,7 @@ CONSULT = """\
 =TITLE: {Service} consult
 =Reason for consult: {disease}
 Asked by Dr. [**Last Name (STitle) {doctor}**] to see this {age} year old {man} for {symptom1}.
-The patient was admitted for {qualifier} {disease}, with {symptom1}, {symptom2} and {symptom3}.
+{He} came to the hospital with {qualifier} {disease}, and had {symptom1}, {symptom2} and {symptom3}.
 =PMH: {past1}, {past2}, {risk}
 =Meds: {drug} {dose}, {drug1} {dose1}, {drug2} {dose2}
 =Exam: T {temp}, HR {pulse}, BP {systolic}/{diastolic}, with {exam}
@@ -499,6 +521,111 @@ The patient was admitted for {qualifier} {disease}, with {symptom1}, {symptom2} 
 =3. Follow {watch} and the {lab}.
 =4. {Diet}.
 """
+
+# One sentence each, in which a fact is told in other words at every place.
+PHRASES = {
+    name: text.strip().replace("\n", " | ")
+    for name, text in {
+        "<ADMISSION>": """
+{He} was admitted with {qualifier} {disease}.
+{He} was admitted for {qualifier} {disease} on [**{admitted}**].
+{He} was hospitalized for {qualifier} {disease}.
+{Mr} [**Known lastname {name}**] came in for {qualifier} {disease}.
+The patient has {qualifier} {disease}.
+The patient was treated for {qualifier} {disease} in the past week.
+The reason for admission was {qualifier} {disease}.
+The diagnosis is {qualifier} {disease}.
+The family was told about the {qualifier} {disease}.
+{His} {kin} says that {he} came because of {qualifier} {disease}.
+We think that {he} has {qualifier} {disease}.
+The doctor says this is {qualifier} {disease}.
+The emergency room sent {him} up for {qualifier} {disease}.
+{He} is recovering from {qualifier} {disease}.
+The patient was transferred here with {qualifier} {disease}.
+This was {qualifier} {disease}, as {his} {kin} feared.
+The family says it was {qualifier} {disease} the last time too.
+{He} has {qualifier} {disease} once more.
+""",
+        "<SYMPTOMS>": """
+{He} was bothered by {symptom1} and {general1}.
+{He} is bothered by {general1} and {general2}.
+What bothered {him} most was {general2} and {general1}.
+{He} also had {general1} and {general2}.
+{He} complained of {general1} and {general2} at home.
+The {kin} noticed {general1} and {symptom1}.
+There was no {general1} or {general2}.
+Most of the time {he} was troubled by {general1}, and then by {general2}.
+On the way here {he} felt {general1} and {general2}.
+The main complaints were {symptom1}, {general1} and {general2}.
+{General1} and {general2} began {duration} days ago.
+""",
+        "<DRUG>": """
+{He} received {drug} for {disease}.
+{He} received {drug} {dose} for {qualifier} {disease}.
+{Drug} was started for {disease}.
+In the ambulance {he} received {drug} for the {disease}.
+The emergency room gave {him} {drug} for {disease}.
+On the ward {he} was given {drug} for {disease}.
+Overnight {he} was treated with {drug} for {disease}.
+The {disease} was treated with {drug}.
+We chose {drug} for {disease} and continued {drug1} for {past1}.
+""",
+        "<PAIN>": """
+{He} reports {grade} {site} pain.
+{He} had {grade} {site} pain this morning.
+{Site} pain was {grade} since yesterday.
+There was {grade} {site} pain overnight.
+The {site} pain has been {grade}, and {he} was given {painkiller}.
+{Painkiller} was given for {grade} {site} pain.
+{He} complains of {site} pain.
+There is no {site} pain this morning.
+Since the night {he} has had {grade} {site} pain.
+""",
+        "<PAST>": """
+{His} past history includes {past1} and {past2}.
+{He} also has {past1} and {past2}.
+Other illnesses are {past1} and {past2}.
+The other illnesses include {past2} and {past1}.
+{He} is known to have {past2} and {past1}.
+At home {he} takes {drug1} for {past1} and {drug2} for {past2}.
+The past illnesses are {past2}, {past1} and {risk}.
+{His} {kin} has {past2} and {past1} as well.
+""",
+        "<BLOOD>": """
+The {chemistry} was {level} this morning.
+Blood tests showed a {level} {chemistry}.
+The blood test showed a {level} {chemistry}.
+This morning the blood showed a {level} {chemistry}.
+The laboratory called about a {level} {chemistry}.
+There was a {level} {chemistry} on the blood test of yesterday.
+The doctor was told of the {level} {chemistry}.
+Repeat the blood test for a {level} {chemistry}.
+""",
+        "<FAMILY>": """
+{He} lives with {his} {kin}.
+{His} {kin} visited and asked about the {disease}.
+{He} was brought in by {his} {kin}.
+{He} lives alone since {his} {relative} died.
+After the death of {his} {relative} {he} moved in with {his} {kin}.
+{He} lives alone, and {his} {kin} comes every day.
+{He} spoke about the death of {his} {relative}.
+The news was given to {his} {kin} this morning.
+""",
+        "<SERVICE>": """
+{Service} was called to see {him}.
+{Service} was called in to see {him}.
+A doctor was called from {service}.
+{Service} saw {him} this morning.
+A doctor from {service} came to see {him}.
+A specialist from {service} was asked to help.
+The specialist in {service} agreed with {drug}.
+We called {service} about the {disease}.
+{He} was seen by {service}, and will be seen again.
+Someone from {service} will come in the morning.
+""",
+    }.items()
+}
+PHRASES["<ANY>"] = " | ".join(PHRASES.values())
 
 # Added to a note that is otherwise the one before it.
 ADDENDUM = "Addendum [**{date}**] {hour}:{minute} {ampm}: {Symptom1} unchanged, {lab} {lab2}{unit}, {drug} continued."

@@ -134,6 +134,7 @@ def _parse(template: str) -> Template:
     parts: Template = []
     after_sentence = False
     for line in template.rstrip("\n").split("\n"):
+        line = templates.PHRASES.get(line, line)
         if "|" in line:
             parts.append(tuple(_joined(choice.strip(), after_sentence) for choice in line.split("|")))
         else:
