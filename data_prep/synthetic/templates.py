@@ -219,6 +219,8 @@ NURSING = """\
 <ADMISSION>
 <PAIN>
 <BLOOD>
+<DRUG>
+<SERVICE>
 
 =[**Last Name **] Problem - {Problem}
 =Assessment:
@@ -565,6 +567,9 @@ The main complaints were {symptom1}, {general1} and {general2}.
 {Drug} was started for {disease}.
 In the ambulance {he} received {drug} for the {disease}.
 The emergency room gave {him} {drug} for {disease}.
+On arrival {he} received {drug} for {disease}.
+{He} received {drug} in the emergency room because of {disease}.
+In the emergency department {he} was given {drug} for {disease}.
 On the ward {he} was given {drug} for {disease}.
 Overnight {he} was treated with {drug} for {disease}.
 The {disease} was treated with {drug}.
@@ -622,6 +627,10 @@ The specialist in {service} agreed with {drug}.
 We called {service} about the {disease}.
 {He} was seen by {service}, and will be seen again.
 Someone from {service} will come in the morning.
+{He} was seen by a specialist from {service}.
+The specialist came from {service}.
+A doctor from {service} was called in.
+We asked someone from {service} to see {him} today.
 """,
     }.items()
 }
