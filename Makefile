@@ -12,20 +12,26 @@ EXTRA = $(if $(EXTRAS),[$(EXTRAS)])
 
 .PHONY: demo test test-fast test-tpu lint soak wheelhouse clean
 
-# Synthetic notes -> vocabulary and shards -> a tiny BERT -> held-out figures -> a PyTorch directory -> predictions.
+# Synthetic notes -> vocabulary and shards -> a tiny BERT -> held-out figures -> a PyTorch directory -> predictions
+# -> a report.
 demo: $(VENV)/.installed
-	$(BIN)/python -m data_prep.synthetic --output=$(DEMO)/NOTEEVENTS.csv.gz --num_notes=2000 --overwrite
+	$(BIN)/python -m data_prep.synthetic --output=$(DEMO)/NOTEEVENTS.csv.gz --num_notes=8000 --overwrite
 	$(BIN)/python -m data_prep --input=$(DEMO)/NOTEEVENTS.csv.gz --output_dir=$(DEMO)/data --max_seq_length=32 --deid_policy=type \
-	    --train_vocab --vocab_size=2000 --validation_fraction=0.05 --test_fraction=0.05
+	    --train_vocab --vocab_size=3000 --do_lower_case --dupe_factor=1 --validation_fraction=0.02 --test_fraction=0.02
 	$(BIN)/python run_pretrain.py --config=configs/demo.py --data_dir=$(DATA) --workdir=$(DEMO)/run
 	$(BIN)/python -m clinicalbert_jax.evaluate --workdir=$(DEMO)/run --data_dir=$(DATA) --split=test
 	$(BIN)/python -m clinicalbert_jax.export --workdir=$(DEMO)/run --output_dir=$(DEMO)/model --overwrite $(VERIFY)
 	$(BIN)/python -m clinicalbert_jax.fill_mask --model=$(DEMO)/model "The patient was admitted for [MASK] pneumonia."
+	$(BIN)/python -m benchmarks.demo_sentences --model=$(DEMO)/model
+	$(BIN)/python -m clinicalbert_jax.fill_mask --model=$(DEMO)/model \
+	    --candidates=bacterial,viral,aspiration,community-acquired "The patient was admitted for [MASK] pneumonia."
+	$(BIN)/python -m clinicalbert_jax.report --workdir=$(DEMO)/run
 	@printf '%s\n' "" \
 	    "In $(DEMO)/: NOTEEVENTS.csv.gz (the notes), data (shards and data card), run (checkpoints and metrics)," \
 	    "model (for PyTorch: BertForPreTraining.from_pretrained('$(DEMO)/model'))." \
 	    "With your own notes: $(BIN)/python -m data_prep --input=NOTEEVENTS.csv.gz --output_dir=DATA --vocab_file=vocab.txt," \
-	    "then run_pretrain.py with a config of configs/; README.md goes on from there."
+	    "then run_pretrain.py with a config of configs/; README.md goes on from there." \
+	    "The report of the run: file://$(abspath $(DEMO)/run/report.html)"
 
 # Lint, types and tests, with everything the tests need.
 test: $(VENV)/.installed-test lint
