@@ -10,7 +10,7 @@ from clinicalbert_jax.finetune.config import FinetuneConfig
 
 pytestmark = pytest.mark.fast
 CONFIGS = Path(__file__).parents[1] / "configs"
-FILES = sorted(set(CONFIGS.rglob("*.py")) - {CONFIGS / "demo_sentences.py"})
+FILES = sorted(CONFIGS.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

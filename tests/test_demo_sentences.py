@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs.demo_sentences import SENTENCES
-from data_prep import synthetic, synthetic_facts, synthetic_templates
+from benchmarks.demo_sentences import SENTENCES
+from data_prep.synthetic import facts, templates, write
 
 pytestmark = pytest.mark.fast
 
@@ -31,12 +31,12 @@ def test_ten_sentences_have_one_mask_and_words_enough_before_it():
 
 
 def test_no_template_or_fact_has_the_five_words_before_a_mask():
-    sources = [str(value) for module in (synthetic_templates, synthetic_facts) for value in vars(module).values()]
+    sources = [str(value) for module in (templates, facts) for value in vars(module).values()]
     assert "pneumonia" in " ".join(sources)
     assert not found(" ".join(sources))
     assert found("AFTER a fall\nat home her")
 
 
 def test_no_generated_note_has_the_five_words_before_a_mask():
-    for row in synthetic.rows(2000, seed=0):
+    for row in write.rows(2000, seed=0):
         assert not found(row.text), row.text
