@@ -45,7 +45,8 @@ def main(options: Options) -> int:
 
     xla.configure()
     distributed.initialize(options.coordinator_address, options.num_processes, options.process_id)
-    return pretrain.pretrain(config, data_dir, run, mirror)
+    with distributed.only_command(run):
+        return pretrain.pretrain(config, data_dir, run, mirror)
 
 
 if __name__ == "__main__":

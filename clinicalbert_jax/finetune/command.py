@@ -54,4 +54,5 @@ def run(options: Options) -> int:
     experiment.check_patients(data)
     xla.configure()
     distributed.initialize(None, None, None)
-    return experiment.run(config, task, data, source, directory, options.show_text)
+    with distributed.only_command(directory):
+        return experiment.run(config, task, data, source, directory, options.show_text)

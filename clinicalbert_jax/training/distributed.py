@@ -1,10 +1,16 @@
-"""Several processes as one run: told by flags, or found out from the scheduler."""
+"""Several processes as one run: given by flags, or auto-detected from the scheduler. One command at a time in a run."""
 
+import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import directory_lock
 
 # What schedulers set where several processes belong together; JAX reads the rest itself.
 _SCHEDULERS = (
@@ -18,8 +24,8 @@ _SCHEDULERS = (
 def initialize(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Join the other processes of the run, if there are any. Call before anything else of JAX.
 
-    With all three arguments, as told; with none, as SLURM, Open MPI, GKE or a TPU slice tells. Raises `UserError` for
-    some of the arguments without the others, or where the others cannot be reached.
+    All three arguments are given, or none where SLURM, Open MPI, GKE or a TPU slice sets them. Raises `UserError` for
+    some of the arguments without the others, or where the other processes cannot be reached.
     """
     given = (coordinator_address, num_processes, process_id)
     if any(value is not None for value in given):
@@ -36,3 +42,26 @@ def initialize(coordinator_address: str | None, num_processes: int | None, proce
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the processes of the run cannot be joined: {str(error).splitlines()[0]}") from None
+
+
+@contextlib.contextmanager
+def only_command(directory: Path) -> Iterator[None]:
+    """Keep other commands out of a run's directory. Raises `UserError`, in each process, where there is one already.
+
+    Process 0 holds the lock for all. A single process locks before it takes a device, which the other command may hold.
+    """
+    if not jax.distributed.is_initialized():
+        with directory_lock.held(directory, "--workdir"):
+            yield
+        return
+    refusal = UserError(f"--workdir: process 0 cannot use {directory}: see its message")
+    with contextlib.ExitStack() as stack:
+        refused = False
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(directory_lock.held(directory, "--workdir"))
+            except UserError as error:
+                refused, refusal = True, error
+        if multihost_utils.broadcast_one_to_all(np.array(refused)):
+            raise refusal
+        yield

@@ -14,6 +14,7 @@ import pytest
 
 from clinicalbert_jax import inference
 from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune import finetuned_model
 from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
 from clinicalbert_jax.modeling import bert as model
@@ -132,6 +133,14 @@ def test_killed_and_continued_it_ends_in_the_same_bits(
     expected = json.loads((undisturbed / "results.json").read_text())["scores"]["test"]["f1"]["values"][0]
     assert json.loads((tmp_path / "run/results.json").read_text())["scores"]["test"]["f1"]["values"] == [expected]
     assert "continuing from step" in said or "nothing to do" in said
+
+
+def test_a_second_command_on_an_experiment_is_refused(bert: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    with directory_lock.held(tmp_path / "run", "--workdir"):
+        said = finish(finetune(bert, data, tmp_path / "run"), 2)
+    assert said.startswith(f"error: --workdir: {tmp_path / 'run'} is in use by another process (process {os.getpid()} ")
+    assert said.count("\n") == 1
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_another_file_or_label_set_is_refused(

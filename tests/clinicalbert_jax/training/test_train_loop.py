@@ -1,5 +1,6 @@
 """Runs as a user starts them: stopped, killed and continued, they end in the same parameters, bit for bit."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,11 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import directory_lock
+from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs.checkpoint import restore_params
-from clinicalbert_jax.training import train_loop
+from clinicalbert_jax.training import distributed, train_loop
 from tests import toy_dataset
 
 ROOT = Path(__file__).parents[3]
@@ -115,6 +120,40 @@ def test_killed_and_continued_it_ends_in_the_same_parameters(
     first.communicate()
     finish(pretrain(data_dir, tmp_path / "run"))
     assert_same(parameters(tmp_path / "run", 12), undisturbed)
+
+
+def test_a_second_command_on_a_run_is_refused_until_the_first_ends(data_dir: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    endless = ("--config.optimizer.schedule=constant", "--config.train.steps=1000000")
+    first = pretrain(data_dir, run, *endless)
+    wait_for_line(first, "step 6/")
+    refused = finish(pretrain(data_dir, run, *endless), 2)
+    assert refused.startswith(f"error: --workdir: {run} is in use by another process (process {first.pid} ")
+    assert refused.count("\n") == 1
+    assert loading.load(loading.find_run(run)).step, "a model is read while its run continues"
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    with directory_lock.held(run, "--workdir"):
+        assert restore_params(run)[3]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_process_0_holds_the_lock_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(distributed.multihost_utils, "broadcast_one_to_all", lambda mine: np.array(refused))
+    with contextlib.ExitStack() as stack:
+        if refused:
+            with pytest.raises(UserError, match="--workdir: process 0 cannot use"):
+                stack.enter_context(distributed.only_command(tmp_path))
+        else:
+            stack.enter_context(distributed.only_command(tmp_path))
+    with directory_lock.held(tmp_path, "--workdir"):
+        monkeypatch.setattr(jax, "process_index", lambda: 0)
+        monkeypatch.setattr(distributed.multihost_utils, "broadcast_one_to_all", lambda mine: mine)
+        with pytest.raises(UserError, match="in use by another process"):
+            stack.enter_context(distributed.only_command(tmp_path))
 
 
 @pytest.mark.soak
