@@ -10,7 +10,7 @@ VERIFY = $(shell $(BIN)/python -c 'import importlib.util as u; print("--verify" 
 # "[gpu]" of EXTRAS=gpu, nothing of none.
 EXTRA = $(if $(EXTRAS),[$(EXTRAS)])
 
-.PHONY: demo test test-fast test-tpu lint soak wheelhouse clean
+.PHONY: demo test test-fast test-tpu lint soak wheelhouse requirements clean
 
 # Synthetic notes -> vocabulary and shards -> a tiny BERT -> held-out figures -> a PyTorch directory -> predictions
 # -> a report.
@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 
 # Lint, types and tests, with everything the tests need.
 test: $(VENV)/.installed-test lint
-	$(BIN)/pytest -q -n 2 --dist=loadfile -m "not soak" tests
+	$(BIN)/pytest -q -n 2 --dist=loadfile --durations=10 -m "not soak" tests
 
 # The tests marked `fast`, for a second Python: no PyTorch, no Beam.
 test-fast: $(VENV)/.installed-fast
@@ -45,7 +45,8 @@ test-fast: $(VENV)/.installed-fast
 test-tpu: $(VENV)/.installed-tpu
 	$(BIN)/pytest -q tests/clinicalbert_jax/training/test_tpu_compilation.py
 
-lint: $(VENV)/.installed-test
+# Needs neither PyTorch nor Beam.
+lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -63,6 +64,13 @@ wheelhouse: $(VENV)/.installed
 	    "    python3 -m venv .venv" \
 	    "    .venv/bin/pip install --no-index --find-links=wheelhouse -c constraints.txt -e \".$(EXTRA)\""
 
+# Every package of an installation with its version and SHA-256, for `pip install --require-hashes` on a like machine.
+requirements: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --report - \
+	    -c constraints.txt "setuptools>=77" -e ".$(EXTRA)" | $(BIN)/python deploy/hashed_requirements.py > requirements.txt
+	@printf '%s\n' "requirements.txt is for this system and Python:" \
+	    "    pip install --require-hashes -r requirements.txt && pip install --no-deps --no-build-isolation -e ."
+
 clean:
 	rm -rf $(DEMO) wheelhouse .venv .venv-* .pytest_cache .mypy_cache .ruff_cache
 
@@ -73,6 +81,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,torch,beam]" sentence-transformers
+	touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lint]"
 	touch $@
 
 $(VENV)/.installed-fast: $(VENV)/.installed

@@ -1,11 +1,13 @@
 """The recipes of docs/cloud.md and deploy/: what can be checked without a cluster."""
 
 import importlib
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +46,7 @@ def pods(manifest: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.name)
-def test_a_pod_has_no_privileges_and_may_end_in_peace(manifest: Path) -> None:
+def test_a_pod_has_no_privileges_and_time_to_save(manifest: Path) -> None:
     found = list(pods(manifest))
     assert found
     for job, pod in found:
@@ -53,10 +55,12 @@ def test_a_pod_has_no_privileges_and_may_end_in_peace(manifest: Path) -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
         (container,) = pod["containers"]
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
-        assert "/dev/shm" in mounts.values()
+        assert {"/dev/shm", "/tmp"} <= set(mounts.values()), "what may be written to on a read-only root"
+        assert all("emptyDir" in volume for volume in pod["volumes"] if mounts[volume["name"]] in ("/dev/shm", "/tmp"))
         codes = {
             code for rule in job["podFailurePolicy"]["rules"] for code in rule.get("onExitCodes", {}).get("values", [])
         }
@@ -86,10 +90,9 @@ def test_every_flag_of_ours_exists(document: Path) -> None:
     commands = re.findall(r"(run_pretrain\.py|-m (?:data_prep|clinicalbert_jax)\S*)([^\n`]*)", text)
     for program, arguments in commands:
         module = program.removeprefix("-m ").removesuffix(".py")
-        if (PROJECT / module.replace(".", "/")).is_dir():
-            module += ".__main__"
+        is_package = (PROJECT / module.replace(".", "/")).is_dir()
         values = flags.FlagValues()
-        cli.define_flags(importlib.import_module(module).Options, values)
+        cli.define_flags(importlib.import_module(f"{module}.__main__" if is_package else module).Options, values)
         known = {*values, "help"}
         for flag in re.findall(r"(?<=\s)--([\w.]+)", arguments):
             name, *fields = flag.split(".")
@@ -112,6 +115,59 @@ def test_shell_and_yaml_of_the_documents_parse(tmp_path: Path) -> None:
         assert checked.returncode == 0, f"{checked.stderr}\n{script}"
     for manifest in blocks(PROJECT / "docs/cloud.md", "yaml"):
         assert list(yaml.safe_load_all(manifest))
+
+
+def test_no_recipe_copies_the_whole_directory() -> None:
+    """Notes, datasets and runs lie in the checkout of whoever follows the documentation."""
+    for document in DOCUMENTS:
+        text = re.sub(r"\\\n\s*", " ", document.read_text())
+        for line in text.splitlines():
+            copies = re.search(r"(^|\s)(scp|rsync|cp -r|tar [a-z]*c[a-z]*|COPY|ADD)\s", line)
+            assert not (copies and re.search(r"\s\.(\s|$)", line)), f"{document.name}: {line}"
+
+
+def test_git_and_the_image_ignore_notes_and_what_is_made_of_them() -> None:
+    ignored = ("DATA/x", "RUN/config.json", "MODEL/model.safetensors", "demo/x", "NOTEEVENTS.csv", "a/b.csv.gz")
+    found = subprocess.run(["git", "check-ignore", *ignored], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if found.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert found.stdout.split() == list(ignored)
+    committed = subprocess.run(["git", "ls-files", "-ci", "--exclude-standard"], cwd=PROJECT, capture_output=True)
+    assert committed.stdout == b""
+    assert (PROJECT / ".dockerignore").read_text() == (PROJECT / ".containerignore").read_text()
+
+
+@pytest.mark.parametrize(
+    ("digest", "accepted"),
+    [
+        ("", True),
+        ("sha256:" + "0a" * 32, True),
+        ("sha256:" + "0A" * 32, False),
+        ("latest", False),
+        ("sha256:0a", False),
+    ],
+)
+def test_the_form_of_the_base_images_digest_is_checked(digest: str, accepted: bool) -> None:
+    (check,) = re.findall(r"^RUN (.*BASE_DIGEST.*)$", (PROJECT / "Containerfile").read_text(), re.MULTILINE)
+    done = subprocess.run(["sh", "-c", check], env=os.environ | {"BASE_DIGEST": digest}, check=False)
+    assert (done.returncode == 0) == accepted
+
+
+def test_requirements_have_hashes_and_leave_out_the_project() -> None:
+    package = {
+        "metadata": {"name": "a", "version": "1"},
+        "download_info": {"archive_info": {"hashes": {"sha256": "0f"}}},
+    }
+    project = {"metadata": {"name": "b", "version": "2"}, "download_info": {"dir_info": {"editable": True}}}
+    done = subprocess.run(
+        [sys.executable, "deploy/hashed_requirements.py"],
+        cwd=PROJECT,
+        input=json.dumps({"install": [package, project]}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "a==1 --hash=sha256:0f\n"
 
 
 def test_what_the_image_copies_exists_and_is_let_in() -> None:

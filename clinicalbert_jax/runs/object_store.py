@@ -13,6 +13,7 @@ from typing import Any
 from clinicalbert_jax.data.manifest import FILE_NAME as MANIFEST_FILE
 from clinicalbert_jax.data.manifest import Manifest, sha256_of
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.runs import checksums
 from clinicalbert_jax.runs.workdir import CHECKPOINTS
 
@@ -84,7 +85,8 @@ class Mirror:
         """Send what is new: the run's files, then checkpoints that are whole; then drop those that are gone here."""
         present = set(self._store.files())
         here = _whole_checkpoints(self.local)
-        names = [path.relative_to(self.local).as_posix() for path in self.local.rglob("*") if path.is_file()]
+        files = [path for path in self.local.rglob("*") if path.is_file() and path.name != directory_lock.FILE_NAME]
+        names = [path.relative_to(self.local).as_posix() for path in files]
         steps = {str(step) for step in here}
         for name in sorted(names, key=lambda name: name.endswith(checksums.FILE_NAME)):
             parts = name.split("/")
