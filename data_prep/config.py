@@ -123,7 +123,13 @@ class PrepConfig:
             flat |= flat.pop(part)
         salt = flat.pop("salt").encode()
         flat["salt_hash"] = hashlib.blake2b(salt, digest_size=16, person=b"manifest").hexdigest()
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
+        flat["input"] = map(_without_credentials, flat["input"])
+        return {name: list(value) if isinstance(value, tuple | map) else value for name, value in flat.items()}
+
+
+def _without_credentials(given: str) -> str:
+    """A path or URL without a user, a password, and what follows a question mark, which signs a request."""
+    return re.sub(r"(?<=://)[^/@]*@", "", given).split("?")[0] if "://" in given else given
 
 
 def _require(holds: object, flag: str, expected: str, found: object) -> None:

@@ -7,8 +7,7 @@ name when it is complete.
 
 import dataclasses
 import functools
-import hashlib
-import json
+import importlib
 import resource
 import shutil
 import sys
@@ -22,21 +21,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-import clinicalbert_jax
 from clinicalbert_jax.data.manifest import FILE_NAME, TOKENIZER_FILES, Manifest, sha256_of
 from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.options import option
 from data_prep.card import data_card, metadata
 from data_prep.config import PrepConfig
 from data_prep.overlap import downstream, splits
 from data_prep.reading import sources, spill
+from data_prep.reading.files import is_url
 from data_prep.reading.sources import Source
 from data_prep.reading.spill import Bucket, Spilled
-from data_prep.sharding import local, shards, work_directory
+from data_prep.sharding import fingerprint, local, shards, work_directory
+from data_prep.sharding.fingerprint import Fingerprint
 from data_prep.sharding.shards import Built, Plan
 from data_prep.sharding.statistics import Statistics
-from data_prep.sharding.work_directory import Work, refuse_other, write_json
+from data_prep.sharding.work_directory import ResumableError, Work, write_json
 from data_prep.wordpiece import tokenizer, vocabulary
 from data_prep.wordpiece.tokenizer import Tokenizer
 
@@ -59,9 +60,15 @@ class EngineConfig:
             raise UserError(f"--num_workers: expected at least 1, found {self.num_workers}")
 
 
-def run(config: PrepConfig, output_dir: Path, engine: EngineConfig) -> Path:
-    """Prepare a dataset, or finish one begun; returns its directory."""
+def run(config: PrepConfig, output_dir: str | Path, engine: EngineConfig, overwrite: bool = False) -> Path:
+    """Prepare a dataset, or finish one begun; returns its directory.
+
+    `overwrite`: replace a finished dataset of the same name and version that was made from other settings or inputs.
+    """
     started = time.time()
+    output_dir = atomic_output.local_path(output_dir, "--output_dir")
+    _refuse_output_in_input(output_dir, config.source.input)
+    states = fingerprint.states_of(config.source.input)
     files = sources.resolve(config.source)
     given = _given_tokenizer(config)
     plan = Plan(
@@ -72,15 +79,18 @@ def run(config: PrepConfig, output_dir: Path, engine: EngineConfig) -> Path:
         sample_one_in=splits.sampling_rate(sum(file.num_bytes for file in files)),
     )
     spill.excluded_patients(config.selection)  # refused now, where it cannot be read
-    fingerprint = _fingerprint(config, files, given)
+    if engine.engine == "beam":
+        _require_beam(config)
+    asked = fingerprint.of(config, states, given)
     dataset_dir = output_dir / config.name / config.version
     work = Work(output_dir / work_directory.NAME)
-    if _is_complete(dataset_dir, fingerprint):
-        work.tidy_up(fingerprint)
+    if _is_complete(dataset_dir, asked, overwrite, states):
+        work.tidy_up(asked)
         return dataset_dir
     with work.alone():
-        work.begin(fingerprint)
-        _prepare(work, plan, given, files, engine, fingerprint, dataset_dir, started)
+        if not _is_complete(dataset_dir, asked, overwrite, states):  # else another process has made it meanwhile
+            with work.begun(asked):
+                _prepare(work, plan, given, files, states, engine, asked, dataset_dir, started)
     return dataset_dir
 
 
@@ -89,8 +99,9 @@ def _prepare(
     plan: Plan,
     given: Tokenizer | None,
     files: Sequence[Source],
+    states: fingerprint.States,
     engine: EngineConfig,
-    fingerprint: dict[str, Any],
+    asked: Fingerprint,
     dataset_dir: Path,
     started: float,
 ) -> None:
@@ -100,17 +111,17 @@ def _prepare(
     seconds: dict[str, float] = {}
     if engine.engine == "beam":
         with _timed(seconds, "pipeline"):
-            plan, spilled, built = _on_beam(work, plan, files, buckets, engine.beam_options)
+            plan, spilled, built = _on_beam(work, plan, files, states, buckets, engine.beam_options)
     else:
         with _timed(seconds, "reading"):
-            spilled = _spill_once(work, files, config, buckets)
+            spilled = _spill_once(work, files, states, config, buckets)
         plan = dataclasses.replace(plan, categories=spilled.categories)
         with _timed(seconds, "vocabulary"):
             plan = dataclasses.replace(plan, tokenizer=_final_tokenizer(work, plan, given, buckets, engine.num_workers))
         with _timed(seconds, "building"):
             built = _build_all(work, plan, spilled, buckets, engine.num_workers)
     with _timed(seconds, "publishing"):
-        _publish(work, plan, spilled, built, fingerprint, dataset_dir, seconds, started)
+        _publish(work, plan, spilled, built, asked, dataset_dir, seconds, started)
 
 
 # --- before anything is written
@@ -123,23 +134,34 @@ def _given_tokenizer(config: PrepConfig) -> Tokenizer | None:
     return tokenizer.load(config.vocabulary.vocab_file, config.vocabulary.do_lower_case)
 
 
-def _fingerprint(config: PrepConfig, files: Sequence[Source], given: Tokenizer | None) -> dict[str, Any]:
-    """Everything that the shards depend on, by name."""
-    named = config.options() | {"project version": clinicalbert_jax.__version__}
-    named["size of the input in bytes"] = [file.num_bytes for file in files]
-    named["contents of the vocabulary"] = given and hashlib.sha256("\n".join(given.vocabulary).encode()).hexdigest()
-    for path in filter(None, (config.selection.exclude_patients, *config.exclude_text)):
-        # Keyed, as every hash of a patient's identifier is.
-        data = Path(path).expanduser().read_bytes()
-        named[f"contents of {path}"] = hashlib.blake2b(data, digest_size=16, key=config.selection.key).hexdigest()
-    return json.loads(json.dumps(named))
+def _refuse_output_in_input(output_dir: Path, inputs: Sequence[str]) -> None:
+    """Raise `UserError` where the next run would read what this one writes."""
+    for given in inputs:
+        if not is_url(given) and output_dir.is_relative_to(Path(given).expanduser().resolve()):
+            raise UserError(f"--output_dir: expected a directory outside of --input, found {output_dir}")
 
 
-def _is_complete(dataset_dir: Path, fingerprint: dict[str, Any]) -> bool:
+def _require_beam(config: PrepConfig) -> None:
+    if config.vocabulary.train_vocab or config.vocabulary.extend_vocab:
+        raise UserError(
+            "--engine=beam: expected a finished --vocab_file: train or extend one with the local engine, on a sample"
+        )
+    importlib.import_module("data_prep.sharding.beam")  # raises `UserError` where Beam is not installed
+
+
+def _is_complete(dataset_dir: Path, asked: Fingerprint, overwrite: bool, states: fingerprint.States) -> bool:
+    """Whether the dataset is there, as asked. Raises `UserError` for another one, which only `overwrite` replaces."""
     if (dataset_dir / FILE_NAME).exists():
-        refuse_other(dataset_dir, Manifest.load(dataset_dir).extra.get("fingerprint", {}), fingerprint)
-        return True
-    if dataset_dir.exists() and any(dataset_dir.iterdir()):
+        differences = fingerprint.differences(Manifest.load(dataset_dir).extra.get("fingerprint", {}), asked)
+        if not differences:
+            return True
+        if not overwrite:
+            raise UserError(
+                f"{dataset_dir} was prepared otherwise ({differences}): give another --version or --output_dir, or "
+                "--overwrite to replace it"
+            )
+        atomic_output.refuse_inputs(dataset_dir, (url for of_files in states for url in of_files), "--overwrite")
+    elif dataset_dir.is_symlink() or (dataset_dir.exists() and any(dataset_dir.iterdir())):
         raise UserError(
             f"{dataset_dir} holds something else than a dataset: give another --output_dir, --name or --version, or "
             "remove it"
@@ -157,7 +179,7 @@ def _require_disk(files: Sequence[Source], config: PrepConfig, directory: Path) 
     there = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     needed, free = 1.1 * text + rows * row, shutil.disk_usage(directory).free + there
     if needed > free:
-        raise UserError(
+        raise ResumableError(
             f"--output_dir: expected about {needed / 1e9:.1f} GB of free disk for {text / 1e9:.1f} GB of notes in "
             f"{config.dupe_factor} passes, found {free / 1e9:.1f} GB: free some, or give another --output_dir or a "
             "smaller --dupe_factor"
@@ -167,7 +189,9 @@ def _require_disk(files: Sequence[Source], config: PrepConfig, directory: Path) 
 # --- stage 1
 
 
-def _spill_once(work: Work, files: Sequence[Source], config: PrepConfig, buckets: list[Bucket]) -> Spilled:
+def _spill_once(
+    work: Work, files: Sequence[Source], states: fingerprint.States, config: PrepConfig, buckets: list[Bucket]
+) -> Spilled:
     if done := work.read_spilled():
         return done
     shutil.rmtree(work.spill)
@@ -176,6 +200,7 @@ def _spill_once(work: Work, files: Sequence[Source], config: PrepConfig, buckets
         spilled = spill.spill(
             files, config.source, config.selection, buckets, work.spill, lambda count: _advance(bar, count)
         )
+    fingerprint.require_unchanged(config.source.input, states)
     work.write_spilled(spilled)
     return spilled
 
@@ -253,18 +278,20 @@ def _num_notes_in(built: Built) -> int:
 
 
 def _on_beam(
-    work: Work, plan: Plan, files: Sequence[Source], buckets: list[Bucket], options: Sequence[str]
+    work: Work,
+    plan: Plan,
+    files: Sequence[Source],
+    states: fingerprint.States,
+    buckets: list[Bucket],
+    options: Sequence[str],
 ) -> tuple[Plan, Spilled, list[Built]]:
     """Both stages as one pipeline."""
-    if plan.config.vocabulary.train_vocab or plan.config.vocabulary.extend_vocab:
-        raise UserError(
-            "--engine=beam: expected a finished --vocab_file: train or extend one with the local engine, on a sample"
-        )
     from data_prep.sharding import beam
 
     spilled = work.read_spilled()
     if spilled is None:
         spilled = beam.run(files, plan, buckets, work.spill, work.shards, options)
+        fingerprint.require_unchanged(plan.config.source.input, states)
         work.write_spilled(spilled)
     built = [local.read_built(bucket, work.shards) for bucket in buckets]
     plan = dataclasses.replace(plan, categories=spilled.categories)
@@ -284,7 +311,7 @@ def _publish(
     plan: Plan,
     spilled: Spilled,
     built: list[Built],
-    fingerprint: dict[str, Any],
+    asked: Fingerprint,
     dataset_dir: Path,
     seconds: dict[str, float],
     started: float,
@@ -293,7 +320,7 @@ def _publish(
     if not sum(one.num_examples for one in built):
         raise UserError("expected examples, found none: no note had two words left after cleaning")
     work.dataset.mkdir(exist_ok=True)
-    document = metadata.make_manifest(plan, spilled, built, fingerprint)
+    document = metadata.make_manifest(plan, spilled, built, asked)
     for split in document.splits:
         written = [one for one in built if one.split == split and one.num_examples]
         for one, shard in zip(written, document.splits[split].shards, strict=True):
@@ -309,9 +336,16 @@ def _publish(
     write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
     parts = (local.read_statistics(Bucket(one.split, one.number, 0), work.shards) for one in built)
     data_card.write(work.dataset, document, functools.reduce(Statistics.merge, parts))
+    for path in (*work.dataset.iterdir(), work.dataset):
+        atomic_output.flush(path)
     dataset_dir.parent.mkdir(parents=True, exist_ok=True)
+    old = dataset_dir.with_name(f".{dataset_dir.name}.old")
+    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed
+    if dataset_dir.exists():
+        dataset_dir.rename(old)
     work.dataset.rename(dataset_dir)
-    shutil.rmtree(work.directory)
+    shutil.rmtree(old, ignore_errors=True)
+    work.discard()
 
 
 def _run_document(built: list[Built], seconds: dict[str, float], started: float) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def check_file(
     path = local_path(output, flag)
     if path.is_dir():
         raise UserError(f"{flag}: expected the name of a file, found the directory {path}")
-    _refuse_inputs(path, inputs, flag)
+    refuse_inputs(path, inputs, flag)
     if path.is_file() and not overwrite:
         raise UserError(f"{flag}: {path} exists: give another name, or --overwrite to replace it")
     return path
@@ -60,9 +60,9 @@ def file(
         partial = path.with_name(f".partial.{path.name}")
         try:
             yield partial
-            _flush(partial)
+            flush(partial)
             partial.replace(path)
-            _flush(path.parent)
+            flush(path.parent)
         except OSError as error:
             raise _cannot_write(flag, path, error) from None
         finally:
@@ -86,7 +86,7 @@ def check_directory(
     there = old if old.exists() and not path.exists() else path  # a process was killed between its two renames
     if path.is_file() or not path.parent.is_dir():
         raise UserError(f"{flag}: expected a new directory inside an existing one, found {path}")
-    _refuse_inputs(path, inputs, flag)
+    refuse_inputs(path, inputs, flag)
     if there.exists() and any(there.iterdir()):
         if not overwrite:
             raise UserError(f"{flag}: {path} exists: give another name, or --overwrite to replace it")
@@ -119,11 +119,11 @@ def directory(
             partial.mkdir()
             yield partial
             for written in (*partial.rglob("*"), partial):
-                _flush(written)
+                flush(written)
             if path.exists():
                 path.rename(old)
             partial.rename(path)
-            _flush(path.parent)
+            flush(path.parent)
         except OSError as error:
             raise _cannot_write(flag, path, error) from None
         finally:
@@ -143,7 +143,7 @@ def _is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _refuse_inputs(path: Path, inputs: Iterable[str | Path], flag: str) -> None:
+def refuse_inputs(path: Path, inputs: Iterable[str | Path], flag: str) -> None:
     """Compare as the file system does: links, hard links, and letter case where that does not matter."""
     if not path.exists():
         return
@@ -157,7 +157,7 @@ def _beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Make sure that a file, or the names in a directory, are on the disk and not in memory alone."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

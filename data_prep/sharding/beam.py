@@ -17,6 +17,7 @@ from data_prep.reading.sources import Note, Source, SourceConfig
 from data_prep.reading.spill import SPLITS, Bucket, SelectionConfig, Spilled
 from data_prep.sharding import local
 from data_prep.sharding.shards import Plan
+from data_prep.sharding.work_directory import ResumableError
 
 try:
     import apache_beam as beam
@@ -45,7 +46,7 @@ def run(
     try:
         beginning = beam.Pipeline(options=PipelineOptions(list(options), save_main_session=False))
     except (ValueError, ImportError) as error:
-        raise UserError(f"--beam_options: {' '.join(str(error).split())}") from None
+        raise ResumableError(f"--beam_options: {' '.join(str(error).split())}") from None
     with beginning as pipeline:
         read = (
             pipeline

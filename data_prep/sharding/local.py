@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
-from clinicalbert_jax.errors import UserError
 from data_prep.reading.spill import Bucket
 from data_prep.sharding import shards
 from data_prep.sharding.shards import Built, Plan
 from data_prep.sharding.statistics import Statistics
+from data_prep.sharding.work_directory import ResumableError
 
 Result = TypeVar("Result")
 
@@ -105,7 +105,7 @@ def local(
         for future in as_completed(futures):
             yield futures.pop(future), cast(Result, future.result())
     except BrokenProcessPool:
-        raise UserError(
+        raise ResumableError(
             "a worker process was killed, most likely for want of memory: give fewer --num_workers or smaller "
             "buckets (--bucket_megabytes, in a new --output_dir); what is finished is kept"
         ) from None

@@ -1,25 +1,30 @@
 """The working directory of a preparation: everything unfinished lies in it, readable by its owner alone.
 
-It belongs to the run whose fingerprint it holds. A run that was killed goes on from there; one with other settings is
-refused as long as something finished lies there, and starts afresh where nothing does.
+Among it is the text of the notes. It belongs to the preparation whose fingerprint it holds: after a kill, Ctrl-C or a
+full disk the same command continues from it. It is removed on success, on every other error, by a command with another
+fingerprint, and by `--discard_work`.
 """
 
-import fcntl
 import json
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import directory_lock
 from data_prep.reading.spill import Spilled
+from data_prep.sharding.fingerprint import Fingerprint, differences
 
 NAME = "_work"
 
-Fingerprint = dict[str, Any]  # everything that the shards depend on, by name
+
+class ResumableError(UserError):
+    """An error after which the same command continues from what is finished."""
 
 
 @dataclass(frozen=True)
@@ -56,47 +61,55 @@ class Work:
     def _spilled_file(self) -> Path:
         return self.directory / "spill.json"
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Make the directory and hold it against a second run: two would append to the same files."""
-        try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.directory.chmod(0o700)
-            lock = (self.directory / "lock").open("w")
-        except OSError as error:
-            place = self.directory.parent
-            raise UserError(f"--output_dir: {place} cannot be written to: {error.strerror}") from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"--output_dir: another run is at work in {self.directory}: wait for it, or give another "
-                    "--output_dir"
-                ) from None
-            except OSError:  # a file system without locks
-                pass
-            yield
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold the directory against a second preparation: two would append to the same files."""
+        return directory_lock.held(self.directory, "--output_dir", beside=True)
 
-    def begin(self, fingerprint: Fingerprint) -> None:
-        """Go on with the run begun here, or begin one; raises `UserError` where another's work would be lost."""
-        begun = read_json(self._fingerprint_file)
-        if begun != fingerprint:
-            if begun is not None and (self._spilled_file.exists() or any(self.shards.glob("*.done.json"))):
-                refuse_other(self.directory, begun, fingerprint)
-            for directory in (self.spill, self.shards, self.tokenizer, self.dataset):
-                shutil.rmtree(directory, ignore_errors=True)
-            self._spilled_file.unlink(missing_ok=True)
+    @contextmanager
+    def begun(self, fingerprint: Fingerprint) -> Iterator[None]:
+        """Continue what the same command began here, or begin; what cannot be continued is removed in the end."""
+        if self.directory.is_symlink() or any(path.is_symlink() for path in self.directory.rglob("*")):
+            raise UserError(f"--output_dir: expected no links in {self.directory}, found one: remove it")
+        found = read_json(self._fingerprint_file)
+        if found is not None and found == fingerprint:
+            print(f"continuing the preparation begun in {self.directory}", file=sys.stderr)
+        else:
+            if found is not None:
+                _say(f"removing another unfinished preparation in {self.directory}: {differences(found, fingerprint)}")
+            self.discard()
+            self.directory.mkdir(mode=0o700)
             write_json(self._fingerprint_file, fingerprint)
         for directory in (self.spill, self.shards):
             directory.mkdir(exist_ok=True)
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit, OSError, MemoryError, ResumableError):
+            _say(
+                f"the text of notes is still in {self.directory}: the same command continues from there, "
+                "--discard_work removes it"
+            )
+            raise
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Remove everything unfinished."""
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
 
     def tidy_up(self, fingerprint: Fingerprint) -> None:
-        """Remove what a run that was killed in its last moment left of itself."""
-        if self.directory.exists():
-            with self.alone():
-                if read_json(self._fingerprint_file) in (None, fingerprint):
-                    shutil.rmtree(self.directory)
+        """Remove what a preparation that was killed in its last moment left of itself."""
+        if not self.directory.exists():
+            return
+        with self.alone():
+            if read_json(self._fingerprint_file) in (None, fingerprint):
+                self.discard()
+            else:
+                _say(
+                    f"the text of notes of another, unfinished preparation is in {self.directory}: its own command "
+                    "continues from there, --discard_work removes it"
+                )
 
     def read_spilled(self) -> Spilled | None:
         """What stage 1 did; None where it is not finished."""
@@ -110,19 +123,16 @@ class Work:
         write_json(self._spilled_file, vars(spilled))
 
 
-def refuse_other(place: Path, there: Fingerprint, asked: Fingerprint) -> None:
-    """Raise `UserError` if what lies at `place` was made with other settings."""
-    for name in sorted({*there, *asked}):
-        if there.get(name) != asked.get(name):
-            raise UserError(
-                f"{place} was begun with {name}={there.get(name)!r}, found {name}={asked.get(name)!r}: the two do not "
-                "mix; give the same settings, another --output_dir, --name or --version, or remove it"
-            )
+def _say(what: str) -> None:
+    print(f"warning: {what}", file=sys.stderr)
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where there is none."""
-    return json.loads(path.read_text()) if path.exists() else None
+    """What a JSON file holds; None where there is none, or where a power failure left half of one."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,8 @@
 """The command from notes to a dataset: what it writes, that nothing is lost, and how it starts, stops and refuses."""
 
 import dataclasses
+import errno
+import os
 import random
 import shutil
 import signal
@@ -162,13 +164,14 @@ def test_sigterm_stops_in_order(corpus: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert errors.splitlines()[-1].startswith("stopped")
+    assert errors.splitlines()[-1] == "error: interrupted"
+    assert "--discard_work removes it" in errors.splitlines()[-2]
     assert "Traceback" not in errors
 
 
 def test_another_option_is_refused(corpus: Path, dataset: Path) -> None:
     changed = config(corpus, max_seq_length=64)
-    with pytest.raises(UserError, match="max_seq_length=128, found max_seq_length=64"):
+    with pytest.raises(UserError, match=r"--max_seq_length was 128, is 64.*--overwrite"):
         prepare.run(changed, corpus / "one", EngineConfig())
     before = contents(dataset)
     assert prepare.run(config(corpus), corpus / "one", EngineConfig()) == dataset
@@ -206,13 +209,120 @@ def test_other_patients_to_exclude_are_refused(corpus: Path, dataset: Path, tmp_
     )
     prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1))
     (tmp_path / "patients.txt").write_text("2\n")
-    with pytest.raises(UserError, match=r"contents of .*patients\.txt"):
+    with pytest.raises(UserError, match="content of --exclude_patients"):
         prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1))
 
 
 def test_two_runs_at_once_are_refused(corpus: Path, tmp_path: Path) -> None:
-    with Work(tmp_path / "_work").alone(), pytest.raises(UserError, match="another run is at work"):
+    with Work(tmp_path / "_work").alone(), pytest.raises(UserError, match="in use by another process"):
         prepare.run(config(corpus), tmp_path, EngineConfig(num_workers=1))
+
+
+def test_notes_edited_in_place_are_not_taken_for_the_old(corpus: Path, tmp_path: Path) -> None:
+    """Same name, same size, same times, same command: the content alone differs."""
+    notes = tmp_path / "NOTEEVENTS.csv"
+    shutil.copy(corpus / "NOTEEVENTS.csv", notes)
+    wanted = config(corpus, dupe_factor=1, source=SourceConfig(input=(str(notes),)))
+    one = EngineConfig(num_workers=1)
+    dataset = prepare.run(wanted, tmp_path / "out", one)
+    before, status = contents(dataset), notes.stat()
+    assert prepare.run(wanted, tmp_path / "out", one) == dataset
+    notes.write_text(notes.read_text().replace("patient", "XXXXXXX"))
+    os.utime(notes, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert notes.stat().st_size == status.st_size
+    with pytest.raises(UserError, match=r"content of --input has changed \(entry 1 of 1\).*--version.*--overwrite"):
+        prepare.run(wanted, tmp_path / "out", one)
+    assert contents(dataset) == before
+    assert prepare.run(wanted, tmp_path / "out", one, overwrite=True) == dataset
+    assert contents(dataset) != before
+    assert sorted(path.name for path in (tmp_path / "out").rglob(".*")) == []
+
+
+def test_an_input_that_changes_while_it_is_read_is_an_error(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    shutil.copy(corpus / "NOTEEVENTS.csv", notes)
+    spill_all = prepare.spill.spill
+
+    wanted = config(corpus, source=SourceConfig(input=(str(notes),)))
+    for change in (
+        lambda: (notes / "NOTEEVENTS.csv").touch(),
+        lambda: shutil.copy(corpus / "NOTEEVENTS.csv", notes / "more.csv"),
+        lambda: (notes / "more.csv").unlink(),
+    ):
+        monkeypatch.setattr(prepare.spill, "spill", lambda *arguments: (spill_all(*arguments), change())[0])  # noqa: B023
+        with pytest.raises(UserError, match=r"--input: .* changed while it was read"):
+            prepare.run(wanted, tmp_path / "out", EngineConfig(num_workers=1))
+        assert not (tmp_path / "out/_work").exists()
+
+
+@pytest.mark.parametrize("error", [UserError("bad input"), ZeroDivisionError()])
+def test_no_text_of_notes_is_left_where_a_rerun_cannot_continue(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*arguments: Any) -> Any:
+        assert list((tmp_path / "_work/spill").iterdir())
+        raise error
+
+    monkeypatch.setattr(prepare.local.shards, "build", fails)
+    with pytest.raises(type(error)):
+        prepare.run(config(corpus), tmp_path, EngineConfig(num_workers=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full"), MemoryError()])
+def test_text_of_notes_stays_where_the_same_command_continues(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+) -> None:
+    def fails(*arguments: Any) -> Any:
+        raise error
+
+    one, work = EngineConfig(num_workers=1), tmp_path / "_work"
+    with monkeypatch.context() as patched, pytest.raises(type(error)):
+        patched.setattr(prepare.local.shards, "build", fails)
+        prepare.run(config(corpus), tmp_path, one)
+    assert "--discard_work removes it" in capsys.readouterr().err
+    assert work.stat().st_mode & 0o777 == 0o700
+    assert list((work / "spill").iterdir())
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):  # a command with other options removes it
+        patched.setattr(prepare, "_prepare", lambda *arguments: 1 / len(list((work / "spill").iterdir())))
+        prepare.run(config(corpus, seed=9), tmp_path, one)
+    assert "--seed was 0, is 9" in capsys.readouterr().err
+    assert not work.exists()
+
+
+def test_discard_work_removes_what_is_unfinished(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "_work/spill").mkdir(parents=True)
+    (tmp_path / "_work/spill/notes").write_text("text")
+    done = subprocess.run([*command(corpus, tmp_path), "--discard_work"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"removed {tmp_path / '_work'}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_link_is_followed_in_the_working_directory(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/_work").mkdir(parents=True)
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "out/_work/fingerprint.json.tmp").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="expected no links"):
+        prepare.run(config(corpus), tmp_path / "out", EngineConfig(num_workers=1))
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+@pytest.mark.parametrize("output", ["gs://bucket/x", "notes/out", "notes"])
+def test_nothing_is_written_to_a_url_or_among_the_notes(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    (tmp_path / "notes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--output_dir: expected a (local path, found a URL|directory outside of)"):
+        prepare.run(config(corpus, source=SourceConfig(input=(str(tmp_path / "notes"),))), output, EngineConfig())
+    assert [path.name for path in tmp_path.rglob("*")] == ["notes"]
 
 
 def test_what_a_run_killed_at_its_end_left_is_removed(corpus: Path, dataset: Path) -> None:
