@@ -31,7 +31,7 @@ def of(config: PrepConfig, states: States, given: Tokenizer | None) -> Fingerpri
         "project_version": clinicalbert_jax.__version__,
         "input_sha256": [_content_sha256(of_files) for of_files in states],
         "exclude_text_sha256": [sha256_of(Path(path).expanduser()) for path in config.exclude_text],
-        "tokenizer_sha256": given and _tokenizer_sha256(given),
+        "vocab_file_sha256": given and _tokenizer_sha256(given),
     }
     if path := config.selection.exclude_patients:  # keyed, as every hash of a patient's identifier is
         data = Path(path).expanduser().read_bytes()
