@@ -177,7 +177,7 @@ class TrainConfig:
     attention: str = "auto"  # the best that runs on the devices; or by name: see `attention`
     remat: bool = False  # compute most activations a second time instead of keeping them: less memory, more time
     log_every: int = 50
-    eval_every: int = 1_000
+    eval_every: int = 1_000  # 0: no validation, which a dataset without validation examples needs
     eval_batches: int = 0  # 0: the whole validation split
     checkpoint_every: int = 1_000
     keep_checkpoints: int = 3  # the latest; besides, the best by validation loss and one every so many hours
@@ -193,13 +193,12 @@ class TrainConfig:
             "global_batch_size",
             "microbatches",
             "log_every",
-            "eval_every",
             "checkpoint_every",
             "keep_checkpoints",
             "max_skips",
         ):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
-        for name in ("keep_best", "keep_every_hours", "max_returns"):
+        for name in ("eval_every", "keep_best", "keep_every_hours", "max_returns"):
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
         require(self.eval_batches >= 0, "train.eval_batches", "0 (all) or more", self.eval_batches)
         require(0 <= self.seed < 2**31, "train.seed", "a value in [0, 2^31)", self.seed)

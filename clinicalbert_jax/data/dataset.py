@@ -37,6 +37,11 @@ class Dataset:
         if split not in self.manifest.splits:
             raise UserError(f"--split: expected one of {tuple(self.manifest.splits)} of {data_dir}, found {split}")
         shards = self.manifest.splits[split].shards
+        if not sum(shard.num_examples for shard in shards):
+            raise UserError(
+                f"{data_dir}: expected examples in the {split} split, found none: prepare the data again, with more "
+                "notes" + ("" if split == "train" else f" or a larger --{split}_fraction")
+            )
         features = self.layout.features()
         _allow_open_files(len(shards))
         _keep_freed_memory()
@@ -49,8 +54,6 @@ class Dataset:
                     f"says, found {len(opened)} in {size}: restore the shard or prepare the data again"
                 )
         self.num_examples = len(self._records)
-        if self.num_examples == 0:
-            raise UserError(f"{data_dir}: expected examples in split {split}, found none: prepare more notes")
         self._masking = None if self.layout.masked else _masking_policy(data_dir, self.manifest)
 
     @property

@@ -63,6 +63,11 @@ def check_data(config: Config, manifest: Manifest, data_dir: Path) -> Config:
                 f"{data_dir / name} is not the file that the data was prepared with: restore it from a copy, or "
                 "prepare the data again"
             )
+    if config.train.eval_every and not manifest.splits["validation"].num_examples:
+        raise UserError(
+            f"config.train.eval_every: expected validation examples in {data_dir}, found none: prepare the data again "
+            "with a larger --validation_fraction, or train without validation (--config.train.eval_every=0)"
+        )
     lower = config.data.do_lower_case
     if lower is not None and lower != manifest.vocabulary.do_lower_case:
         raise UserError(

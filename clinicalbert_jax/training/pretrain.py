@@ -31,13 +31,20 @@ def make_job(config: Config, data_dir: Path) -> train_loop.Job:
     """What the loop needs to know."""
     program = train_step.build(config)
     skip = config.data.on_corrupt == "skip"
-    training, validation = Dataset(data_dir, "train", skip), Dataset(data_dir, "validation", skip)
-    validation.corrupt = training.corrupt  # reported together
+    training = Dataset(data_dir, "train", skip)
+    validation = Dataset(data_dir, "validation", skip) if config.train.eval_every else None
+    if validation:
+        validation.corrupt = training.corrupt  # one report for both
+
+    def evaluate_validation(params: Params) -> dict[str, float]:
+        assert validation, "train.eval_every is 0"
+        return evaluate(program, params, validation)
+
     return train_loop.Job(
         program=program,
         training=training,
         first_state=lambda: _first_state(program, data_dir),
-        evaluate=lambda params: evaluate(program, params, validation),
+        evaluate=evaluate_validation,
         score=lambda means: -(means["mlm_loss"] + means["nsp_loss"]),
         describe=describe,
         flops_per_step=mfu.train_flops_per_row(config.model, training.layout) * config.train.global_batch_size,

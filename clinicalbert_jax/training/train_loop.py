@@ -150,7 +150,7 @@ class _Loop:
         self._checkpoints, self._writer, self._progress, self._meter = checkpoints, writer, progress, meter
         self._interruption, self._scores = interruption, scores
         self._in_flight: deque[tuple[int, jax.Array]] = deque()  # step, and skips in a row after it
-        self._corrupt_reported = 0
+        self._reported: set[tuple[str, int]] = set()  # damaged records
         self._profiling = False
 
     def run(self, state: State, start: int, workdir: Path) -> int:
@@ -172,7 +172,7 @@ class _Loop:
                 score = None
                 if done % self._config.log_every == 0:
                     self._log(done)
-                if done % self._config.eval_every == 0 or last:
+                if self._config.eval_every and (done % self._config.eval_every == 0 or last):
                     score = self._evaluate(state, done)
                     last = last or self._job.is_over(self._scores)
                 if done % self._config.checkpoint_every == 0 or last or stop:
@@ -239,11 +239,11 @@ class _Loop:
         if self._checkpoints.mirror_fault:
             self._progress.say(f"warning: {self._checkpoints.mirror_fault}; tried again with the next checkpoint")
             self._checkpoints.mirror_fault = None
-        found = sorted(self._job.training.corrupt)
-        for file, record in found[self._corrupt_reported :]:
+        new = self._job.training.corrupt - self._reported
+        self._reported |= new
+        for file, record in sorted(new):
             self._progress.say(f"warning: record {record} of {file} is damaged; its row has no weight")
             self._writer.write(done, "corrupt", {"record": float(record)}, file=file)
-        self._corrupt_reported = len(found)
 
     def _evaluate(self, state: State, done: int) -> float:
         self._log(done)

@@ -1,0 +1,69 @@
+"""Pre-training on datasets of which a split is empty, and reports of damaged records."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from clinicalbert_jax.data.dataset import Dataset
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.report import pretraining_page
+from clinicalbert_jax.runs import metrics_log
+from clinicalbert_jax.runs.checkpoint import restore_params
+from clinicalbert_jax.training import train_loop
+from tests import toy_dataset
+from tests.clinicalbert_jax.conftest import pretrain, small_config
+
+pytestmark = pytest.mark.usefixtures("compilation_cache")
+
+
+def test_without_validation_examples_training_needs_to_be_asked_for(tmp_path: Path) -> None:
+    data_dir, run = toy_dataset.write(tmp_path / "toy", num_train=40, num_other=0), tmp_path / "run"
+    with pytest.raises(UserError, match=r"expected validation examples in .*toy, found none: .*eval_every=0"):
+        pretrain(small_config(), data_dir, run)
+    assert pretrain(small_config(steps=4, eval_every=0), data_dir, run) == 0
+    assert restore_params(run)[3] == 4
+    assert {record["kind"] for record in metrics_log.read(run)} == {"start", "train"}
+    assert "finished" in pretraining_page.page(run)
+    with pytest.raises(UserError, match=r"expected a checkpoint of .* that was evaluated, found none"):
+        loading.checkpoint_number(run, "best")
+
+
+@pytest.mark.parametrize(("split", "hint"), [("train", "with more notes$"), ("test", "a larger --test_fraction$")])
+@pytest.mark.parametrize("without_shards", [True, False])
+def test_an_empty_split_is_one_clear_line(tmp_path: Path, split: str, hint: str, without_shards: bool) -> None:
+    data_dir = toy_dataset.write(tmp_path / "toy", num_train=0, num_other=0)
+    if without_shards:
+        manifest = Manifest.load(data_dir)
+        empty = {name: dataclasses.replace(one, shards=()) for name, one in manifest.splits.items()}
+        dataclasses.replace(manifest, splits=empty).save(data_dir)
+    with pytest.raises(UserError, match=f"expected examples in the {split} split, found none: .*{hint}"):
+        Dataset(data_dir, split)
+
+
+def test_each_damaged_record_is_reported_once() -> None:
+    """In whatever order they are met."""
+    corrupt: set[tuple[str, int]] = set()
+    said: list[str] = []
+    written: list[Any] = []
+    job: Any = SimpleNamespace(
+        training=SimpleNamespace(corrupt=corrupt), program=SimpleNamespace(config=SimpleNamespace(train=None))
+    )
+    loop = train_loop._Loop(
+        job,
+        SimpleNamespace(mirror_fault=None),  # type: ignore[arg-type]
+        SimpleNamespace(write=lambda step, kind, scalars, file: written.append((file, int(scalars["record"])))),  # type: ignore[arg-type]
+        SimpleNamespace(say=said.append),  # type: ignore[arg-type]
+        SimpleNamespace(flush=lambda: None),  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        [],
+    )
+    for met in ([("b", 7)], [], [("a", 9), ("a", 2)], [("b", 1), ("c", 0)]):
+        corrupt.update(met)
+        loop._log(1)
+    assert written == [("b", 7), ("a", 2), ("a", 9), ("b", 1), ("c", 0)]
+    assert said[1] == "warning: record 2 of a is damaged; its row has no weight"
