@@ -31,7 +31,7 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.classification.task import ClassificationConfig
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.entities.task import EntitiesConfig
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.questions.task import QuestionsConfig
 from clinicalbert_jax.finetune.relations.task import RelationsConfig
 from clinicalbert_jax.options import option
@@ -146,10 +146,10 @@ def _measure(name: str, experiment: Experiment, source: loading.Source, peer: bo
     from clinicalbert_jax.tokenizer_files.load import load_tokenizer
 
     # A record that cannot be used is skipped for all models, and counted.
-    bad = BadRecords("skip")
+    bad = Reading("skip")
     training = experiment.task.read(experiment.train, bad)
     task = experiment.task.task(training)
-    heldout = experiment.task.check_labels(task, experiment.task.read(experiment.heldout, bad), experiment.heldout, bad)
+    heldout = task.check_labels(experiment.task.read(experiment.heldout, bad), experiment.heldout, bad)
     heldout = heldout[:MAX_QUESTIONS] if name == "covid_qa" else heldout
     pretrained = loading.load(source)
     tokenizer = load_tokenizer(pretrained.tokenizer_dir)
@@ -197,7 +197,7 @@ def _train_ours(experiment: Experiment, task: Any, pretrained: Any, rows: Any, r
 
     xla.configure()
     config = _config(experiment, pretrained, len(rows[0]))
-    program = train_step.build(config, make_objective=heads.objective(task.head, len(task.labels), task.multi_label))
+    program = train_step.build(config, make_objective=heads.objective(task.head, len(task.labels), task.problem_type))
     start = finetuned_model.start(config.model, None if random else pretrained.params, task, experiment.seed)
     state = train_loop.state_with(program, start)
     xla.keep_freed_memory(program.mesh.devices.flat[0].platform)  # as the training loop does
@@ -223,7 +223,7 @@ def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any,
     config = _config(experiment, pretrained, len(rows[0]))
     fields = {name: getattr(config.model, name) for name in config.model.__dataclass_fields__}
     theirs_config = transformers.BertConfig(**fields, num_labels=len(task.labels))
-    theirs_config.problem_type = "multi_label_classification" if task.multi_label else "single_label_classification"
+    theirs_config.problem_type = task.problem_type
     theirs = getattr(transformers, task.architecture)(theirs_config).train()
     start = finetuned_model.start(config.model, pretrained.params, task, experiment.seed)
     encoder = {name: start[name] for name in heads.ENCODER_PARTS}
@@ -288,7 +288,11 @@ def _targets(task: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         return {name: torch.tensor(batch[name], dtype=torch.long) for name in ("start_positions", "end_positions")}
     if task.head == "token":
         return {"labels": torch.tensor(np.where(batch["label_weights"] > 0, batch["labels"], -100), dtype=torch.long)}
-    return {"labels": torch.tensor(batch["labels"], dtype=torch.float32 if task.multi_label else torch.long)}
+    return {
+        "labels": torch.tensor(
+            batch["labels"], dtype=torch.float32 if task.problem_type == "multi_label_classification" else torch.long
+        )
+    }
 
 
 def _difference(task: Any, first_ExM: np.ndarray, second_ExM: np.ndarray) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Predictions of a fine-tuned model: `python -m clinicalbert_jax.predict --model=DIR --input=FILE --output=PATH`.
 
-DIR is a seed's run of `clinicalbert_jax.finetune` or its export; FILE has the form of the training data, without need
-of annotation.
+DIR is a seed's run of `clinicalbert_jax.finetune` or its export; FILE has the form of the training data, annotated or
+not.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pathlib import Path
 from clinicalbert_jax import cli
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune import task_json
-from clinicalbert_jax.finetune.inputs.bad_records import POLICIES, BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import loading
 
@@ -23,7 +23,7 @@ class Options:
     input: str = option("The records to predict for.")
     output: str = option("Beginning of the names of the files to write.")
     step: str = option("Checkpoint of a run: its number, or 'best' by validation.", loading.BEST)
-    on_bad_record: str = option("At a record that cannot be used: stop, or skip and count.", "stop", choices=POLICIES)
+    reading: Reading
     show_text: bool = option("Write the text of records into the files as well.", False)
 
 
@@ -37,8 +37,7 @@ def main(options: Options) -> None:
         raise UserError(f"--input: expected a file, found none at {path}")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output: expected a name in an existing directory, found {output}")
-    bad = BadRecords(options.on_bad_record)
-    examples = settings.read(path, bad, annotated=False)
+    examples = settings.read(path, options.reading, annotated=False)
 
     from clinicalbert_jax.config import MeshConfig
     from clinicalbert_jax.finetune import finetuned_model, predictor
@@ -53,8 +52,8 @@ def main(options: Options) -> None:
     predictions = model.task.decode(examples, rows, logits)
     for written in model.task.write(output, examples, predictions, options.show_text):
         print(written)
-    if bad.counts:
-        print(f"skipped {bad.counts.total()} records that could not be used")
+    if options.reading.counts:
+        print(f"skipped {options.reading.counts.total()} records that could not be used")
 
 
 if __name__ == "__main__":

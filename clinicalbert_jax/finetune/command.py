@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.config import FinetuneConfig
-from clinicalbert_jax.finetune.inputs.bad_records import POLICIES, BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import CONFIG_FILE, option
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs import workdir
@@ -22,35 +21,34 @@ class Options:
     validation: str = option("Annotated records to choose the best model by.")
     test: str | None = option("Annotated records to measure the chosen model on.", None)
     workdir: str = option("Directory of the experiment: runs, scores, predictions.")
-    on_bad_record: str = option("At a record that cannot be used: stop, or skip and count.", "stop", choices=POLICIES)
+    reading: Reading
     show_text: bool = option("Write the text of records into the files of predictions as well.", False)
 
 
 def run(options: Options) -> int:
     """Check options, config and data, and only then import JAX, which takes seconds. Returns the exit code."""
-    config: Any = options.config  # a union of tasks, each with examples of its own type
+    config = options.config
     directory = Path(options.workdir).expanduser()
     workdir.check_path(directory)
     source = loading.find(options.model)
     files = {"train": Path(options.train), "validation": Path(options.validation)}
     if options.test:
         files["test"] = Path(options.test)
-    bad = BadRecords(options.on_bad_record)
     examples = {}
     for split, path in files.items():
         if not path.is_file():
             raise UserError(f"--{split}: expected a file, found none at {path}")
-        examples[split] = config.task.read(path, bad)
+        examples[split] = config.task.read(path, options.reading)
     task = config.task.task(examples["train"])
     for split, path in files.items():
-        examples[split] = config.task.check_labels(task, examples[split], path, bad)
+        examples[split] = task.check_labels(examples[split], path, options.reading)
         if not examples[split]:
             raise UserError(f"{path}: expected records with labels of the training data, found none: correct the file")
 
     from clinicalbert_jax.finetune import run as experiment
     from clinicalbert_jax.training import distributed, xla
 
-    data = experiment.Data(files, examples, bad.counts)
+    data = experiment.Data(files, examples, options.reading.counts)
     experiment.check_patients(data)
     xla.configure()
     distributed.initialize(None, None, None)

@@ -18,8 +18,8 @@ from clinicalbert_jax.finetune.classification.task import ClassificationConfig
 from clinicalbert_jax.finetune.entities.task import EntitiesConfig
 from clinicalbert_jax.finetune.questions.task import QuestionsConfig
 from clinicalbert_jax.finetune.relations.task import RelationsConfig
+from clinicalbert_jax.finetune.task import TaskConfig
 
-TaskConfig = EntitiesConfig | RelationsConfig | ClassificationConfig | QuestionsConfig
 TASKS: tuple[type[TaskConfig], ...] = (EntitiesConfig, RelationsConfig, ClassificationConfig, QuestionsConfig)
 
 
@@ -31,16 +31,16 @@ def task_config(settings: dict[str, Any]) -> TaskConfig:
 
 @dataclass
 class FinetuneConfig:
-    """A task, and how a model is trained for it. Every seed is a run of its own: same data, other order and head.
+    """A task, and how a model is trained for it. Each seed is a separate run, with its own order of the data and head.
 
     A run takes `epochs` passes over the rows, or `max_steps` updates where these are not 0; the learning rate rises
-    over `warmup_share` of them and then follows the optimizer's schedule. It is evaluated `evaluations_per_epoch` times
-    an epoch and at its end, and ends early after `patience` evaluations without a better main score (0: never). The
-    best of the evaluated models is the result. `random_weights`: start from the model's shape and vocabulary, but not
-    its weights: what pre-training has to beat.
+    over the fraction `warmup_share` of them and then follows the optimizer's schedule. It is evaluated
+    `evaluations_per_epoch` times an epoch and at its end, and ends early after `patience` evaluations without a better
+    main score (0: never). The best of the evaluated models is the result. `random_weights`: start from the model's
+    shape and vocabulary, but not its weights, as a baseline for pre-training.
     """
 
-    task: TaskConfig = field(default_factory=EntitiesConfig)
+    task: Any = field(default_factory=EntitiesConfig)  # of one of TASKS
     epochs: float = 3.0
     max_steps: int = 0
     evaluations_per_epoch: float = 1.0
@@ -75,7 +75,7 @@ class FinetuneConfig:
         ModelConfig(attention_probs_dropout_prob=self.attention_probs_dropout_prob)
 
     def run_config(self, model: ModelConfig, init_from: str, num_rows: int, seed: int) -> Config:
-        """What the trainer is told for one seed."""
+        """The config of the run of one seed."""
         steps_per_epoch = num_rows / self.global_batch_size
         steps = self.max_steps or max(1, round(self.epochs * steps_per_epoch))
         evaluate_every = min(steps, max(1, round(steps_per_epoch / self.evaluations_per_epoch)))

@@ -20,23 +20,20 @@ from clinicalbert_jax.runs.workdir import TASK_FILE
 def write(directory: Path, model: finetuned_model.Trained, run: Path, dtype: str) -> None:
     """Write weights, config with `id2label`, tokenizer, `task.json` and a model card; `directory` exists, is empty."""
     task, head = model.task, model.params["task_head"]
-    problem_type = None
-    if task.head == "sequence":
-        problem_type = "multi_label_classification" if task.multi_label else "single_label_classification"
     classifier = huggingface.Classifier(
         task.architecture,
         finetuned_model.LAYERS[task.head],
         head["kernel"],
         head["bias"],
         dict(enumerate(task.labels)),
-        problem_type,
+        task.problem_type if task.head == "sequence" else None,
     )
     encoder = {name: part for name, part in model.params.items() if name != "task_head"}
     parts = finetuned_model.PARTS[task.head]
     huggingface.write_directory(
         directory, model.config, encoder, model.tokenizer_dir, dtype=dtype, parts=parts, classifier=classifier
     )
-    settings = {"task": dataclasses.asdict(model.settings), "labels": list(task.labels), "data": {}}
+    settings = {"task": dataclasses.asdict(model.task.config), "labels": list(task.labels), "data": {}}
     checksummed_json.write(directory / TASK_FILE, settings)
     (directory / "README.md").write_text(_card(model, run), encoding="utf-8")
 
@@ -74,12 +71,12 @@ def _card(model: finetuned_model.Trained, run: Path) -> str:
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if value is not None)
     labels = ", ".join(f"`{label}`" for label in model.task.labels[:50])
     more = f" and {len(model.task.labels) - 50} more" if len(model.task.labels) > 50 else ""
-    settings = "\n".join(f"| {name} | {value} |" for name, value in dataclasses.asdict(model.settings).items())
+    settings = "\n".join(f"| {name} | {value} |" for name, value in dataclasses.asdict(model.task.config).items())
     return f"""---
 library_name: transformers
-tags: [clinical, bert, {model.settings.kind}]
+tags: [clinical, bert, {model.task.config.kind}]
 ---
-# A BERT fine-tuned for {model.settings.kind}
+# A BERT fine-tuned for {model.task.config.kind}
 
 `{model.task.architecture}`, step {model.step} of a run of clinicalbert_jax. Labels: {labels}{more}.
 
@@ -87,13 +84,13 @@ tags: [clinical, bert, {model.settings.kind}]
 
     python -m clinicalbert_jax.predict --model=THIS --input=RECORDS --output=PREDICTIONS
 
-reads the same files as training did, cuts long texts, puts the parts together, and writes predictions. In PyTorch,
-`transformers.{model.task.architecture}.from_pretrained("THIS")` has the same weights and labels; what is done before
-and after the model is then yours to do.
+reads the same files as training did, splits long texts, combines the decisions about their parts, and writes
+predictions. In PyTorch, `transformers.{model.task.architecture}.from_pretrained("THIS")` has the same weights and
+labels; the steps before and after the model are then up to you.
 
 ## Validation
 
-On the data by which this checkpoint was chosen, hence flattering; measure it on data of your own.
+On the data by which this checkpoint was chosen, so the scores are optimistic; evaluate it on data of your own.
 
 | score | value |
 |---|---|
@@ -107,7 +104,6 @@ On the data by which this checkpoint was chosen, hence flattering; measure it on
 
 ## Limits
 
-It knows the labels, the wording and the patients of its training data, and was not tried on others. It is no medical
-device. A model trained on restricted notes may hold parts of them: it is subject to their terms, those of MIMIC for one
-(credentialed access).
+It was trained on one data set and not evaluated on others. It is not a medical device. A model trained on restricted
+notes may have memorised parts of them: the terms of those notes, such as MIMIC's credentialed access, apply to it.
 """

@@ -9,7 +9,6 @@ import numpy as np
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune import heads, task_json
-from clinicalbert_jax.finetune.config import TaskConfig
 from clinicalbert_jax.finetune.task import Task
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import huggingface, loading
@@ -22,7 +21,6 @@ PARTS = {"token": ("encoder",), "sequence": ("encoder", "pooler"), "span": ("enc
 class Trained(NamedTuple):
     """A model in memory, and what it is for; `params` are float32 NumPy arrays, `task_head` among them."""
 
-    settings: TaskConfig
     task: Task
     config: ModelConfig
     params: bert.Params
@@ -41,7 +39,7 @@ def load(source: loading.Source, step: str | None = loading.BEST) -> Trained:
         config, params, tokenizer_dir, number = checkpoint.restore_params(
             source.directory, number, lambda config, key: heads.init(config.model, len(found.labels), key)
         )
-        return Trained(found.settings, task, config.model, params, tokenizer_dir, number)
+        return Trained(task, config.model, params, tokenizer_dir, number)
     if step not in (None, loading.BEST):
         raise UserError(f"--step: expected a run's directory to choose a checkpoint from, found {source.directory}")
     overrides, params, _ = huggingface.load_pretrained(source.directory)
@@ -55,7 +53,7 @@ def load(source: loading.Source, step: str | None = loading.BEST) -> Trained:
             )
         head[ours] = np.ascontiguousarray(tensors[f"{layer}.{name}"].astype(np.float32).T)
     params = {part: params[part] for part in heads.ENCODER_PARTS} | {"task_head": head}
-    return Trained(found.settings, task, ModelConfig(**overrides), params, source.directory, None)
+    return Trained(task, ModelConfig(**overrides), params, source.directory, None)
 
 
 def start(config: ModelConfig, pretrained: bert.Params | None, task: Task, seed: int) -> bert.Params:
@@ -69,5 +67,5 @@ def start(config: ModelConfig, pretrained: bert.Params | None, task: Task, seed:
         fresh["task_head"]["bias"] = jax.numpy.asarray(task.initial_bias_C)
     if pretrained is None:
         return fresh
-    new = ["task_head", "pooler"] if task.fresh_pooler else ["task_head"]
+    new = ["task_head", "pooler"] if task.config.fresh_pooler else ["task_head"]
     return {part: pretrained[part] for part in heads.ENCODER_PARTS} | {part: fresh[part] for part in new}

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from clinicalbert_jax.config import Config, ModelConfig
+from clinicalbert_jax.finetune.task import ONE_LABEL, SEVERAL_LABELS
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.training.losses import Batch, Objective, Sums, cross_entropy
 
@@ -48,21 +49,21 @@ def logits(
     return x.astype(jnp.float32) @ params["task_head"]["kernel"] + params["task_head"]["bias"]
 
 
-def objective(head: str, num_labels: int, multi_label: bool = False) -> Callable[[Config, Mesh], Objective]:
-    """The objective of a head, for `step.build`. What its batches hold beside the inputs:
+def objective(head: str, num_labels: int, problem_type: str = ONE_LABEL) -> Callable[[Config, Mesh], Objective]:
+    """The objective of a head, for `train_step.build`. What its batches hold beside the inputs:
 
-    'token': `labels` and `label_weights`, B x L. 'sequence': `labels`, B (or B x C of 0 and 1 where `multi_label`) and
-    `label_weights`, B. 'span': `start_positions`, `end_positions` and `label_weights`, B.
+    'token': `labels` and `label_weights`, B x L. 'sequence': `labels`, B (B x C of 0 and 1 where the `problem_type` is
+    several labels) and `label_weights`, B. 'span': `start_positions`, `end_positions` and `label_weights`, B.
     """
-    sums_of = {"token": _token_sums, "sequence": _multi_label_sums if multi_label else _sequence_sums}
-    sums_of["span"] = _span_sums
+    sequence = {ONE_LABEL: _label_sums, SEVERAL_LABELS: _multi_label_sums}[problem_type]
+    sums_of = {"token": _label_sums, "sequence": sequence, "span": _span_sums}[head]
 
     def make(config: Config, _: Mesh) -> Objective:
         def sums(params: bert.Params, batch: Batch, dropout_key: jax.Array | None) -> Sums:
             dtype = jnp.dtype(config.train.dtype)
             if head == "span":
                 params = _without_gradient_of_padding(params)
-            return sums_of[head](logits(head, config.model, params, batch, dtype=dtype, dropout_key=dropout_key), batch)
+            return sums_of(logits(head, config.model, params, batch, dtype=dtype, dropout_key=dropout_key), batch)
 
         return Objective(
             init=lambda key: init(config.model, num_labels, key),
@@ -81,16 +82,13 @@ def _without_gradient_of_padding(params: bert.Params) -> bert.Params:
     return params | {"embeddings": embeddings | {"word": {"embedding": words_VxD}}}
 
 
-def _token_sums(logits_BxLxC: jax.Array, batch: Batch) -> Sums:
-    return _task(*cross_entropy(logits_BxLxC, batch["labels"], batch["label_weights"]))
-
-
-def _sequence_sums(logits_BxC: jax.Array, batch: Batch) -> Sums:
-    return _task(*cross_entropy(logits_BxC, batch["labels"], batch["label_weights"]))
+def _label_sums(logits: jax.Array, batch: Batch) -> Sums:
+    """One label for each token (logits B x L x C) or each row (B x C)."""
+    return _task(*cross_entropy(logits, batch["labels"], batch["label_weights"]))
 
 
 def _multi_label_sums(logits_BxC: jax.Array, batch: Batch) -> Sums:
-    """Every label a decision of its own; the mean over labels, as PyTorch's `BCEWithLogitsLoss` has it."""
+    """Every label a decision of its own; the mean over labels, as in PyTorch's `BCEWithLogitsLoss`."""
     labels_BxC, weights_B = batch["labels"], batch["label_weights"]
     losses_B = jnp.mean(jax.nn.softplus(logits_BxC) - labels_BxC * logits_BxC, axis=-1)
     hits_B = jnp.mean((logits_BxC > 0) == (labels_BxC > 0.5), axis=-1)
@@ -98,7 +96,7 @@ def _multi_label_sums(logits_BxC: jax.Array, batch: Batch) -> Sums:
 
 
 def _span_sums(logits_BxLx2: jax.Array, batch: Batch) -> Sums:
-    """The mean of the cross-entropies of start and end over all positions of the row, padding among them (as theirs).
+    """The mean of the cross-entropies of start and end over all positions of the row, padding included (as theirs).
 
     A hit has both right.
     """

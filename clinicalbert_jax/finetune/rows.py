@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import tokenizers
 
 from clinicalbert_jax.data import counter_rng
 from clinicalbert_jax.data.dataset import Batch
@@ -16,21 +17,28 @@ from clinicalbert_jax.data.shuffle import permute
 LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
+def joined(tokenizer: tokenizers.Tokenizer, *parts: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[CLS] part [SEP] part [SEP]: the ids and segments of a row, int32. All after the first [SEP] is segment 1."""
+    first, last = ([tokenizer.token_to_id(token)] for token in ("[CLS]", "[SEP]"))
+    ids = np.concatenate([first, *(ids for part in parts for ids in (part, last))]).astype(np.int32)
+    return ids, (np.arange(len(ids)) > len(parts[0]) + 1).astype(np.int32)
+
+
 @dataclass(frozen=True)
 class Rows:
     """What the model reads, one entry a row; a long example makes several rows.
 
     `input_ids` and `segment_ids` hold int32 arrays of the rows' own lengths, special tokens included. `token_targets`
-    hold arrays of the same lengths, filled with 0 in a batch; `row_targets` one entry of a fixed shape a row. Which
-    targets there are is the head's to say (`heads`); rows without annotation have none. `examples_N` numbers the
-    example that each row is of. `offsets` say which characters of the example's text each token stands for, l x 2;
-    (0, 0) for special tokens and for text that is not to be labelled.
+    hold arrays of the same lengths, filled with 0 in a batch; `row_targets` one entry of a fixed shape a row. `heads`
+    says which targets a head needs; rows without annotation have none. `examples_N` is the number of each row's
+    example. `offsets`, where a task needs them, are the characters of the example's text that each token stands for,
+    l x 2; (0, 0) for special tokens and for text without a label.
     """
 
     input_ids: Sequence[np.ndarray]
     segment_ids: Sequence[np.ndarray]
     examples_N: np.ndarray
-    offsets: Sequence[np.ndarray]
+    offsets: Sequence[np.ndarray] = ()
     token_targets: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
     row_targets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -47,19 +55,19 @@ class Rows:
             of(self.input_ids),
             of(self.segment_ids),
             self.examples_N[order],
-            of(self.offsets),
+            of(self.offsets) if self.offsets else (),
             {name: of(target) for name, target in self.token_targets.items()},
             {name: target[order] for name, target in self.row_targets.items()},
         )
 
 
 class RowBatches:
-    """Batches of `Rows`, for training in shuffled order and for prediction in their own."""
+    """Batches of `Rows`, for training in shuffled order and for prediction in the rows' own order."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.num_examples = len(rows)
-        self.corrupt: set[tuple[str, int]] = set()  # none: what is in memory was read whole
+        self.corrupt: set[tuple[str, int]] = set()  # none: all rows are in memory
         self._lengths_N = np.array([len(ids) for ids in rows.input_ids])
 
     rows_together = 1  # nothing is gained by more
@@ -74,17 +82,17 @@ class RowBatches:
 
     def eval_batch(self, number: int, batch_size: int, rows_R: np.ndarray) -> Batch:
         """Rows of the `number`-th batch in the rows' own order; past the end, rows without weight."""
-        places_B = number * batch_size + np.arange(batch_size)
-        inside_B = places_B < self.num_examples
-        return self._batch(np.where(inside_B, places_B, 0), rows_R, inside_B.astype(np.float32))
+        positions_B = number * batch_size + np.arange(batch_size)
+        inside_B = positions_B < self.num_examples
+        return self._batch(np.where(inside_B, positions_B, 0), rows_R, inside_B.astype(np.float32))
 
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
         """The examples in the global batch of `step`, by number."""
         return [f"example:{self.rows.examples_N[number]}" for number in self._order(seed, step, batch_size)]
 
     def _order(self, seed: int, step: int, batch_size: int) -> np.ndarray:
-        epochs_B, places_B = np.divmod(np.int64(step) * batch_size + np.arange(batch_size), self.num_examples)
-        return permute(places_B, self.num_examples, counter_rng.fold(seed, epochs_B))
+        epochs_B, positions_B = np.divmod(np.int64(step) * batch_size + np.arange(batch_size), self.num_examples)
+        return permute(positions_B, self.num_examples, counter_rng.fold(seed, epochs_B))
 
     def _batch(self, numbers_B: np.ndarray, rows_R: np.ndarray, weights_B: np.ndarray) -> Batch:
         # Every process pads to the longest row of the whole batch, its own or not: they run one program.

@@ -3,7 +3,7 @@
 WORKDIR/seed-N/                 a run as the trainer keeps it: checkpoints, metrics, config, task.json, tokenizer
 WORKDIR/seed-N/SPLIT-*          predictions, and errors by id and offset
 WORKDIR/results.json            scores of every seed and split, their means and deviations
-WORKDIR/results.html            the same to look at
+WORKDIR/results.html            the same as a page
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Data:
 
 
 def check_patients(data: Data) -> None:
-    """Raise `UserError` where a patient is in two splits: the model would be measured on whom it was trained on."""
+    """Raise `UserError` where a patient is in two splits: the model would be evaluated on its training patients."""
     of = {split: {e.patient for e in examples if e.patient} for split, examples in data.examples.items()}
     for first in of:
         for second in of:
@@ -56,12 +56,12 @@ def check_patients(data: Data) -> None:
 
 
 def run(config: FinetuneConfig, task: Task, data: Data, source: loading.Source, workdir: Path, show_text: bool) -> int:
-    """Train and evaluate every seed, or go on where an earlier call of the same was stopped; returns the exit code."""
+    """Train and evaluate every seed, continuing an earlier call that was stopped; returns the exit code."""
     leader = jax.process_index() == 0
     pretrained = loading.load(source)
     tokenizer = load_tokenizer(pretrained.tokenizer_dir)
     rows = {split: task.rows(examples, tokenizer, split == "train") for split, examples in data.examples.items()}
-    document = task_json.document(config.task, task, data.files)
+    document = task_json.document(task, data.files)
     predictor = Predictor(task.head, pretrained.config, make_mesh(config.mesh), config.dtype)
     seeds: dict[int, dict[str, Scores]] = {}
     for seed in config.seeds:
@@ -70,7 +70,7 @@ def run(config: FinetuneConfig, task: Task, data: Data, source: loading.Source, 
         if leader:
             task_json.keep(directory, run_config, document, pretrained.tokenizer_dir)
         program = train_step.build(
-            run_config, make_objective=heads.objective(task.head, len(task.labels), task.multi_label)
+            run_config, make_objective=heads.objective(task.head, len(task.labels), task.problem_type)
         )
         first = None if config.random_weights else pretrained.params
         job = _job(config, program, task, data, rows, predictor, first)

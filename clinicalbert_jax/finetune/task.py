@@ -1,18 +1,42 @@
-"""What a downstream task supplies; training, sharding, checkpoints, prediction and results are the same for all.
+"""The base classes of a downstream task, and the scores that tasks share.
+
+A task is two classes: its settings (`TaskConfig`), which read files and know the labels, and, with the labels fixed, a
+`Task`, which turns examples into rows, logits into predictions, and predictions into scores and files. Training,
+sharding, checkpoints, prediction and results are the same for all tasks. See docs/adding_a_task.md.
 
 Shape legend: N rows, l length of a row, C labels, E examples, M counts.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tokenizers
 
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.config import require, require_types
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.rows import Rows
+
+# The heads, each with the class of transformers that has it.
+ARCHITECTURES = {
+    "token": "BertForTokenClassification",
+    "sequence": "BertForSequenceClassification",
+    "span": "BertForQuestionAnswering",
+}
+# What a 'sequence' head decides, by the names of `problem_type` in transformers.
+ONE_LABEL, SEVERAL_LABELS, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One record of a file. `line` is where it begins, from 1; `patient` is '' where the data name none."""
+
+    id: str
+    line: int
+    patient: str
 
 
 @dataclass(frozen=True)
@@ -26,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Scores:
-    """What predictions are worth: `values` by name in [0, 1] (or NaN), `values[main]` the one training goes by.
+    """How good predictions are: `values` by name (NaN: not defined), of which training maximises `values[main]`.
 
     `tables` and `curves` (lines through (x, y) points, by title and name) are for the result page. `errors` lists
     what was wrong, each a dict of ids, labels and character offsets.
@@ -39,44 +63,70 @@ class Scores:
     errors: list[dict[str, Any]] = field(default_factory=list)
 
 
-@runtime_checkable
-class Example(Protocol):
-    """One annotated (or merely given) record of a file."""
+@dataclass
+class TaskConfig:
+    """The settings of a task. A subclass is a dataclass with defaults for `kind` and `max_seq_length`."""
 
-    id: str
-    line: int  # where it begins in its file, from 1
-    patient: str  # '' where the data do not name patients
+    kind: str = ""
+    max_seq_length: int = 128  # tokens in a row, special ones included
+    shortest_row: ClassVar[int] = 8
+    fresh_pooler = False  # whether the pooler is re-initialised, as the head is
+
+    def __post_init__(self) -> None:
+        kind = type(self).kind
+        require_types("task", self)
+        require(self.kind == kind, "task.kind", repr(kind), self.kind)
+        shortest = self.shortest_row
+        require(self.max_seq_length >= shortest, "task.max_seq_length", f"at least {shortest}", self.max_seq_length)
+
+    def read(self, path: Path, reading: Reading, annotated: bool = True) -> list[Any]:
+        """The examples of a file, in its order; without their labels unless `annotated`. Raises `UserError`."""
+        raise NotImplementedError
+
+    def task(self, examples: Sequence[Any]) -> "Task":
+        """The task with the labels that the training examples have; raises `UserError` where they are too few."""
+        raise NotImplementedError
+
+    def task_with_labels(self, labels: tuple[str, ...]) -> "Task":
+        """The task with the labels of a trained model."""
+        raise NotImplementedError
 
 
-class Task(Protocol):
-    """One downstream use of a BERT, its settings and labels fixed. Its predictions are of its own type, one an example.
+@dataclass
+class Task:
+    """A task with its labels fixed. Its predictions are of its own type, one for each example.
 
     The head 'token' makes a decision for every token, 'sequence' one for every row, 'span' finds a start and an end.
     """
 
-    @property
-    def head(self) -> str:
-        """'token', 'sequence' or 'span'."""
+    config: Any
+    labels: tuple[str, ...]  # the names of the logits
+    initial_bias_C: np.ndarray | None = field(default=None, kw_only=True)  # of the head, float32; None: zeros
+    head: ClassVar[str] = "sequence"
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the logits; of a span head 'start' and 'end'."""
-
-    @property
-    def multi_label(self) -> bool:
-        """With a sequence head: whether every label is a decision of its own."""
-
-    @property
-    def initial_bias_C(self) -> np.ndarray | None:
-        """Where the bias of the head begins, float32; None: at 0."""
-
-    @property
-    def fresh_pooler(self) -> bool:
-        """Whether the pooler begins at random, as the head does."""
+    def problem_type(self) -> str:
+        """What a 'sequence' head decides."""
+        return ONE_LABEL
 
     @property
     def architecture(self) -> str:
         """The class of the exported model in transformers."""
+        return ARCHITECTURES[self.head]
+
+    def labels_of(self, example: Any) -> Iterable[str]:
+        """Those of `labels` that an annotated example needs."""
+        return ()
+
+    def check_labels(self, examples: Sequence[Any], path: Path, reading: Reading) -> list[Any]:
+        """The examples whose labels the task has; the others are bad records."""
+        known, kept = set(self.labels), []
+        for example in examples:
+            if known.issuperset(self.labels_of(example)):
+                kept.append(example)
+            else:
+                reading.found(path, example.line, f"expected labels seen in training ({len(known)}), found another")
+        return kept
 
     def rows(self, examples: Sequence[Any], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
         """The model's input; with targets where `annotated`.
@@ -84,36 +134,82 @@ class Task(Protocol):
         Annotated rows are for training: a task may leave out some rows of a long example there. Predictions are made
         from rows that are not.
         """
+        raise NotImplementedError
 
     def decode(self, examples: Sequence[Any], rows: Rows, logits: Sequence[np.ndarray]) -> list[Any]:
         """Predictions from the logits of each row: l x C ('token', and 'span' with C = 2: start, end) or C."""
+        raise NotImplementedError
 
     def score(self, examples: Sequence[Any], predictions: Sequence[Any]) -> Scores:
         """How good the predictions are, by the annotation of the examples."""
+        raise NotImplementedError
 
     def counts(self, examples: Sequence[Any], predictions: Sequence[Any]) -> np.ndarray:
-        """E x M: what each example adds to the sums that `from_counts` makes the main score of. For the bootstrap."""
+        """E x M: what each example adds to the sums from which `from_counts` computes the main score."""
+        raise NotImplementedError
 
     def from_counts(self, sums_M: np.ndarray) -> float:
-        """The main score."""
+        """The main score; unless overridden, F1 of items right, found and annotated."""
+        return rates(*sums_M.tolist()).f1
+
+    def record(self, example: Any, prediction: Any, show_text: bool) -> dict[str, Any]:
+        """A prediction as an object of JSON; with text of the example only where `show_text`."""
+        raise NotImplementedError
+
+    def files(self, examples: Sequence[Any], predictions: Sequence[Any], show_text: bool) -> dict[str, Iterable[str]]:
+        """The lines of each file of predictions, by the end of its name."""
+        pairs = zip(examples, predictions, strict=True)
+        return {".jsonl": (json_line(self.record(example, found, show_text)) for example, found in pairs)}
 
     def write(self, path: Path, examples: Sequence[Any], predictions: Sequence[Any], show_text: bool) -> list[Path]:
-        """Write predictions to files beginning with `path`; with their text only where `show_text`. Returns them."""
+        """Write predictions to files whose names begin with `path`; returns them."""
+        written = []
+        for end, lines in self.files(examples, predictions, show_text).items():
+            written.append(path.with_name(path.name + end))
+            with written[-1].open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(lines)
+        return written
 
 
-class TaskConfig(Protocol):
-    """The settings of a task: a dataclass, validated when built, with the field `kind` and these methods."""
+def json_line(document: Any) -> str:
+    """A line of a file of JSON lines."""
+    return json.dumps(document, ensure_ascii=False) + "\n"
 
-    kind: str
 
-    def read(self, path: Path, bad: BadRecords, annotated: bool = True) -> list[Any]:
-        """The examples of a file, in its order; not `annotated`: as given to a finished model. Raises `UserError`."""
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis, float64."""
+    exponentials = np.exp(np.asarray(logits, np.float64) - np.max(logits, -1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
 
-    def task(self, examples: Sequence[Any]) -> Task:
-        """The task with the labels that the (training) examples have."""
 
-    def task_with_labels(self, labels: tuple[str, ...]) -> Task:
-        """The task with labels already known, those of a trained model."""
+class Rates(NamedTuple):
+    """Three rates, each 0 where it would divide by 0."""
 
-    def check_labels(self, task: Task, examples: Sequence[Any], path: Path, bad: BadRecords) -> list[Any]:
-        """The examples whose labels the task has; one unseen in training is told by file and line."""
+    precision: float
+    recall: float
+    f1: float
+
+
+def rates(right: float, found: float, annotated: float) -> Rates:
+    """From how many were right, found and annotated, as seqeval and scikit-learn compute them (`zero_division=0`)."""
+    precision = right / found if found else 0.0
+    recall = right / annotated if annotated else 0.0
+    return Rates(precision, recall, 2 * precision * recall / (precision + recall) if right else 0.0)
+
+
+def f1_scores(title: str, counts: Mapping[str, Sequence[int]]) -> Scores:
+    """Micro average, macro average and every label's rates, from items right, found and annotated by label."""
+    by_label = {label: rates(*of_label) for label, of_label in counts.items()}
+    sums = [sum(column) for column in zip(*counts.values(), strict=True)] or [0, 0, 0]
+    micro = rates(*sums)
+    macro = Rates(*np.mean([*by_label.values()], axis=0).tolist()) if by_label else Rates(0.0, 0.0, 0.0)
+    values = {**micro._asdict(), **{f"macro_{name}": value for name, value in macro._asdict().items()}}
+    values |= {f"{label}/{name}": v for label, one in by_label.items() for name, v in one._asdict().items()}
+    rows: list[tuple[str | int, ...]] = [(label, *counts[label], *_percent(by_label[label])) for label in counts]
+    rows += [("micro average", *sums, *_percent(micro)), ("macro average", "", "", "", *_percent(macro))]
+    header = ("label", "right", "found", "annotated", "precision", "recall", "F1")
+    return Scores(values, "f1", [Table(title, header, rows)])
+
+
+def _percent(of: Rates) -> tuple[str, ...]:
+    return tuple(f"{rate:.1%}" for rate in of)

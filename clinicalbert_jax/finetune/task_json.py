@@ -1,4 +1,4 @@
-"""What tells a fine-tuned model from others, in a run's directory and in an exported one: `task.json`. No JAX.
+"""What a model was fine-tuned for, `task.json`, in a run's directory and in an exported one. Loads no JAX.
 
 The task's settings, its labels in the order of the logits, and, in a run, checksums of the data.
 """
@@ -14,8 +14,8 @@ from clinicalbert_jax.config import Config
 from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.data.manifest import TOKENIZER_FILES
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune.config import TaskConfig, task_config
-from clinicalbert_jax.finetune.task import Task
+from clinicalbert_jax.finetune.config import task_config
+from clinicalbert_jax.finetune.task import Task, TaskConfig
 from clinicalbert_jax.runs import workdir
 from clinicalbert_jax.runs.workdir import TASK_FILE
 
@@ -28,10 +28,10 @@ class Trained(NamedTuple):
     data: dict[str, str]  # sha256 of each file it was trained and evaluated with; empty in an export
 
 
-def document(settings: TaskConfig, task: Task, data: Mapping[str, Path]) -> dict[str, Any]:
+def document(task: Task, data: Mapping[str, Path]) -> dict[str, Any]:
     """The content of `task.json`."""
     checksums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in data.items()}
-    return {"task": dataclasses.asdict(settings), "labels": list(task.labels), "data": checksums}
+    return {"task": dataclasses.asdict(task.config), "labels": list(task.labels), "data": checksums}
 
 
 def read(directory: Path) -> Trained:
@@ -47,7 +47,7 @@ def read(directory: Path) -> Trained:
 
 
 def keep(run: Path, config: Config, task_document: dict[str, Any], tokenizer_dir: Path) -> None:
-    """Write what makes the run complete by itself; raises `UserError` where `run` holds another run."""
+    """Write task, config and tokenizer into a run's directory; raises `UserError` where `run` holds another run."""
     if any((run / workdir.CHECKPOINTS).glob("*")):
         _check_same(run, config, task_document)
     try:
@@ -56,9 +56,8 @@ def keep(run: Path, config: Config, task_document: dict[str, Any], tokenizer_dir
             if (tokenizer_dir / name).exists():
                 shutil.copyfile(tokenizer_dir / name, run / "tokenizer" / name)
         checksummed_json.write(run / TASK_FILE, task_document)
-        checksummed_json.write(
-            run / workdir.CONFIG_FILE, dataclasses.asdict(config)
-        )  # last: it says that there is a run
+        # Last: with this file the directory is a run.
+        checksummed_json.write(run / workdir.CONFIG_FILE, dataclasses.asdict(config))
     except OSError as error:
         raise UserError(
             f"--workdir: cannot write {error.filename} ({error.strerror}): free or choose another"

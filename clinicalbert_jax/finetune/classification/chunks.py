@@ -1,4 +1,4 @@
-"""Documents longer than a row: cut into chunks, and the decisions about these pooled to one for the document.
+"""Documents longer than a row: split into chunks, whose decisions are pooled to one for the document.
 
 Shape legend: N rows (chunks), E documents, C labels.
 """
@@ -13,10 +13,10 @@ POOLINGS = ("mean", "max", "readmission")
 _READMISSION_SCALE = 2
 
 
-def cut(first: np.ndarray, second: np.ndarray | None, room: int, stride: int) -> list[tuple[np.ndarray, ...]]:
-    """The pieces of a text, or of a pair, in chunks of at most `room` pieces that begin `stride` apart (0: `room`).
+def split(first: np.ndarray, second: np.ndarray | None, room: int, stride: int) -> list[tuple[np.ndarray, ...]]:
+    """The tokens of a text, or of a pair, in chunks of at most `room` tokens that begin `stride` apart (0: `room`).
 
-    Of a pair that is too long, the longer text is cut, and each chunk holds the shorter one, up to half the room.
+    Of a pair that is too long, the longer text is split, and each chunk holds the shorter one, up to half the room.
     """
     if second is None:
         return [(first[part],) for part in sliding_windows.slices(len(first), room, stride or room)]

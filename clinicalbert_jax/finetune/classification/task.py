@@ -3,9 +3,8 @@
 Shape legend: N rows (chunks), E examples, C labels.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,27 +12,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import tokenizers
 
-from clinicalbert_jax.config import require, require_types
+from clinicalbert_jax.config import require
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.classification import chunks
 from clinicalbert_jax.finetune.classification import report as classification_report
 from clinicalbert_jax.finetune.classification import scores as measure
-from clinicalbert_jax.finetune.inputs import record_files
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
-from clinicalbert_jax.finetune.rows import Rows
-from clinicalbert_jax.finetune.task import Scores, Task
+from clinicalbert_jax.finetune.inputs import fields, record_files
+from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
+from clinicalbert_jax.finetune.inputs.record_files import Record
+from clinicalbert_jax.finetune.rows import Rows, joined
+from clinicalbert_jax.finetune.task import ONE_LABEL, SEVERAL_LABELS, Example, Scores, Task, TaskConfig, softmax
 
-_LONGEST_NAME = 200
 _AT_ONCE = 256  # documents whose tokenization is in memory in the library's own, large form
 
 
 @dataclass(frozen=True)
-class Document:
+class Document(Example):
     """A text, or a pair of texts, with its labels (none where it is not annotated)."""
 
-    id: str
-    line: int
-    patient: str
     text: str = field(repr=False)
     text_b: str = field(repr=False)  # '' where there is no second
     labels: tuple[str, ...]
@@ -47,25 +43,25 @@ class Decision(NamedTuple):
 
 
 @dataclass
-class ClassificationConfig:
+class ClassificationConfig(TaskConfig):
     """Settings of classification, and the columns (or fields) that hold the data.
 
-    A document longer than a row is cut into chunks that begin `stride` pieces apart (0: none overlap). In training
+    A document longer than a row is split into chunks that begin `stride` tokens apart (0: none overlap). In training
     each carries the document's label, and at most `max_training_chunks` (0: all) of a document are used, spread
     evenly; all are when it predicts, and `pooling` ('mean', 'max', 'readmission' of Huang et al.) makes one decision.
     Without `multi_label` a document has one label; of two, `positive_label` ('': the last in the alphabet) is the
     outcome. It, or a label of several, is given from the probability `threshold` on. `class_weights` 'balanced'
-    weighs an example by 1 / (its label's share). `main` is the score that training goes by.
+    weighs an example by 1 / (its label's fraction). `main` is the score that training maximises.
     In CSV the labels of a document are joined by `label_separator`, in JSON lines they are a list. Where no column
     is named 'id', the line is the id. `text_b_column` and `patient_column` '' say that there is none. `fresh_pooler`:
-    the layer over the first piece, which next sentence prediction trained for itself, begins anew, after Zhang et al.
-    2021, "Revisiting Few-sample BERT Fine-tuning"; small models gain by it.
+    the layer over the first token, which next sentence prediction trained for itself, is re-initialised, after Zhang
+    et al. 2021, "Revisiting Few-sample BERT Fine-tuning"; small models gain by it.
     """
 
     kind: str = "classification"
+    max_seq_length: int = 128
     multi_label: bool = False
     fresh_pooler: bool = False
-    max_seq_length: int = 128
     stride: int = 0
     pooling: str = "mean"
     max_training_chunks: int = 8
@@ -81,9 +77,7 @@ class ClassificationConfig:
     patient_column: str = ""
 
     def __post_init__(self) -> None:
-        require_types("task", self)
-        require(self.kind == "classification", "task.kind", "'classification'", self.kind)
-        require(self.max_seq_length >= 8, "task.max_seq_length", "at least 8", self.max_seq_length)
+        super().__post_init__()
         room = self.max_seq_length - 2
         require(0 <= self.stride <= room, "task.stride", f"0 (no overlap) to {room}", self.stride)
         for name, choices in (
@@ -101,25 +95,12 @@ class ClassificationConfig:
             require(self.class_weights == "none", "task.class_weights", "'none' with multi_label", self.class_weights)
             require(not self.positive_label, "task.positive_label", "'' with multi_label", self.positive_label)
 
-    def read(self, path: Path, bad: BadRecords, annotated: bool = True) -> list[Document]:
+    def read(self, path: Path, reading: Reading, annotated: bool = True) -> list[Document]:
         """The documents of a CSV, TSV or JSON-lines file, plain or gzipped; raises `UserError`."""
-        optional = [self.label_column] if annotated else []
-        optional += [name for name in (self.text_b_column, self.patient_column) if name]
-        if self.id_column != "id":
-            optional.append(self.id_column)
-        documents: dict[str, Document] = {}
-        for line, record in record_files.read(path, [self.text_column, *optional], bad):
-            try:
-                document = self._document(line, record, annotated)
-                if document.id in documents:
-                    raise _RecordError(f"the id of line {documents[document.id].line} comes again")
-            except _RecordError as problem:
-                bad.found(path, line, str(problem))
-            else:
-                documents[document.id] = document
-        if not documents:
-            raise UserError(f"{path}: expected at least one record, found none that can be used")
-        return list(documents.values())
+        required = [self.text_column, self.text_b_column, self.patient_column, *[self.label_column] * annotated]
+        required += [self.id_column] if self.id_column != "id" else []
+        records = record_files.read(path, list(filter(None, required)), reading)
+        return reading.each(path, records, lambda line, record: self._document(line, record, annotated))
 
     def task(self, examples: Sequence[Document]) -> "Classification":
         """The task with the labels of the training examples; raises `UserError` where there is nothing to tell apart.
@@ -129,12 +110,9 @@ class ClassificationConfig:
         counts = Counter(label for example in examples for label in example.labels)
         labels = sorted(counts)
         if not labels or (len(labels) == 1 and not self.multi_label):
-            found = f"only {labels[0]!r}" if labels else "none"
-            first = (
-                f"in the {len(examples)} examples from line {examples[0].line} on" if examples else "without examples"
-            )
             raise UserError(
-                f"training data: expected two labels or more in {self.label_column!r}, found {found} {first}"
+                f"training data: expected two labels or more in {self.label_column!r}, found {len(labels)} in "
+                f"{len(examples)} examples"
             )
         if self.positive_label:
             require(
@@ -151,102 +129,82 @@ class ClassificationConfig:
         if self.multi_label:
             given_C = np.array([counts[label] for label in labels])
             bias_C = np.log((given_C + 1) / (len(examples) - given_C + 1)).astype(np.float32)
-        return Classification(self, tuple(labels), weights_C.astype(np.float32), bias_C)
+        return Classification(self, tuple(labels), weights_C.astype(np.float32), initial_bias_C=bias_C)
 
     def task_with_labels(self, labels: tuple[str, ...]) -> "Classification":
         """The task with the labels of a trained model; every example weighs the same."""
         return Classification(self, labels, np.ones(len(labels), np.float32))
 
-    def check_labels(self, task: Task, examples: Sequence[Document], path: Path, bad: BadRecords) -> list[Document]:
-        """The examples whose labels the task has."""
-        known, kept = set(task.labels), []
-        for example in examples:
-            unknown = [label for label in example.labels if label not in known]
-            if unknown:
-                bad.found(
-                    path, example.line, f"label {unknown[0]!r} is not among the {len(known)} of the training data"
-                )
-            else:
-                kept.append(example)
-        return kept
-
-    def _document(self, line: int, record: record_files.Record, annotated: bool) -> Document:
-        texts = []
-        for column in filter(None, (self.text_column, self.text_b_column)):
-            if not record_files.is_text(record[column]):
-                raise _RecordError(f"expected text in UTF-8 in {column!r}, found none")
-            texts.append(record[column])
-        id_ = _name(record, self.id_column) if self.id_column in record else f"line-{line}"
-        patient = _name(record, self.patient_column) if self.patient_column else ""
+    def _document(self, line: int, record: Record, annotated: bool) -> Document:
+        text = fields.text(record, self.text_column)
+        text_b = fields.text(record, self.text_b_column) if self.text_b_column else ""
+        patient = fields.name(record, self.patient_column) if self.patient_column else ""
         labels = self._labels(record) if annotated else ()
-        return Document(id_, line, patient, texts[0], texts[1] if len(texts) > 1 else "", labels)
+        return Document(fields.identifier(record, f"line-{line}", self.id_column), line, patient, text, text_b, labels)
 
-    def _labels(self, record: record_files.Record) -> tuple[str, ...]:
+    def _labels(self, record: Record) -> tuple[str, ...]:
         if not self.multi_label:
-            return (_name(record, self.label_column),)
+            return (fields.name(record, self.label_column),)
         given = record[self.label_column]
         if isinstance(given, str):
             given = given.split(self.label_separator) if given.strip() else []
         if not isinstance(given, list):
-            raise _RecordError(f"expected a list of labels in {self.label_column!r}, found otherwise")
-        return tuple(sorted({_name({self.label_column: label}, self.label_column) for label in given}))
+            raise BadRecord(f"expected a list of labels in {self.label_column!r}, found otherwise")
+        return tuple(sorted({fields.name({self.label_column: label}, self.label_column) for label in given}))
 
 
 @dataclass
-class Classification:
-    """Classification with its labels known; the row's first piece decides."""
+class Classification(Task):
+    """Classification with its labels known; the row's first token decides.
+
+    Of several labels the head starts at each one's log-odds in the training data: at even odds, where labels are rare,
+    the first steps would train the encoder to predict none (Lin et al. 2017, section 3.3).
+    """
 
     config: ClassificationConfig
-    labels: tuple[str, ...]
     weights_C: np.ndarray  # float32, of training examples by label
-    # Of several labels the head begins at each one's log-odds in the training data: were it to begin at even odds, the
-    # first steps would wear the encoder down to 'none of these' where labels are rare (Lin et al. 2017, section 3.3).
-    initial_bias_C: np.ndarray | None = None
-    head: str = "sequence"
-    multi_label: bool = field(init=False)
-    fresh_pooler: bool = field(init=False)
-    architecture: str = "BertForSequenceClassification"
 
     def __post_init__(self) -> None:
-        self.multi_label, self.fresh_pooler = self.config.multi_label, self.config.fresh_pooler
         if self.config.pooling == "readmission" and len(self.labels) != 2:
             raise UserError(
                 f"config.task.pooling: expected 'mean' or 'max' for {len(self.labels)} labels, found 'readmission', "
                 "which is for a binary outcome"
             )
 
+    @property
+    def problem_type(self) -> str:
+        """Whether every label is a decision of its own."""
+        return SEVERAL_LABELS if self.config.multi_label else ONE_LABEL
+
+    def labels_of(self, example: Document) -> Iterable[str]:
+        """The document's labels."""
+        return example.labels
+
     def rows(self, examples: Sequence[Document], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
         """[CLS] text [SEP], or [CLS] text [SEP] second text [SEP], a row a chunk; not all of a document in training."""
-        begin, end = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
         most = self.config.max_training_chunks if annotated else 0
         input_ids, segment_ids, numbers = [], [], []
         for number, texts in enumerate(_tokenized(examples, tokenizer)):
             second = texts[1] if len(texts) > 1 else None
             room = self.config.max_seq_length - 1 - len(texts)
-            cut = chunks.cut(texts[0], second, room, self.config.stride)
-            for chunk in (cut[place] for place in chunks.spread(len(cut), most)):
-                parts = [np.array([begin], np.int32)]
-                for text in chunk:
-                    parts += [text, np.array([end], np.int32)]
-                input_ids.append(np.concatenate(parts))
-                segments = np.zeros(len(input_ids[-1]), np.int32)
-                segments[len(chunk[0]) + 2 :] = 1
-                segment_ids.append(segments)
+            of_text = chunks.split(texts[0], second, room, self.config.stride)
+            for chunk in chunks.spread(len(of_text), most):
+                ids_l, segments_l = joined(tokenizer, *of_text[chunk])
+                input_ids.append(ids_l)
+                segment_ids.append(segments_l)
                 numbers.append(number)
         examples_N = np.array(numbers, np.int64)
-        # No piece is labelled: views of one number, whatever the size of the data.
-        offsets = [np.broadcast_to(np.int32(0), (len(ids), 2)) for ids in input_ids]
         targets = self._targets(examples, examples_N) if annotated else {}
-        return Rows(input_ids, segment_ids, examples_N, offsets, row_targets=targets)
+        return Rows(input_ids, segment_ids, examples_N, row_targets=targets)
 
     def decode(self, examples: Sequence[Document], rows: Rows, logits: Sequence[np.ndarray]) -> list[Decision]:
         """One decision a document, pooled over its chunks."""
         if not examples:
             return []
         logits_NxC = np.stack(logits).astype(np.float64)
-        probabilities_NxC = _sigmoid(logits_NxC) if self.multi_label else _softmax(logits_NxC)
+        probabilities_NxC = _sigmoid(logits_NxC) if self.config.multi_label else softmax(logits_NxC)
         counts_E = np.bincount(rows.examples_N, minlength=len(examples))
-        pooled_ExC = chunks.pool(probabilities_NxC, counts_E, self.config.pooling, self.multi_label)
+        pooled_ExC = chunks.pool(probabilities_NxC, counts_E, self.config.pooling, self.config.multi_label)
         return [Decision(self._given(probabilities_C), probabilities_C) for probabilities_C in pooled_ExC]
 
     def score(self, examples: Sequence[Document], predictions: Sequence[Decision]) -> Scores:
@@ -254,7 +212,7 @@ class Classification:
         truth_ExC, decided_ExC = self._given_labels(examples), self._given_labels(predictions)
         probabilities_ExC = np.stack([prediction.probabilities_C for prediction in predictions])
         scores = classification_report.scores(
-            self.labels, truth_ExC, decided_ExC, probabilities_ExC, self.multi_label, self.config.main
+            self.labels, truth_ExC, decided_ExC, probabilities_ExC, self.config.multi_label, self.config.main
         )
         for example, prediction in zip(examples, predictions, strict=True):
             if set(example.labels) != set(prediction.labels):
@@ -286,40 +244,34 @@ class Classification:
             return float(sums_M[0] / sums_M[1])
         return measure.macro(measure.f1(sums_M.reshape(3, -1)))
 
-    def write(
-        self, path: Path, examples: Sequence[Document], predictions: Sequence[Decision], show_text: bool
-    ) -> list[Path]:
-        """JSON lines `path`.jsonl: id, labels given, probability of each label, and the text where it may be shown."""
-        file_path = path.with_name(f"{path.name}.jsonl")
-        with file_path.open("w", encoding="utf-8") as file:
-            for example, prediction in zip(examples, predictions, strict=True):
-                given = {"labels": prediction.labels} if self.multi_label else {"label": prediction.labels[0]}
-                record = {"id": example.id, **given, "probabilities": self._probabilities(self.labels, prediction)}
-                if show_text:
-                    record |= {"text": example.text} | ({"text_b": example.text_b} if example.text_b else {})
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        return [file_path]
+    def record(self, example: Document, prediction: Decision, show_text: bool) -> dict[str, Any]:
+        """The labels given and the probability of each label."""
+        given = {"labels": prediction.labels} if self.config.multi_label else {"label": prediction.labels[0]}
+        record = {"id": example.id, **given, "probabilities": self._probabilities(self.labels, prediction)}
+        if show_text:
+            record |= {"text": example.text} | ({"text_b": example.text_b} if example.text_b else {})
+        return record
 
     def _targets(self, examples: Sequence[Document], examples_N: np.ndarray) -> dict[str, np.ndarray]:
         truth_ExC = self._given_labels(examples)
-        if self.multi_label:
+        if self.config.multi_label:
             weights_N = np.ones(len(examples_N), np.float32)
             return {"labels": truth_ExC[examples_N].astype(np.float32), "label_weights": weights_N}
         labels_N = truth_ExC.argmax(1).astype(np.int32)[examples_N]
         return {"labels": labels_N, "label_weights": self.weights_C[labels_N]}
 
     def _given(self, probabilities_C: np.ndarray) -> tuple[str, ...]:
-        if self.multi_label:
+        if self.config.multi_label:
             return tuple(self.labels[c] for c in np.flatnonzero(probabilities_C >= self.config.threshold))
         if len(self.labels) == 2:
             return (self.labels[int(probabilities_C[1] >= self.config.threshold)],)
         return (self.labels[int(probabilities_C.argmax())],)
 
     def _given_labels(self, labelled: Sequence[Document | Decision]) -> np.ndarray:
-        places = {label: place for place, label in enumerate(self.labels)}
+        numbers = {label: number for number, label in enumerate(self.labels)}
         given_ExC = np.zeros((len(labelled), len(self.labels)), bool)
         for given_C, one in zip(given_ExC, labelled, strict=True):
-            given_C[[places[label] for label in one.labels]] = True
+            given_C[[numbers[label] for label in one.labels]] = True
         return given_ExC
 
     def _probabilities(self, labels: Sequence[str] | set[str], prediction: Decision) -> dict[str, float]:
@@ -327,34 +279,14 @@ class Classification:
         return {label: round(probability, 6) for label, probability in shown if label in labels}
 
 
-class _RecordError(Exception):
-    """What is wrong with a record, without its text."""
-
-
-def _name(record: record_files.Record, column: str) -> str:
-    """An id, a patient or a label; what is too long for one may be text in the wrong column."""
-    value: Any = record[column]
-    if isinstance(value, bool):
-        value = str(value).lower()
-    value = str(value).strip() if isinstance(value, str | int) else ""
-    if not record_files.is_text(value) or len(value) > _LONGEST_NAME:
-        raise _RecordError(f"expected 1 to {_LONGEST_NAME} characters in {column!r}, found {len(value)}")
-    return value
-
-
 def _tokenized(documents: Sequence[Document], tokenizer: tokenizers.Tokenizer) -> Iterator[list[np.ndarray]]:
     for start in range(0, len(documents), _AT_ONCE):
         some = documents[start : start + _AT_ONCE]
         texts = [text for document in some for text in (document.text, document.text_b)]
         encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        pieces = [np.array(one.ids, np.int32) for one in encoded]
+        tokens = [np.array(one.ids, np.int32) for one in encoded]
         for number, document in enumerate(some):
-            yield pieces[2 * number : 2 * number + (2 if document.text_b else 1)]
-
-
-def _softmax(logits_NxC: np.ndarray) -> np.ndarray:
-    exponentials_NxC = np.exp(logits_NxC - logits_NxC.max(1, keepdims=True))
-    return exponentials_NxC / exponentials_NxC.sum(1, keepdims=True)
+            yield tokens[2 * number : 2 * number + (2 if document.text_b else 1)]
 
 
 def _sigmoid(logits_NxC: np.ndarray) -> np.ndarray:

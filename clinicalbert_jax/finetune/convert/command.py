@@ -7,7 +7,7 @@ from pathlib import Path
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.convert.corpora import ade, chemprot, hallmarks
-from clinicalbert_jax.finetune.inputs.bad_records import POLICIES, BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import option
 
 # Per cent of the documents for training, validation and test, where the corpus has no published split.
@@ -26,7 +26,7 @@ class Options:
     output_dir: str = option("New directory for the files.")
     split_percent: tuple[str, ...] = option("ade, hallmarks: per cent for train, validation and test.", ())
     names: str | None = option("ade: read drug and effect names from this earlier train.jsonl.", None)
-    on_bad_record: str = option("At a line that cannot be used: stop, or skip and count.", "stop", choices=POLICIES)
+    reading: Reading
 
 
 def run(options: Options) -> None:
@@ -36,8 +36,7 @@ def run(options: Options) -> None:
         raise UserError(f"--input: expected a corpus, found nothing at {source}")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise UserError(f"--output_dir: expected a new directory, found {output} with something in it")
-    bad = BadRecords(options.on_bad_record)
-    splits = _converted(options, source, bad)
+    splits = _converted(options, source)
     if not any(splits.values()):
         raise UserError(f"{source}: expected at least one record, found none that can be used")
     output.mkdir(parents=True, exist_ok=True)
@@ -49,19 +48,20 @@ def run(options: Options) -> None:
         counts = ", ".join(f"{count:,} {label}" for label, count in sorted(labels.items()))
         counts += f", {unlabelled:,} without a label" if unlabelled else ""
         print(f"{name:<12}{len(records):>8,} records of {documents:,} documents: {counts}")
-    for path, count in sorted(bad.counts.items()):
+    for path, count in sorted(options.reading.counts.items()):
         print(f"skipped: {count:,} lines of {path}")
 
 
-def _converted(options: Options, source: Path, bad: BadRecords) -> dict[str, list[common.Record]]:
+def _converted(options: Options, source: Path) -> dict[str, list[common.Record]]:
+    reading = options.reading
     if options.corpus == "chemprot":
-        return chemprot.convert_chemprot(source, bad)
+        return chemprot.convert_chemprot(source, reading)
     if options.corpus == "blue":
-        return chemprot.convert_blue(source, bad)
+        return chemprot.convert_blue(source, reading)
     percent = _split_percent(options)
     if options.corpus == "ade":
-        return ade.convert(source, percent, Path(options.names) if options.names else None, bad)
-    return hallmarks.convert(source, percent, bad)
+        return ade.convert(source, percent, Path(options.names) if options.names else None, reading)
+    return hallmarks.convert(source, percent, reading)
 
 
 def _split_percent(options: Options) -> tuple[int, ...]:

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from clinicalbert_jax.finetune import rates
 from clinicalbert_jax.finetune.inputs.tags import Span
-from clinicalbert_jax.finetune.rates import Rates, in_percent
-from clinicalbert_jax.finetune.task import Scores, Table
+from clinicalbert_jax.finetune.task import Scores, Table, f1_scores
 
 KINDS = ("missed", "spurious", "wrong type", "wrong boundary", "wrong type and boundary")
 
@@ -38,31 +36,22 @@ def counts_ExM(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) 
 def score(
     ids: Sequence[str], gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]], split_words: int
 ) -> Scores:
-    """Micro and macro averages, a table by type, a table of errors. `split_words`: entities that cut a word in two."""
-    types = by_type(gold, found)
-    by_label = {label: rates.of_counts(*counts) for label, counts in types.items()}
-    sums_M = counts_ExM(gold, found).sum(0)
-    micro = rates.of_counts(*sums_M.tolist())
-    macro = Rates(*np.mean([*by_label.values()], axis=0).tolist()) if by_label else Rates(0.0, 0.0, 0.0)
-    values = {**micro._asdict(), **{f"macro_{name}": value for name, value in macro._asdict().items()}}
-    values |= {f"{label}/{name}": v for label, one in by_label.items() for name, v in one._asdict().items()}
-    wrong = errors(ids, gold, found)
-    rows: list[tuple[str | int, ...]] = [(label, *types[label], *in_percent(by_label[label])) for label in types]
-    rows += [("micro average", *sums_M.tolist(), *in_percent(micro)), ("macro average", "", "", "", *in_percent(macro))]
-    header = ("type", "right", "found", "annotated", "precision", "recall", "F1")
-    tables = [Table("Entities by type", header, rows), _error_table(wrong)]
+    """Rates, and a table of errors. `split_words`: how many annotated entities split a word."""
+    scores = f1_scores("Entities by type", by_type(gold, found))
+    scores.errors.extend(errors(ids, gold, found))
+    scores.tables.append(_error_table(scores.errors))
     if split_words:
         title = "Annotated entities that begin or end inside a word, so that no tagging of words finds them exactly"
-        tables.append(Table(title, ("entities",), [(split_words,)]))
-    return Scores(values, "f1", tables, errors=wrong)
+        scores.tables.append(Table(title, ("entities",), [(split_words,)]))
+    return scores
 
 
 def errors(ids: Sequence[str], gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) -> list[dict[str, Any]]:
     """What is wrong, by id and characters.
 
-    An annotated entity that was not found is paired with a spurious one: at the same place ('wrong type'), else one of
-    its type that overlaps it ('wrong boundary'), else any that does; each is in one pair only. What is left is 'missed'
-    or 'spurious'.
+    An annotated entity that was not found is paired with a spurious one: one at the same offsets ('wrong type'), else
+    one of its type that overlaps it ('wrong boundary'), else any that does; each is in one pair only. The others are
+    'missed' or 'spurious'.
     """
     wrong = []
     for id_, annotated, ours in zip(ids, gold, found, strict=True):
@@ -75,16 +64,12 @@ def errors(ids: Sequence[str], gold: Sequence[Sequence[Span]], found: Sequence[S
             for one in list(missed):
                 other = next((entity for entity in spurious if pairs(one, entity)), None)
                 if other:
-                    wrong.append({"id": id_, "error": kind, **_annotated(one), **_found(other)})
+                    wrong.append({"id": id_, "error": kind, **one._asdict(), **_found(other)})
                     missed.remove(one)
                     spurious.remove(other)
-        wrong += [{"id": id_, "error": "missed", **_annotated(one)} for one in missed]
+        wrong += [{"id": id_, "error": "missed", **one._asdict()} for one in missed]
         wrong += [{"id": id_, "error": "spurious", **_found(one)} for one in spurious]
     return wrong
-
-
-def _annotated(entity: Span) -> dict[str, Any]:
-    return entity._asdict()
 
 
 def _found(entity: Span) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Records of CSV, TSV and JSON-lines files, plain or gzipped, each with the line it begins on."""
+"""Records of CSV, TSV, JSON-lines and JSON files, plain or gzipped, each with the line it begins on."""
 
 import contextlib
 import csv
@@ -10,30 +10,38 @@ from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_JSON_LINES = (".jsonl", ".ndjson")
-# A longer field is no text but a quotation mark that was never closed.
+TABLES = {".csv": ",", ".tsv": "\t"}
+JSON = (".jsonl", ".ndjson", ".json")
+# A longer field is a quotation mark that was never closed.
 _MAX_FIELD_CHARACTERS = 1 << 27
 
 Record = dict[str, Any]
 
 
-def read(path: Path, required: Sequence[str], bad: BadRecords) -> Iterator[tuple[int, Record]]:
-    """Each record that has the `required` fields, with its line, in the file's order; others go to `bad`.
+def read(path: Path, required: Sequence[str], reading: Reading) -> Iterator[tuple[int, Record]]:
+    """Each record that has the `required` fields, with its line, in the file's order; others go to `reading`.
 
-    Raises `UserError` for a file of another kind, one that cannot be read, and a table without a required column.
+    A `.json` file holds one array of records. Raises `UserError` for a file of another kind, one that cannot be read,
+    and a table without a required column.
     """
-    suffix = PurePath(path.name.lower().removesuffix(".gz")).suffix
-    if suffix in _SEPARATORS:
+    kind = suffix(path)
+    if kind in TABLES:
         with opened(path, newline="") as file:
-            yield from _table(path, file, _SEPARATORS[suffix], required, bad)
-    elif suffix in _JSON_LINES:
+            yield from _table(path, file, TABLES[kind], required, reading)
+    elif kind in JSON:
         with opened(path, newline="\n") as file:
-            yield from _json_lines(path, file, required, bad)
+            records = _array(path, file.read()) if kind == ".json" else _lines(file)
+            yield from _objects(path, records, required, reading)
     else:
-        raise UserError(f"{path}: expected a file ending in .csv, .tsv or .jsonl (or one of these with .gz)")
+        kinds = ", ".join([*TABLES, *JSON])
+        raise UserError(f"{path}: expected a file ending in {kinds} (or one of these with .gz)")
+
+
+def suffix(path: Path) -> str:
+    """How a file's name ends, in small letters and without '.gz'."""
+    return PurePath(path.name.lower().removesuffix(".gz")).suffix
 
 
 @contextlib.contextmanager
@@ -44,13 +52,10 @@ def opened(path: Path, newline: str) -> Iterator[IO[str]]:
     """
     if not path.is_file():
         raise UserError(f"expected a file, found none at {path}")
+    open_file = gzip.open if path.name.lower().endswith(".gz") else open
     try:
-        if path.name.lower().endswith(".gz"):
-            with gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
-                yield cast(IO[str], file)
-        else:
-            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
-                yield file
+        with open_file(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
+            yield cast(IO[str], file)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: damaged ({type(error).__name__}): restore it from a copy") from None
 
@@ -67,19 +72,21 @@ def is_text(value: Any) -> bool:
 
 
 def _table(
-    path: Path, file: IO[str], separator: str, required: Sequence[str], bad: BadRecords
+    path: Path, file: IO[str], separator: str, required: Sequence[str], reading: Reading
 ) -> Iterator[tuple[int, Record]]:
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    reader = csv.reader(file, delimiter=separator, strict=True)
+    rows = csv.reader(file, delimiter=separator, strict=True)
     header = None
     while True:
-        line = reader.line_num + 1
+        line = rows.line_num + 1
         try:
-            values = next(reader)
+            values = next(rows)
         except StopIteration:
             return
         except csv.Error:  # its message may quote the text
-            bad.found(path, line, "expected quotation marks around a whole field, doubled inside it, found otherwise")
+            reading.found(
+                path, line, "expected quotation marks around a whole field, doubled inside it, found otherwise"
+            )
             continue
         if not values:  # a blank line
             continue
@@ -87,7 +94,7 @@ def _table(
             header = values
             _check_header(path, header, required)
         elif len(values) != len(header):
-            bad.found(path, line, f"expected {len(header)} fields as in the header, found {len(values)}")
+            reading.found(path, line, f"expected {len(header)} fields as in the header, found {len(values)}")
         else:
             yield line, dict(zip(header, values, strict=True))
 
@@ -103,17 +110,48 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
             )
 
 
-def _json_lines(path: Path, file: IO[str], required: Sequence[str], bad: BadRecords) -> Iterator[tuple[int, Record]]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):  # its message may quote the text
-            record = None
-        if not isinstance(record, dict):
-            bad.found(path, number, "expected one JSON object, found otherwise")
-        elif missing := [name for name in required if name not in record]:
-            bad.found(path, number, f"expected a field named {missing[0]!r}, found none")
+def _objects(
+    path: Path, values: Iterator[tuple[int, Any]], required: Sequence[str], reading: Reading
+) -> Iterator[tuple[int, Record]]:
+    for line, value in values:
+        if not isinstance(value, dict):
+            reading.found(path, line, "expected one JSON object, found otherwise")
+        elif missing := [name for name in required if name not in value]:
+            reading.found(path, line, f"expected a field named {missing[0]!r}, found none")
         else:
-            yield number, record
+            yield line, value
+
+
+def _lines(file: IO[str]) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError):  # its message may quote the text
+                yield number, None
+
+
+def _array(path: Path, content: str) -> Iterator[tuple[int, Any]]:
+    decoder = json.JSONDecoder()
+    position, line, counted = _skip(content, 0), 1, 0
+    if content[position : position + 1] != "[":
+        raise UserError(f"{path}: expected one JSON array, found otherwise; name a file of JSON lines .jsonl")
+    position = _skip(content, position + 1)
+    while content[position : position + 1] != "]":
+        line, counted = line + content.count("\n", counted, position), position
+        try:
+            value, position = decoder.raw_decode(content, position)
+        except (ValueError, RecursionError):  # its message may quote the text; where the next begins cannot be known
+            raise UserError(f"{path}, line {line}: expected a JSON object, found what cannot be read") from None
+        yield line, value
+        position = _skip(content, position)
+        if content[position : position + 1] == ",":
+            position = _skip(content, position + 1)
+        elif content[position : position + 1] != "]":
+            raise UserError(f"{path}: expected ',' or ']' after the record that begins on line {line}, found otherwise")
+
+
+def _skip(content: str, position: int) -> int:
+    while position < len(content) and content[position] in " \t\r\n":
+        position += 1
+    return position

@@ -1,6 +1,6 @@
-"""Texts as words and their word pieces, by a BERT's own tokenizer.
+"""Texts as words and their tokens (word pieces), by a BERT's own tokenizer.
 
-A piece never reaches beyond a word, and '[MASK]' in a text is text, no special token.
+A token never reaches beyond a word, and '[MASK]' in a text is text, no special token.
 """
 
 import unicodedata
@@ -13,57 +13,55 @@ from clinicalbert_jax.errors import UserError
 
 
 class Words(NamedTuple):
-    """The words of a text: the ids of each one's pieces, at least one, and its characters, start and end."""
+    """The words of a text: the ids of each one's tokens, at least one, and its characters, start and end."""
 
-    pieces: list[list[int]]
+    ids: list[list[int]]
     characters: list[tuple[int, int]]
 
 
-class Cutter:
-    """Cuts texts into words and words into pieces."""
+class WordTokenizer:
+    """Splits texts into words and words into tokens."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        # A copy, whose setting is nobody else's business.
-        self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+        self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.to_str())  # a copy: the caller's stays as it is
         self._tokenizer.encode_special_tokens = True
-        self.first, self.last, self.unknown = map(self.id, ("[CLS]", "[SEP]", "[UNK]"))
 
-    def id(self, piece: str) -> int:
+    def id(self, token: str) -> int:
         """The id of an entry of the vocabulary; raises `UserError` where it is none."""
-        number = self._tokenizer.token_to_id(piece)
+        number = self._tokenizer.token_to_id(token)
         if number is None:
-            raise UserError(f"expected a BERT vocabulary with {piece}, found one without")
+            raise UserError(f"expected a BERT vocabulary with {token}, found one without")
         return number
 
     def ids(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """The pieces of a text and the characters each stands for."""
+        """The tokens of a text and the characters that each stands for."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def text(self, text: str) -> Words:
-        """The words of a text as the tokenizer cuts it, at white space and around punctuation."""
+        """The words of a text as the tokenizer splits it, at white space and around punctuation."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        pieces: list[list[int]] = []
+        ids: list[list[int]] = []
         characters: list[tuple[int, int]] = []
         word = None
-        for id_, (start, end), piece_word in zip(encoding.ids, encoding.offsets, encoding.word_ids, strict=True):
-            if piece_word != word:
-                pieces.append([])
+        for id_, (start, end), of_word in zip(encoding.ids, encoding.offsets, encoding.word_ids, strict=True):
+            if of_word != word:
+                ids.append([])
                 characters.append((start, end))
-                word = piece_word
-            pieces[-1].append(id_)
+                word = of_word
+            ids[-1].append(id_)
             characters[-1] = (characters[-1][0], end)
-        return Words(pieces, [(start, _with_marks(text, end)) for start, end in characters])
+        return Words(ids, [(start, _with_marks(text, end)) for start, end in characters])
 
     def given(self, text: str, characters: Sequence[tuple[int, int]]) -> Words:
-        """The pieces of words already cut. A word of which the tokenizer leaves nothing becomes [UNK]."""
+        """The tokens of given words. A word of which the tokenizer leaves nothing becomes [UNK]."""
         words = [text[start:end] for start, end in characters]
         encoding = self._tokenizer.encode(words, is_pretokenized=True, add_special_tokens=False)
-        pieces: list[list[int]] = [[] for _ in words]
+        ids: list[list[int]] = [[] for _ in words]
         for id_, word in zip(encoding.ids, encoding.word_ids, strict=True):
             if word is not None:
-                pieces[word].append(id_)
-        return Words([ids or [self.unknown] for ids in pieces], list(characters))
+                ids[word].append(id_)
+        return Words([of_word or [self.id("[UNK]")] for of_word in ids], list(characters))
 
 
 def _with_marks(text: str, end: int) -> int:

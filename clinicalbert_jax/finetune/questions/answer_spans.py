@@ -1,12 +1,14 @@
 """From the start and end logits of a question's windows to the likeliest answers.
 
-Shape legend: l pieces of a window, S starts, T ends.
+Shape legend: l tokens of a window, S starts, T ends.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from clinicalbert_jax.finetune.task import softmax
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def best(
     """The answers of a question from the logits (l x 2) and offsets (l x 2) of all its windows.
 
     As google-research/bert's run_squad.py: the `n_best` likeliest starts and ends of each window, at most
-    `max_answer_length` pieces apart, ranked by the sum of their logits over all windows; probabilities are over those
+    `max_answer_length` tokens apart, ranked by the sum of their logits over all windows; probabilities are over those
     kept. No answer is scored by [CLS], in the window where that is lowest, and given where it leads by more than
     `null_threshold` (None: never).
     """
@@ -81,9 +83,5 @@ def _candidates(
 
 
 def _with_probabilities(ranked: Sequence[tuple[tuple[int, int], float]]) -> tuple[Answer, ...]:
-    scores = np.array([score for _, score in ranked])
-    shares = np.exp(scores - scores.max())
-    return tuple(
-        Answer(start, end, score, float(share))
-        for ((start, end), score), share in zip(ranked, shares / shares.sum(), strict=True)
-    )
+    probabilities = softmax(np.array([score for _, score in ranked])).tolist()
+    return tuple(Answer(*span, score, p) for (span, score), p in zip(ranked, probabilities, strict=True))

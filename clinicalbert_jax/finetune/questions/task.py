@@ -1,10 +1,9 @@
 """Questions whose answer is a span of a context, however long: windows in, the likeliest spans out.
 
-Shape legend: N rows (windows), E questions, l length of a row, T pieces of a context, W windows of a question.
+Shape legend: N rows (windows), E questions, l length of a row, T tokens of a context, W windows of a question.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,36 +13,33 @@ from typing import Any, NamedTuple
 import numpy as np
 import tokenizers
 
-from clinicalbert_jax.config import require, require_types
+from clinicalbert_jax.config import require
 from clinicalbert_jax.data import counter_rng
 from clinicalbert_jax.finetune.inputs import sliding_windows
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.questions import answer_spans, squad_files
 from clinicalbert_jax.finetune.questions import scores as squad_scores
 from clinicalbert_jax.finetune.questions.answer_spans import Answer, Answers
 from clinicalbert_jax.finetune.questions.squad_files import Question
-from clinicalbert_jax.finetune.rows import Rows
-from clinicalbert_jax.finetune.task import Scores, Table, Task
-
-# 'start' and 'end' of an answer, as Hugging Face's span head gives them.
-_LABELS = ("start", "end")
+from clinicalbert_jax.finetune.rows import Rows, joined
+from clinicalbert_jax.finetune.task import Scores, Table, Task, TaskConfig, json_line
 
 
 @dataclass
-class QuestionsConfig:
+class QuestionsConfig(TaskConfig):
     """Settings of question answering over SQuAD 1.1 or, with `unanswerable`, 2.0 files.
 
-    A question is cut to `max_question_tokens` pieces; a context that does not fit beside it is read in windows that
-    begin `stride` pieces apart. In training a question keeps the windows that hold its answer, and of the others
+    A question is truncated to `max_question_tokens`; a context that does not fit beside it is read in windows that
+    begin `stride` tokens apart. In training a question keeps the windows that hold its answer, and of the others
     `negative_windows`, chosen by a hash (-1: all; one at least where none holds an answer). An answer has at most
-    `max_answer_length` pieces; `n_best_size` starts and ends of a window are considered. With `unanswerable` no
+    `max_answer_length` tokens; `n_best_size` starts and ends of a window are considered. With `unanswerable` no
     answer is given where its score leads by more than `null_score_diff_threshold`. `patient_field`: the key of a
     paragraph that names its patient, '' where there is none.
     """
 
     kind: str = "questions"
-    unanswerable: bool = False
     max_seq_length: int = 384
+    unanswerable: bool = False
     stride: int = 128
     max_question_tokens: int = 64
     negative_windows: int = 2
@@ -53,8 +49,7 @@ class QuestionsConfig:
     patient_field: str = ""
 
     def __post_init__(self) -> None:
-        require_types("task", self)
-        require(self.kind == "questions", "task.kind", "'questions'", self.kind)
+        super().__post_init__()
         for name in ("max_question_tokens", "max_answer_length", "n_best_size"):
             require(getattr(self, name) >= 1, f"task.{name}", "at least 1", getattr(self, name))
         longest = self.max_question_tokens + 3
@@ -63,42 +58,32 @@ class QuestionsConfig:
         require(1 <= self.stride <= room, "task.stride", f"1 to {room}, what is left beside a question", self.stride)
         require(self.negative_windows >= -1, "task.negative_windows", "-1 (all) or more", self.negative_windows)
 
-    def read(self, path: Path, bad: BadRecords, annotated: bool = True) -> list[Question]:
+    def read(self, path: Path, reading: Reading, annotated: bool = True) -> list[Question]:
         """The questions of a SQuAD file, plain or gzipped; raises `UserError`."""
-        return squad_files.read(path, bad, annotated, self.unanswerable, self.patient_field)
+        return squad_files.read(path, reading, annotated, self.unanswerable, self.patient_field)
 
     def task(self, examples: Sequence[Question]) -> "Questions":
         """The task; questions have no labels to learn."""
-        return Questions(self)
+        return Questions(self, ("start", "end"))
 
     def task_with_labels(self, labels: tuple[str, ...]) -> "Questions":
         """The task of a trained model."""
-        return Questions(self)
-
-    def check_labels(self, task: Task, examples: Sequence[Question], path: Path, bad: BadRecords) -> list[Question]:
-        """All examples: there is no label that could be unknown."""
-        return list(examples)
+        return Questions(self, labels)
 
 
 @dataclass
-class Questions:
+class Questions(Task):
     """Question answering: a start and an end for every window, [CLS] for no answer in it."""
 
     config: QuestionsConfig
-    head: str = "span"
-    labels: tuple[str, ...] = _LABELS
-    multi_label: bool = False
-    initial_bias_C: np.ndarray | None = None
-    fresh_pooler: bool = False  # it is not used
-    architecture: str = "BertForQuestionAnswering"
+    head = "span"
 
     def rows(self, examples: Sequence[Question], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
         """[CLS] question [SEP] window of the context [SEP], a row a window; not all windows of a question in training.
 
-        The targets are where the first answer begins and ends: its pieces' positions in the row, or (0, 0) in a window
+        The targets are where the first answer begins and ends: its tokens' positions in the row, or (0, 0) in a window
         that does not hold the whole answer.
         """
-        begin, end = (np.array([tokenizer.token_to_id(token)], np.int32) for token in ("[CLS]", "[SEP]"))
         # Many questions share a context, which is long: each is tokenized once.
         contexts = _tokenized((example.context for example in examples), tokenizer)
         questions = _tokenized((example.question for example in examples), tokenizer)
@@ -107,21 +92,18 @@ class Questions:
             question = questions[example.question].ids_T[: self.config.max_question_tokens]
             context = contexts[example.context]
             room = self.config.max_seq_length - len(question) - 3
-            cut = sliding_windows.slices(len(context.ids_T), room, self.config.stride)
-            answer = _pieces_of(example.answers[0], context) if annotated and example.answers else None
-            for window in self._training_windows(example.id, cut, answer) if annotated else cut:
-                input_ids.append(np.concatenate([begin, question, end, context.ids_T[window], end]))
-                first = len(question) + 2
-                segments = np.zeros(len(input_ids[-1]), np.int32)
-                segments[first:] = 1
-                segment_ids.append(segments)
-                characters = np.zeros((len(segments), 2), np.int32)
-                characters[first:-1] = context.offsets_Tx2[window]
-                offsets.append(characters)
+            windows = sliding_windows.slices(len(context.ids_T), room, self.config.stride)
+            answer = _tokens_of(example.answers[0], context) if annotated and example.answers else None
+            for window in self._training_windows(example.id, windows, answer) if annotated else windows:
+                ids_l, segments_l = joined(tokenizer, question, context.ids_T[window])
+                input_ids.append(ids_l)
+                segment_ids.append(segments_l)
+                before = len(question) + 2
+                offsets.append(np.pad(context.offsets_Tx2[window], ((before, 1), (0, 0))))
                 numbers.append(number)
-                shift = first - window.start
-                held = answer if answer is not None and _holds(window, answer) else None
-                positions.append((held[0] + shift, held[1] + shift) if held else (0, 0))
+                shift = before - window.start
+                held = answer is not None and _holds(window, answer)
+                positions.append((answer[0] + shift, answer[1] + shift) if answer and held else (0, 0))
         targets = {}
         if annotated:
             starts_N, ends_N = np.array(positions, np.int32).reshape(-1, 2).T.copy()
@@ -150,7 +132,7 @@ class Questions:
                 some = judged_Ex2[those_E] if those_E.any() else np.full((1, 2), np.nan)
                 values |= {f"exact_match_{name}": some[:, 0].mean(), f"f1_{name}": some[:, 1].mean()}
             tables.append(self._thresholds(examples, predictions, impossible_E))
-        tables.append(_places(examples, predictions))
+        tables.append(_positions(examples, predictions))
         errors: list[dict[str, Any]] = [
             {
                 "id": example.id,
@@ -174,39 +156,40 @@ class Questions:
         """Mean F1."""
         return float(sums_M[0] / sums_M[1])
 
-    def write(
-        self, path: Path, examples: Sequence[Question], predictions: Sequence[Answers], show_text: bool
-    ) -> list[Path]:
-        """JSON lines of the answers' characters: `path`.jsonl, and `path`.nbest.jsonl with all that were considered.
+    def record(self, example: Question, prediction: Answers, show_text: bool) -> dict[str, Any]:
+        """The characters of the answer given."""
+        margin = prediction.null_margin  # JSON has no infinity, the margin over no answer at all
+        finite = margin if margin is not None and np.isfinite(margin) else None
+        return {"id": example.id, **_characters(prediction.given), "null_margin": finite}
 
-        Where text may be shown, also `path`.json and `path`.nbest.json with the answers' text, as SQuAD's evaluation
-        script and google-research/bert have them.
+    def files(
+        self, examples: Sequence[Question], predictions: Sequence[Answers], show_text: bool
+    ) -> dict[str, Iterable[str]]:
+        """JSON lines of the answers given, and of all that were considered.
+
+        With `show_text` also the answers' text, as SQuAD's evaluation script and google-research/bert have them.
         """
         pairs = list(zip(examples, predictions, strict=True))
-        lines = [{"id": e.id, **_characters(p.given), "null_margin": _finite(p.null_margin)} for e, p in pairs]
-        n_best_lines = [{"id": e.id, "n_best": [_characters(answer) for answer in p.n_best]} for e, p in pairs]
-        files = {".jsonl": _lines(lines), ".nbest.jsonl": _lines(n_best_lines)}
+        n_best = [{"id": e.id, "n_best": [_characters(answer) for answer in p.n_best]} for e, p in pairs]
+        files = super().files(examples, predictions, False) | {".nbest.jsonl": map(json_line, n_best)}
         if show_text:
             texts = {e.id: e.context[p.given.start : p.given.end] for e, p in pairs}
             n_best_texts = {
                 e.id: [{"text": e.context[a.start : a.end], **_characters(a)} for a in p.n_best] for e, p in pairs
             }
-            files |= {".json": _document(texts), ".nbest.json": _document(n_best_texts)}
-        paths = [path.with_name(path.name + ending) for ending in files]
-        for file, content in zip(paths, files.values(), strict=True):
-            file.write_text(content, encoding="utf-8")
-        return paths
+            files |= {".json": [json_line(texts)], ".nbest.json": [json_line(n_best_texts)]}
+        return files
 
-    def _training_windows(self, id_: str, cut: list[slice], answer: tuple[int, int] | None) -> list[slice]:
+    def _training_windows(self, id_: str, windows: list[slice], answer: tuple[int, int] | None) -> list[slice]:
         """The windows that hold the answer, and some of the others, in their order."""
         if self.config.negative_windows == -1:
-            return cut
-        holding_W = np.array([answer is not None and _holds(window, answer) for window in cut])
+            return windows
+        holding_W = np.array([answer is not None and _holds(window, answer) for window in windows])
         most = self.config.negative_windows if holding_W.any() else max(1, self.config.negative_windows)
         question = int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "big")
         others = np.flatnonzero(~holding_W)
         chosen = others[np.argsort(counter_rng.fold(question, others), kind="stable")[:most]]
-        return [cut[place] for place in sorted([*np.flatnonzero(holding_W), *chosen])]
+        return [windows[number] for number in sorted([*np.flatnonzero(holding_W), *chosen])]
 
     def _judged(self, examples: Sequence[Question], given: Iterable[Answer]) -> np.ndarray:
         """Ex2: exact match and F1."""
@@ -238,7 +221,7 @@ class Questions:
 
 
 class _Tokenized(NamedTuple):
-    """A text's pieces, int32 [T], and the characters each stands for, int32 [T, 2]."""
+    """A text's tokens, int32 [T], and the characters each stands for, int32 [T, 2]."""
 
     ids_T: np.ndarray
     offsets_Tx2: np.ndarray
@@ -254,23 +237,23 @@ def _tokenized(texts: Iterable[str], tokenizer: tokenizers.Tokenizer) -> dict[st
     return tokenized
 
 
-def _pieces_of(answer: tuple[int, int], context: _Tokenized) -> tuple[int, int] | None:
-    """The first and the last piece that share a character with the answer; None where it is all white space."""
+def _tokens_of(answer: tuple[int, int], context: _Tokenized) -> tuple[int, int] | None:
+    """The first and the last token that share a character with the answer; None where it is all white space."""
     first = int(np.searchsorted(context.offsets_Tx2[:, 1], answer[0], side="right"))
     last = int(np.searchsorted(context.offsets_Tx2[:, 0], answer[1], side="left")) - 1
     return (first, last) if first <= last else None
 
 
-def _holds(window: slice, pieces: tuple[int, int]) -> bool:
-    return window.start <= pieces[0] and pieces[1] < window.stop
+def _holds(window: slice, tokens: tuple[int, int]) -> bool:
+    return window.start <= tokens[0] and tokens[1] < window.stop
 
 
-def _places(examples: Sequence[Question], predictions: Sequence[Answers]) -> Table:
+def _positions(examples: Sequence[Question], predictions: Sequence[Answers]) -> Table:
     kinds: Counter[str] = Counter()
     for example, prediction in zip(examples, predictions, strict=True):
         start, end = prediction.given.start, prediction.given.end
         if start == end:
-            kinds["no answer given" if example.answers else "no answer, rightly"] += 1
+            kinds["no answer given" if example.answers else "no answer, correctly"] += 1
         elif not example.answers:
             kinds["an answer where there is none"] += 1
         elif (start, end) in example.answers:
@@ -278,21 +261,8 @@ def _places(examples: Sequence[Question], predictions: Sequence[Answers]) -> Tab
         else:
             overlaps = any(start < answer[1] and answer[0] < end for answer in example.answers)
             kinds["overlapping the annotated ones" if overlaps else "elsewhere"] += 1
-    return Table("Where the answers given lie", ("place", "questions"), list(kinds.most_common()))
+    return Table("Where the answers given lie", ("position", "questions"), list(kinds.most_common()))
 
 
 def _characters(answer: Answer) -> dict[str, Any]:
     return {"start": answer.start, "end": answer.end, "probability": round(answer.probability, 6)}
-
-
-def _finite(margin: float | None) -> float | None:
-    """JSON has no infinity, the margin over no answer at all."""
-    return margin if margin is not None and np.isfinite(margin) else None
-
-
-def _lines(records: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
-def _document(document: dict[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"

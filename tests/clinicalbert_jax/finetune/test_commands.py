@@ -16,7 +16,7 @@ from clinicalbert_jax import inference
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune import finetuned_model
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.modeling import bert as model
 from clinicalbert_jax.pretrained import huggingface, loading
 from clinicalbert_jax.runs import metrics_log
@@ -177,7 +177,7 @@ def test_an_export_predicts_the_same_here_and_in_pytorch(
     ours = finetuned_model.load(loading.find(out))
     theirs = transformers.AutoModelForTokenClassification.from_pretrained(out).eval()
     assert theirs.config.id2label == dict(enumerate(ours.task.labels))
-    examples = ours.settings.read(data["test"], BadRecords())
+    examples = ours.task.config.read(data["test"], Reading())
     rows = ours.task.rows(examples, inference.load_tokenizer(out), False)
     logits = []
     for ids in rows.input_ids:

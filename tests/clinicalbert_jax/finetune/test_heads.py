@@ -10,6 +10,7 @@ from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerCo
 from clinicalbert_jax.finetune import finetuned_model, heads
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import RowBatches, Rows
+from clinicalbert_jax.finetune.task import ONE_LABEL, SEVERAL_LABELS
 from clinicalbert_jax.pretrained import weight_names
 from clinicalbert_jax.training import train_step
 from clinicalbert_jax.training.sharding import make_mesh
@@ -27,10 +28,10 @@ MODEL = ModelConfig(
     initializer_range=0.1,
 )
 KINDS = {
-    "token": ("BertForTokenClassification", "token", False),
-    "sequence": ("BertForSequenceClassification", "sequence", False),
-    "multi_label": ("BertForSequenceClassification", "sequence", True),
-    "span": ("BertForQuestionAnswering", "span", False),
+    "token": ("BertForTokenClassification", "token", ONE_LABEL),
+    "sequence": ("BertForSequenceClassification", "sequence", ONE_LABEL),
+    "multi_label": ("BertForSequenceClassification", "sequence", SEVERAL_LABELS),
+    "span": ("BertForQuestionAnswering", "span", ONE_LABEL),
 }
 
 
@@ -45,7 +46,7 @@ def config(**train: object) -> Config:
     )
 
 
-def some_rows(head: str, multi_label: bool, count: int = 60) -> Rows:
+def some_rows(head: str, problem_type: str, count: int = 60) -> Rows:
     """Random rows of 5 to 48 tokens, so that every batch has padding; not all tokens of a 'token' row have a label."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(5, 49, count)
@@ -62,7 +63,7 @@ def some_rows(head: str, multi_label: bool, count: int = 60) -> Rows:
         starts_N = rng.integers(0, lengths)
         row_targets = {"start_positions": starts_N.astype(np.int32), "label_weights": weights_N}
         row_targets["end_positions"] = rng.integers(starts_N, lengths).astype(np.int32)
-    elif multi_label:
+    elif problem_type == SEVERAL_LABELS:
         labels_NxC = (rng.random((count, LABELS)) < 0.4).astype(np.float32)
         row_targets = {"labels": labels_NxC, "label_weights": weights_N}
     else:
@@ -72,9 +73,9 @@ def some_rows(head: str, multi_label: bool, count: int = 60) -> Rows:
 
 
 def build(kind: str, devices: int = 1, **train: object) -> train_step.Program:
-    _, head, multi_label = KINDS[kind]
+    _, head, problem_type = KINDS[kind]
     outputs = 2 if head == "span" else LABELS
-    return train_step.build(config(**train), jax.devices()[:devices], heads.objective(head, outputs, multi_label))
+    return train_step.build(config(**train), jax.devices()[:devices], heads.objective(head, outputs, problem_type))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,16 +83,16 @@ def test_fifty_losses_and_the_predictions_are_those_of_hugging_face(kind: str) -
     torch = pytest.importorskip("torch")
     import transformers
 
-    architecture, head, multi_label = KINDS[kind]
+    architecture, head, problem_type = KINDS[kind]
     program = build(kind)
     state = program.init()
-    rows = some_rows(head, multi_label)
+    rows = some_rows(head, problem_type)
     batches = RowBatches(rows)
 
     fields = {name: getattr(MODEL, name) for name in MODEL.__dataclass_fields__}
     outputs = 2 if head == "span" else LABELS
     theirs_config = transformers.BertConfig(**fields, num_labels=outputs)
-    theirs_config.problem_type = "multi_label_classification" if multi_label else "single_label_classification"
+    theirs_config.problem_type = problem_type
     theirs = getattr(transformers, architecture)(theirs_config).train()
     _load(torch, theirs, head, state.params)
 

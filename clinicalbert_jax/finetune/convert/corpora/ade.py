@@ -23,7 +23,7 @@ from typing import NamedTuple
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.inputs import record_files
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.inputs.tags import Span
 
 RELATED_FILE, UNRELATED_FILE = "DRUG-AE.rel", "ADE-NEG.txt"
@@ -55,14 +55,14 @@ class _Line(NamedTuple):
 
 
 def convert(
-    directory: Path, split_percent: Sequence[int], names_file: Path | None, bad: BadRecords
+    directory: Path, split_percent: Sequence[int], names_file: Path | None, reading: Reading
 ) -> dict[str, list[common.Record]]:
     """Pairs of each side, split by a hash of the PMID in shares of so many per cent.
 
     `names_file`: an earlier conversion's training file, to take the names of drugs and effects from instead of this
     one's training side. Raises `UserError` where there is neither.
     """
-    sentences = [*_annotated(directory / RELATED_FILE, bad), *_unannotated(directory / UNRELATED_FILE, bad)]
+    sentences = [*_annotated(directory / RELATED_FILE, reading), *_unannotated(directory / UNRELATED_FILE, reading)]
     sides: list[list[Sentence]] = [[] for _ in split_percent]
     for sentence in sentences:
         sides[common.split(sentence.document, split_percent)].append(sentence)
@@ -78,7 +78,7 @@ def convert(
     return {name: list(_pairs(side, finders)) for name, side in zip(common.SPLITS, sides, strict=True) if side}
 
 
-def _annotated(path: Path, bad: BadRecords) -> Iterator[Sentence]:
+def _annotated(path: Path, reading: Reading) -> Iterator[Sentence]:
     by_sentence: dict[tuple[str, str], list[_Line]] = defaultdict(list)
     with record_files.opened(path, newline="\n") as file:
         for number, row in enumerate(file, start=1):
@@ -89,7 +89,7 @@ def _annotated(path: Path, bad: BadRecords) -> Iterator[Sentence]:
             if not row.strip():
                 continue
             if not offsets or not record_files.is_text(row) or not text or not all(o.isdecimal() for o in offsets):
-                bad.found(path, number, "expected PMID|sentence|effect|begin|end|drug|begin|end, found otherwise")
+                reading.found(path, number, "expected PMID|sentence|effect|begin|end|drug|begin|end, found otherwise")
                 continue
             line = _Line(number, (fields[0], int(fields[1])), (fields[3], int(fields[4])))
             by_sentence[document, text].append(line)
@@ -102,7 +102,7 @@ def _annotated(path: Path, bad: BadRecords) -> Iterator[Sentence]:
             if start is not None:
                 spans = _placed(text, drug, drug_begin - start, "DRUG"), _placed(text, effect, begin - start, "EFFECT")
             if spans is None or None in spans:
-                bad.found(path, line.number, "expected effect and drug at one place of the sentence, found otherwise")
+                reading.found(path, line.number, "expected effect and drug in the sentence once, found otherwise")
             else:
                 sentence.related.add(spans)  # type: ignore[arg-type]
         if sentence.related:
@@ -123,7 +123,7 @@ def _placed(text: str, mention: str, start: int, label: str) -> Span | None:
     return Span(start, end, label) if start >= 0 and mention and text[start:end] == mention else None
 
 
-def _unannotated(path: Path, bad: BadRecords) -> Iterator[Sentence]:
+def _unannotated(path: Path, reading: Reading) -> Iterator[Sentence]:
     seen = set()
     with record_files.opened(path, newline="\n") as file:
         for number, line in enumerate(file, start=1):
@@ -131,7 +131,7 @@ def _unannotated(path: Path, bad: BadRecords) -> Iterator[Sentence]:
             if not line.strip():
                 continue
             if not record_files.is_text(rest) or not document.isdecimal():
-                bad.found(path, number, "expected 'PMID NEG sentence', found otherwise")
+                reading.found(path, number, "expected 'PMID NEG sentence', found otherwise")
             elif (document, rest) not in seen:
                 seen.add((document, rest))
                 yield Sentence(document, rest)

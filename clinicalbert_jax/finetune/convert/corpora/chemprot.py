@@ -19,31 +19,31 @@ from pathlib import Path
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.inputs import record_files
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.inputs.tags import Span
 
 _SENTENCE_END = re.compile(r"[.?!]\s+(?=[A-Z0-9(\[])")
 _BLINDED = re.compile(r"@([A-Za-z][\w]*)(?:-([A-Za-z][\w]*))?\$")
 
 
-def convert_chemprot(directory: Path, bad: BadRecords) -> dict[str, list[common.Record]]:
+def convert_chemprot(directory: Path, reading: Reading) -> dict[str, list[common.Record]]:
     """The pairs of each part in a directory or below it, by the name of the part; raises `UserError` for none."""
     parts = {}
     for abstracts in sorted(directory.rglob("*_abstracts*.tsv")):
         entities = _one(abstracts, "entities")
         relations = _one(abstracts, "gold_standard")
-        parts[abstracts.name.split("_abstracts")[0]] = list(_chemprot(abstracts, entities, relations, bad))
+        parts[abstracts.name.split("_abstracts")[0]] = list(_chemprot(abstracts, entities, relations, reading))
     if not parts:
         raise UserError(f"--input: expected files named *_abstracts*.tsv, found none in {directory}")
     return parts
 
 
-def convert_blue(path: Path, bad: BadRecords) -> dict[str, list[common.Record]]:
+def convert_blue(path: Path, reading: Reading) -> dict[str, list[common.Record]]:
     """The pairs of a .tsv file, or of each one in a directory, by name; raises `UserError` for none."""
     files = sorted(path.glob("*.tsv")) if path.is_dir() else [path]
     if not files:
         raise UserError(f"--input: expected .tsv files, found none in {path}")
-    return {file.stem: list(_blue(file, bad)) for file in files}
+    return {file.stem: list(_blue(file, reading)) for file in files}
 
 
 def _one(abstracts: Path, what: str) -> Path:
@@ -54,22 +54,22 @@ def _one(abstracts: Path, what: str) -> Path:
     return found[0]
 
 
-def _chemprot(abstracts: Path, entities: Path, relations: Path, bad: BadRecords) -> Iterator[common.Record]:
-    texts = {id_: f"{title} {text}" for _, (id_, title, text) in _fields(abstracts, 3, bad)}
+def _chemprot(abstracts: Path, entities: Path, relations: Path, reading: Reading) -> Iterator[common.Record]:
+    texts = {id_: f"{title} {text}" for _, (id_, title, text) in _fields(abstracts, 3, reading)}
     spans: dict[str, dict[str, Span]] = defaultdict(dict)
-    for number, (document, id_, kind, start, end, mention) in _fields(entities, 6, bad):
+    for number, (document, id_, kind, start, end, mention) in _fields(entities, 6, reading):
         sound = start.isdecimal() and end.isdecimal() and texts.get(document, "")[int(start) : int(end)] == mention
         if sound and mention:
             spans[document][id_] = Span(int(start), int(end), "GENE" if kind.startswith("GENE") else kind)
         else:
-            bad.found(entities, number, "expected an entity's text at its offsets in its abstract, found otherwise")
+            reading.found(entities, number, "expected an entity's text at its offsets in its abstract, found otherwise")
     labels: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for number, (document, label, *arguments) in _fields(relations, 4, bad):
+    for number, (document, label, *arguments) in _fields(relations, 4, reading):
         head, tail = (argument.partition(":")[2] for argument in arguments)
         if head in spans[document] and tail in spans[document]:
             labels[document, head, tail].append(label)
         else:
-            bad.found(relations, number, "expected a relation between two entities of its abstract, found otherwise")
+            reading.found(relations, number, "expected a relation of two entities of its abstract, found otherwise")
     for document, text in texts.items():
         known = spans[document]
         sentences = _sentences(text, list(known.values()))
@@ -95,7 +95,7 @@ def _sentences(text: str, spans: Sequence[Span]) -> list[tuple[int, int]]:
     return list(zip([0, *ends], [*ends, len(text)], strict=True))
 
 
-def _fields(path: Path, number: int, bad: BadRecords) -> Iterator[tuple[int, list[str]]]:
+def _fields(path: Path, number: int, reading: Reading) -> Iterator[tuple[int, list[str]]]:
     with record_files.opened(path, newline="\n") as file:
         for line, row in enumerate(file, start=1):
             fields = row.rstrip("\r\n").split("\t")
@@ -104,12 +104,12 @@ def _fields(path: Path, number: int, bad: BadRecords) -> Iterator[tuple[int, lis
             if len(fields) == number and record_files.is_text(row):
                 yield line, fields
             else:
-                bad.found(path, line, f"expected {number} fields between tabs, found {len(fields)}")
+                reading.found(path, line, f"expected {number} fields between tabs, found {len(fields)}")
 
 
-def _blue(path: Path, bad: BadRecords) -> Iterator[common.Record]:
+def _blue(path: Path, reading: Reading) -> Iterator[common.Record]:
     numbers: Counter[str] = Counter()  # a pair with two classes has two lines
-    for line, record in record_files.read(path, ("index", "sentence", "label"), bad):
+    for line, record in record_files.read(path, ("index", "sentence", "label"), reading):
         text, index = record["sentence"], record["index"]
         found = [(match.span(), match[1], match[2]) for match in _BLINDED.finditer(text)]
         if len(found) == 1 and found[0][2]:
@@ -118,7 +118,7 @@ def _blue(path: Path, bad: BadRecords) -> Iterator[common.Record]:
         elif len(found) == 2 and not found[0][2] and not found[1][2]:
             head, tail = sorted((Span(*place, kind) for place, kind, _ in found), key=lambda span: span.label)
         else:
-            bad.found(path, line, f"expected two blinded spans such as @GENE$, or one of both, found {len(found)}")
+            reading.found(path, line, f"expected two blinded spans such as @GENE$, or one of both, found {len(found)}")
             continue
         numbers[index] += 1
         id_ = index + (f".{numbers[index]}" if numbers[index] > 1 else "")

@@ -12,22 +12,22 @@ from typing import Any
 
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.inputs import record_files
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 
 _NONE = ("", "NULL")
 _FIELDS = ("pmid", "sentences", "sentence_labels")
 
 
-def convert(path: Path, split_percent: Sequence[int], bad: BadRecords) -> dict[str, list[common.Record]]:
+def convert(path: Path, split_percent: Sequence[int], reading: Reading) -> dict[str, list[common.Record]]:
     """Sentences of each side as `ClassificationConfig(multi_label=True, label_column="labels")` reads them.
 
     The abstracts are split by a hash of their PMID, in shares of so many per cent; the PMID stands for a patient,
     since sentences of one abstract must not be on two sides. Raises `UserError`.
     """
     sides: dict[str, list[common.Record]] = {side: [] for side in common.SPLITS}
-    for line, abstract in record_files.read(path, _FIELDS, bad):
+    for line, abstract in record_files.read(path, _FIELDS, reading):
         if not _is_usable(abstract):
-            bad.found(path, line, "expected a PMID, sentences and as many strings of labels, found otherwise")
+            reading.found(path, line, "expected a PMID, sentences and as many strings of labels, found otherwise")
             continue
         pmid = str(abstract["pmid"])
         sides[common.SPLITS[common.split(pmid, split_percent)]] += _sentences(pmid, abstract)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.fast
 @given(st.integers(0, 60), st.integers(6, 20), st.integers(0, 6))
 def test_chunks_of_a_text_hold_all_of_it_in_order(length: int, room: int, stride: int) -> None:
     text = np.arange(length)
-    cut = chunks.cut(text, None, room, stride)
+    cut = chunks.split(text, None, room, stride)
     assert all(len(parts) == 1 and len(parts[0]) <= room for parts in cut)
     np.testing.assert_array_equal(np.unique(np.concatenate([parts[0] for parts in cut])), text)
     starts = [int(parts[0][0]) for parts in cut if len(parts[0])]
@@ -25,7 +25,7 @@ def test_chunks_of_a_pair_hold_the_longer_text_and_what_fits_of_the_shorter(
     first: int, second: int, room: int, stride: int
 ) -> None:
     texts = np.arange(first), np.arange(second)
-    cut = chunks.cut(*texts, room, stride)
+    cut = chunks.split(*texts, room, stride)
     assert first + second > room or len(cut) == 1
     assert all(len(a) + len(b) <= room for a, b in cut)
     longer = 0 if first >= second else 1

@@ -12,7 +12,7 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.classification.task import ClassificationConfig
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.convert.corpora import hallmarks
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 
 
 @pytest.mark.fast
@@ -43,9 +43,9 @@ def test_an_abstract_that_cannot_be_used_is_told_or_left_out(tmp_path: Path, cha
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(good) + "\n" + json.dumps(good | {"pmid": "2"} | change) + "\n")
     with pytest.raises(UserError, match=r"a\.jsonl, line 2: expected") as caught:
-        hallmarks.convert(path, (70, 10, 20), BadRecords())
+        hallmarks.convert(path, (70, 10, 20), Reading())
     assert "secret" not in str(caught.value)
-    skipping = BadRecords("skip")
+    skipping = Reading("skip")
     sides = hallmarks.convert(path, (70, 10, 20), skipping)
     assert sum(map(len, sides.values())) == 2
     assert skipping.counts == {str(path): 1}
@@ -57,7 +57,7 @@ def test_the_command_writes_files_that_classification_reads(shared_data: Path, t
     command.append(f"--output_dir={tmp_path / 'hoc'}")
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     config = ClassificationConfig(multi_label=True, label_column="labels", patient_column="patient")
-    sides = [config.read(tmp_path / "hoc" / f"{side}.jsonl", BadRecords()) for side in common.SPLITS]
+    sides = [config.read(tmp_path / "hoc" / f"{side}.jsonl", Reading()) for side in common.SPLITS]
     assert sum(map(len, sides)) == 12201
     abstracts = [{sentence.patient for sentence in side} for side in sides]
     assert sum(map(len, abstracts)) == len(set.union(*abstracts)) == 1301

@@ -9,7 +9,7 @@ import pytest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.convert.corpora import ade, chemprot
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.relations.task import RelationsConfig
 
 # In the second sentence 'rash' stands twice, and its offsets say that the second is meant.
@@ -38,7 +38,7 @@ def shown(record):
 
 @pytest.mark.fast
 def test_ade_pairs_are_the_annotated_ones_and_names_unannotated(tmp_path):
-    parts = ade.convert(corpus(tmp_path), ALL_TRAIN, None, BadRecords())
+    parts = ade.convert(corpus(tmp_path), ALL_TRAIN, None, Reading())
     assert list(map(shown, parts["train"])) == [
         ("1.1", "aspirin", "Nausea", "ADE"),
         ("2.1", "zinc", "rash", "ADE"),
@@ -61,7 +61,7 @@ def test_ade_pairs_of_one_sentence_that_are_not_annotated_are_negative(tmp_path)
         f"7|{sentence}|gout|20|24|Y|13|14",
     ]
     parts = ade.convert(
-        corpus(tmp_path, "\n".join(lines), "8 NEG no x or Rash or RASH, said Y\n"), ALL_TRAIN, None, BadRecords()
+        corpus(tmp_path, "\n".join(lines), "8 NEG no x or Rash or RASH, said Y\n"), ALL_TRAIN, None, Reading()
     )
     assert [shown(record)[1:] for record in parts["train"]] == [
         ("X", "rash", "ADE"),
@@ -79,7 +79,7 @@ def test_ade_pairs_that_are_neither_are_left_out(tmp_path):
     # Rash of the second zinc reads as rash of the first; and 'zinc rash' is a drug inside an effect.
     sentence = "Zinc gave rash, zinc gave zinc rash."
     lines = [f"7|{sentence}|rash|10|14|Zinc|0|4", f"7|{sentence}|zinc rash|26|35|zinc|16|20"]
-    found = ade.convert(corpus(tmp_path, "\n".join(lines), "8 NEG Zinc rash.\n"), ALL_TRAIN, None, BadRecords())
+    found = ade.convert(corpus(tmp_path, "\n".join(lines), "8 NEG Zinc rash.\n"), ALL_TRAIN, None, Reading())
     assert [shown(record)[1:] for record in found["train"]] == [
         ("Zinc", "rash", "ADE"),
         ("zinc", "zinc rash", "ADE"),
@@ -92,20 +92,20 @@ def test_names_come_from_the_training_side_alone(tmp_path):
     train, test = (next(d for d, side in documents.items() if side == wanted) for wanted in (0, 2))
     related = f"{train}|Nausea after zinc.|Nausea|0|6|zinc|13|17\n{test}|Ulcers after zinc.|Ulcers|0|6|zinc|13|17\n"
     unrelated = f"{test} NEG Zinc, nausea and ulcers.\n{train} NEG Zinc, nausea and ulcers.\n"
-    parts = ade.convert(corpus(tmp_path, related, unrelated), [50, 0, 50], None, BadRecords())
+    parts = ade.convert(corpus(tmp_path, related, unrelated), [50, 0, 50], None, Reading())
     assert sorted(parts) == ["test", "train"]
     for part in parts.values():
         assert [shown(record)[2].lower() for record in part if record["label"] == "none"] == ["nausea"]
     # Another part of the corpus, by the names of the first.
     common.write(tmp_path / "train.jsonl", parts["train"])
-    again = ade.convert(tmp_path, [0, 0, 100], tmp_path / "train.jsonl", BadRecords())
+    again = ade.convert(tmp_path, [0, 0, 100], tmp_path / "train.jsonl", Reading())
     assert [shown(record)[1:] for record in again["test"] if record["label"] == "none"] == [
         ("Zinc", "nausea", "none")
     ] * 2
     with pytest.raises(UserError, match="--split_percent: expected a training split"):
-        ade.convert(tmp_path, [0, 0, 100], None, BadRecords())
+        ade.convert(tmp_path, [0, 0, 100], None, Reading())
     with pytest.raises(UserError, match="--names: expected the training file"):
-        ade.convert(tmp_path, [0, 0, 100], tmp_path / ade.RELATED_FILE, BadRecords())
+        ade.convert(tmp_path, [0, 0, 100], tmp_path / ade.RELATED_FILE, Reading())
 
 
 @pytest.mark.fast
@@ -122,11 +122,11 @@ def test_names_come_from_the_training_side_alone(tmp_path):
 def test_damaged_lines_are_named_or_left_out(tmp_path, related, unrelated, where, words):
     corpus(tmp_path, related, unrelated)
     with pytest.raises(UserError) as error:
-        ade.convert(tmp_path, ALL_TRAIN, None, BadRecords())
+        ade.convert(tmp_path, ALL_TRAIN, None, Reading())
     assert where in str(error.value)
     assert words in str(error.value)
     assert "secret" not in str(error.value)
-    bad = BadRecords("skip")
+    bad = Reading("skip")
     assert len(ade.convert(tmp_path, ALL_TRAIN, None, bad)["train"]) == 6
     assert bad.counts.total() == 1
 
@@ -140,7 +140,7 @@ def test_sides_depend_on_the_document_alone_and_have_their_shares():
 
 
 def test_the_ade_corpus_is_read_whole(shared_data):
-    bad = BadRecords()
+    bad = Reading()
     parts = ade.convert(shared_data / "relation" / "ade", [80, 10, 10], None, bad)
     assert not bad.counts
     labels = {name: [record["label"] for record in part] for name, part in parts.items()}
@@ -170,7 +170,7 @@ def chemprot_corpus(directory, **changes):
 
 @pytest.mark.fast
 def test_chemprot_pairs_are_those_of_a_sentence_and_the_related_ones(tmp_path):
-    parts = chemprot.convert_chemprot(chemprot_corpus(tmp_path), BadRecords())
+    parts = chemprot.convert_chemprot(chemprot_corpus(tmp_path), Reading())
     assert list(map(shown, parts["chemprot_sample"])) == [
         ("11.T1.T2", "Aspirin", "COX-1", "CPR:4"),
         ("11.T1.T2.2", "Aspirin", "COX-1", "CPR:3"),
@@ -190,16 +190,16 @@ def test_chemprot_pairs_are_those_of_a_sentence_and_the_related_ones(tmp_path):
     [
         ("abstracts", "12\tsecret\n", "abstracts.tsv, line 2: expected 3 fields"),
         ("entities", "11\tT9\tCHEMICAL\t16\t24\tsecret\n", "entities.tsv, line 7: expected an entity's text"),
-        ("gold_standard", "11\tCPR:4\tArg1:T1\tArg2:T9\n", "gold_standard.tsv, line 4: expected a relation between"),
+        ("gold_standard", "11\tCPR:4\tArg1:T1\tArg2:T9\n", "gold_standard.tsv, line 4: expected a relation of"),
     ],
 )
 def test_damaged_chemprot_lines_are_named(tmp_path, name, line, where):
     chemprot_corpus(tmp_path, **{name: CHEMPROT[name] + line})
     with pytest.raises(UserError) as error:
-        chemprot.convert_chemprot(tmp_path, BadRecords())
+        chemprot.convert_chemprot(tmp_path, Reading())
     assert where in str(error.value)
     assert "secret" not in str(error.value)
-    bad = BadRecords("skip")
+    bad = Reading("skip")
     assert len(chemprot.convert_chemprot(tmp_path, bad)["chemprot_sample"]) == 4
     assert bad.counts.total() == 1
 
@@ -215,7 +215,7 @@ def test_blue_files_keep_their_blinded_text(tmp_path):
     content = "index\tsentence\tlabel\n" + "".join("\t".join(row) + "\n" for row in rows)
     (tmp_path / "train.tsv").write_text(content)
     (tmp_path / "dev.tsv").write_text(content + "13\tsecret @GENE$\tfalse\n")
-    parts = chemprot.convert_blue(tmp_path / "train.tsv", BadRecords())
+    parts = chemprot.convert_blue(tmp_path / "train.tsv", Reading())
     assert list(map(shown, parts["train"])) == [
         ("11.T1.T2", "@CHEMICAL$", "@GENE$", "CPR:3"),
         ("11.T1.T2.2", "@CHEMICAL$", "@GENE$", "CPR:4"),
@@ -230,10 +230,10 @@ def test_blue_files_keep_their_blinded_text(tmp_path):
     ]
     assert parts["train"][3]["head"]["start"] == 0
     with pytest.raises(UserError, match=r"dev.tsv, line 6: expected two blinded spans .* found 1"):
-        chemprot.convert_blue(tmp_path, BadRecords())
+        chemprot.convert_blue(tmp_path, Reading())
     # What is written, the task reads.
     common.write(tmp_path / "train.jsonl", parts["train"])
-    assert len(RelationsConfig().read(tmp_path / "train.jsonl", BadRecords())) == 4
+    assert len(RelationsConfig().read(tmp_path / "train.jsonl", Reading())) == 4
 
 
 def test_the_command_writes_files_and_counts(tmp_path):

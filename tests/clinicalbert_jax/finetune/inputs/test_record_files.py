@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinicalbert_jax.finetune.inputs import record_files
-from clinicalbert_jax.finetune.inputs.bad_records import BadRecords
+from clinicalbert_jax.finetune.inputs.reading import Reading
 
 pytestmark = pytest.mark.fast
 
@@ -49,6 +49,6 @@ def check(content: str, suffix: str, rows: list[tuple[str, str]], lines: list[in
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / f"a{suffix}"
         path.write_bytes(gzip.compress(data) if suffix.endswith(".gz") else data)
-        read = list(record_files.read(path, ["x", "y"], BadRecords()))
+        read = list(record_files.read(path, ["x", "y"], Reading()))
     assert [(record["x"], record["y"]) for _, record in read] == rows
     assert [line for line, _ in read] == lines

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinicalbert_jax.finetune import rates
 from clinicalbert_jax.finetune.entities import scores as entity_scores
 from clinicalbert_jax.finetune.inputs import tags
 from clinicalbert_jax.finetune.inputs.tags import Span
+from clinicalbert_jax.finetune.task import rates
 
 ALL = {scheme: tags.all_tags(["Drug", "Adverse-Effect", "a b"], scheme) for scheme in tags.SCHEMES}
 
@@ -111,6 +111,6 @@ def test_scores_are_seqevals_strict_ones_on_random_sequences(scheme):
             theirs = precision_recall_fscore_support(
                 gold, ours, average=None, scheme=getattr(schemes, scheme), zero_division=0
             )
-            by_label = [rates.of_counts(*counts) for counts in by_type.values()]
+            by_label = [rates(*counts) for counts in by_type.values()]
             np.testing.assert_allclose(np.array(by_label), np.stack(theirs[:3], -1), atol=1e-12)
             assert [annotated for _, _, annotated in by_type.values()] == list(theirs[3])

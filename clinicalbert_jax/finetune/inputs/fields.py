@@ -1,0 +1,59 @@
+"""The fields of one record: texts, names (ids, labels, patients) and spans. Each raises `BadRecord`."""
+
+from typing import Any
+
+from clinicalbert_jax.finetune.inputs import record_files
+from clinicalbert_jax.finetune.inputs.reading import BadRecord
+from clinicalbert_jax.finetune.inputs.record_files import Record
+from clinicalbert_jax.finetune.inputs.tags import Span
+
+_LONGEST_NAME = 200  # characters; what is longer is text in the wrong field
+
+
+def text(record: Record, field: str) -> str:
+    """The text in a field."""
+    if not record_files.is_text(record.get(field)):
+        raise BadRecord(f"expected a text in UTF-8 in the field {field!r}, found none")
+    return record[field]
+
+
+def name(record: Record, field: str) -> str:
+    """An id, a label or a patient: one line of text, a whole number, true or false; without spaces around it."""
+    value = record.get(field)
+    if isinstance(value, bool):
+        value = str(value).lower()
+    value = str(value).strip() if isinstance(value, str | int) else ""
+    if not record_files.is_text(value) or len(value) > _LONGEST_NAME or any(c in value for c in "\t\r\n"):
+        raise BadRecord(
+            f"expected a name in the field {field!r} (one line of 1 to {_LONGEST_NAME} characters, or a whole "
+            "number), found otherwise"
+        )
+    return value
+
+
+def identifier(record: Record, default: str, field: str = "id") -> str:
+    """The record's id, `default` where it has no such field."""
+    return name(record, field) if field in record else default
+
+
+def patient(record: Record, field: str = "patient") -> str:
+    """Whom the record is about, '' where it does not say."""
+    return "" if record.get(field, "") == "" else name(record, field)
+
+
+def span(value: Any, text: str, what: str, label_field: str) -> Span:
+    """`{"start": ..., "end": ..., LABEL_FIELD: ...}` with offsets inside the text.
+
+    Where it also has a "text", that must be what stands at its offsets.
+    """
+    required = ("start", "end", label_field)
+    if not isinstance(value, dict) or any(field not in value for field in required):
+        raise BadRecord(f"expected {what} with {', '.join(map(repr, required))}, found otherwise")
+    start, end = value["start"], value["end"]
+    if type(start) is not int or type(end) is not int:
+        raise BadRecord(f"expected whole numbers as offsets of {what}, found otherwise")
+    if not 0 <= start < end <= len(text):
+        raise BadRecord(f"expected {what} inside its text of {len(text)} characters, found characters {start} to {end}")
+    if "text" in value and value["text"] != text[start:end]:
+        raise BadRecord(f"expected the text of {what} at its offsets {start} to {end}, found another text there")
+    return Span(start, end, name(value, label_field))
