@@ -8,7 +8,7 @@ Shape legend: N rows, l length of a row, C labels, E examples, M counts.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -38,6 +38,11 @@ class Example:
     line: int
     patient: str
 
+    @property
+    def document(self) -> str:
+        """What is resampled as one: all examples of a patient, else the example by itself."""
+        return self.patient or self.id
+
 
 @dataclass(frozen=True)
 class Table:
@@ -52,12 +57,15 @@ class Table:
 class Scores:
     """How good predictions are: `values` by name (NaN: not defined), of which training maximises `values[main]`.
 
-    `tables` and `curves` (lines through (x, y) points, by title and name) are for the result page. `errors` lists
-    what was wrong, each a dict of ids, labels and character offsets.
+    `of_sums` computes that one from sums over examples of `counts_ExM`, so that examples can be resampled. `tables`
+    and `curves` (lines through (x, y) points, by title and name) are for the result page. `errors` lists what was
+    wrong, each a dict of ids, labels and character offsets.
     """
 
     values: dict[str, float]
     main: str
+    counts_ExM: np.ndarray = field(repr=False)
+    of_sums: Callable[[np.ndarray], float]
     tables: list[Table] = field(default_factory=list)
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -70,6 +78,7 @@ class TaskConfig:
     kind: str = ""
     max_seq_length: int = 128  # tokens in a row, special ones included
     shortest_row: ClassVar[int] = 8
+    task_type: ClassVar[type["Task"]]  # whose settings these are
     fresh_pooler = False  # whether the pooler is re-initialised, as the head is
 
     def __post_init__(self) -> None:
@@ -89,7 +98,7 @@ class TaskConfig:
 
     def task_with_labels(self, labels: tuple[str, ...]) -> "Task":
         """The task with the labels of a trained model."""
-        raise NotImplementedError
+        return self.task_type(self, labels)
 
 
 @dataclass
@@ -103,11 +112,10 @@ class Task:
     labels: tuple[str, ...]  # the names of the logits
     initial_bias_C: np.ndarray | None = field(default=None, kw_only=True)  # of the head, float32; None: zeros
     head: ClassVar[str] = "sequence"
+    problem_type = ONE_LABEL  # what a 'sequence' head decides
 
-    @property
-    def problem_type(self) -> str:
-        """What a 'sequence' head decides."""
-        return ONE_LABEL
+    def __init_subclass__(cls, of: type[TaskConfig]) -> None:
+        of.task_type = cls
 
     @property
     def architecture(self) -> str:
@@ -143,14 +151,6 @@ class Task:
     def score(self, examples: Sequence[Any], predictions: Sequence[Any]) -> Scores:
         """How good the predictions are, by the annotation of the examples."""
         raise NotImplementedError
-
-    def counts(self, examples: Sequence[Any], predictions: Sequence[Any]) -> np.ndarray:
-        """E x M: what each example adds to the sums from which `from_counts` computes the main score."""
-        raise NotImplementedError
-
-    def from_counts(self, sums_M: np.ndarray) -> float:
-        """The main score; unless overridden, F1 of items right, found and annotated."""
-        return rates(*sums_M.tolist()).f1
 
     def record(self, example: Any, prediction: Any, show_text: bool) -> dict[str, Any]:
         """A prediction as an object of JSON; with text of the example only where `show_text`."""
@@ -197,10 +197,13 @@ def rates(right: float, found: float, annotated: float) -> Rates:
     return Rates(precision, recall, 2 * precision * recall / (precision + recall) if right else 0.0)
 
 
-def f1_scores(title: str, counts: Mapping[str, Sequence[int]]) -> Scores:
-    """Micro average, macro average and every label's rates, from items right, found and annotated by label."""
+def f1_scores(title: str, counts: Mapping[str, Sequence[int]], counts_ExM: np.ndarray) -> Scores:
+    """Micro average, macro average and every label's rates.
+
+    `counts` are items right, found and annotated by label, `counts_ExM` the same by example.
+    """
     by_label = {label: rates(*of_label) for label, of_label in counts.items()}
-    sums = [sum(column) for column in zip(*counts.values(), strict=True)] or [0, 0, 0]
+    sums = counts_ExM.sum(0).tolist()
     micro = rates(*sums)
     macro = Rates(*np.mean([*by_label.values()], axis=0).tolist()) if by_label else Rates(0.0, 0.0, 0.0)
     values = {**micro._asdict(), **{f"macro_{name}": value for name, value in macro._asdict().items()}}
@@ -208,7 +211,7 @@ def f1_scores(title: str, counts: Mapping[str, Sequence[int]]) -> Scores:
     rows: list[tuple[str | int, ...]] = [(label, *counts[label], *_percent(by_label[label])) for label in counts]
     rows += [("micro average", *sums, *_percent(micro)), ("macro average", "", "", "", *_percent(macro))]
     header = ("label", "right", "found", "annotated", "precision", "recall", "F1")
-    return Scores(values, "f1", [Table(title, header, rows)])
+    return Scores(values, "f1", counts_ExM, lambda sums_M: rates(*sums_M.tolist()).f1, [Table(title, header, rows)])
 
 
 def _percent(of: Rates) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ def scores(
     Macro-averages are over the labels for which a value is defined: F1 where the label was annotated or given, AUROC
     where some examples have it and some do not.
     """
-    outcomes_3xC = measure.outcomes(truth_ExC, decided_ExC).sum(0)
+    outcomes_Ex3xC = measure.outcomes(truth_ExC, decided_ExC)
+    outcomes_3xC = outcomes_Ex3xC.sum(0)
     values = {
         "accuracy": float((truth_ExC == decided_ExC).all(1).mean()),
         "macro_f1": measure.macro(measure.f1(outcomes_3xC)),
@@ -63,14 +64,26 @@ def scores(
     calibration = measure.calibration(truth_N, probabilities_N)
     values["expected_calibration_error"] = calibration.error
     bins = list(zip(calibration.predicted_K.tolist(), calibration.observed_K.tolist(), strict=True))
-    curves["Reliability: observed share by predicted probability"] = {
+    curves["Reliability: observed fraction by predicted probability"] = {
         "observed": bins,
         "perfect": [(0.0, 0.0), (1.0, 1.0)],
     }
     tables = [_by_label(labels, outcomes_3xC, auroc_C, auprc_C)]
     if not multi_label:
         tables.append(_confusion(labels, truth_ExC.argmax(1), decided_ExC.argmax(1)))
-    return Scores(values, main, tables, curves)
+    right_E = (truth_ExC == decided_ExC).all(1)
+    counts_ExM = {
+        "accuracy": np.stack([right_E, np.ones_like(right_E)], axis=1),
+        "micro_f1": outcomes_Ex3xC.sum(2),
+        "macro_f1": outcomes_Ex3xC.reshape(len(truth_ExC), -1),
+    }[main]
+
+    def of_sums(sums_M: np.ndarray) -> float:
+        if main == "accuracy":
+            return float(sums_M[0] / sums_M[1])
+        return measure.macro(measure.f1(sums_M.reshape(3, -1)))
+
+    return Scores(values, main, counts_ExM, of_sums, tables, curves)
 
 
 def _binary(truth_N: np.ndarray, probabilities_N: np.ndarray, suffix: str) -> dict[str, float]:

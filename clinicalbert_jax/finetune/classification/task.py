@@ -16,7 +16,6 @@ from clinicalbert_jax.config import require
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.classification import chunks
 from clinicalbert_jax.finetune.classification import report as classification_report
-from clinicalbert_jax.finetune.classification import scores as measure
 from clinicalbert_jax.finetune.inputs import fields, record_files
 from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
 from clinicalbert_jax.finetune.inputs.record_files import Record
@@ -99,7 +98,7 @@ class ClassificationConfig(TaskConfig):
         """The documents of a CSV, TSV or JSON-lines file, plain or gzipped; raises `UserError`."""
         required = [self.text_column, self.text_b_column, self.patient_column, *[self.label_column] * annotated]
         required += [self.id_column] if self.id_column != "id" else []
-        records = record_files.read(path, list(filter(None, required)), reading)
+        records = record_files.read(path, required, reading)
         return reading.each(path, records, lambda line, record: self._document(line, record, annotated))
 
     def task(self, examples: Sequence[Document]) -> "Classification":
@@ -122,24 +121,20 @@ class ClassificationConfig(TaskConfig):
                 self.positive_label,
             )
             labels.sort(key=self.positive_label.__eq__)
-        weights_C = np.ones(len(labels))
+        weights = {}
         if self.class_weights == "balanced":
-            weights_C = len(examples) / (len(labels) * np.array([counts[label] for label in labels]))
+            weights = {label: len(examples) / (len(labels) * counts[label]) for label in labels}
         bias_C = None
         if self.multi_label:
             given_C = np.array([counts[label] for label in labels])
             bias_C = np.log((given_C + 1) / (len(examples) - given_C + 1)).astype(np.float32)
-        return Classification(self, tuple(labels), weights_C.astype(np.float32), initial_bias_C=bias_C)
-
-    def task_with_labels(self, labels: tuple[str, ...]) -> "Classification":
-        """The task with the labels of a trained model; every example weighs the same."""
-        return Classification(self, labels, np.ones(len(labels), np.float32))
+        return Classification(self, tuple(labels), weights, initial_bias_C=bias_C)
 
     def _document(self, line: int, record: Record, annotated: bool) -> Document:
         text = fields.text(record, self.text_column)
         text_b = fields.text(record, self.text_b_column) if self.text_b_column else ""
-        patient = fields.name(record, self.patient_column) if self.patient_column else ""
         labels = self._labels(record) if annotated else ()
+        patient = fields.patient(record, self.patient_column)
         return Document(fields.identifier(record, f"line-{line}", self.id_column), line, patient, text, text_b, labels)
 
     def _labels(self, record: Record) -> tuple[str, ...]:
@@ -154,7 +149,7 @@ class ClassificationConfig(TaskConfig):
 
 
 @dataclass
-class Classification(Task):
+class Classification(Task, of=ClassificationConfig):
     """Classification with its labels known; the row's first token decides.
 
     Of several labels the head starts at each one's log-odds in the training data: at even odds, where labels are rare,
@@ -162,19 +157,15 @@ class Classification(Task):
     """
 
     config: ClassificationConfig
-    weights_C: np.ndarray  # float32, of training examples by label
+    weights: dict[str, float] = field(default_factory=dict)  # of training examples by label, where not 1
 
     def __post_init__(self) -> None:
+        self.problem_type = SEVERAL_LABELS if self.config.multi_label else ONE_LABEL
         if self.config.pooling == "readmission" and len(self.labels) != 2:
             raise UserError(
                 f"config.task.pooling: expected 'mean' or 'max' for {len(self.labels)} labels, found 'readmission', "
                 "which is for a binary outcome"
             )
-
-    @property
-    def problem_type(self) -> str:
-        """Whether every label is a decision of its own."""
-        return SEVERAL_LABELS if self.config.multi_label else ONE_LABEL
 
     def labels_of(self, example: Document) -> Iterable[str]:
         """The document's labels."""
@@ -227,23 +218,6 @@ class Classification(Task):
                 )
         return scores
 
-    def counts(self, examples: Sequence[Document], predictions: Sequence[Decision]) -> np.ndarray:
-        """Right, wrong and missed of every label ('macro_f1') or of all ('micro_f1'); right and all ('accuracy')."""
-        truth_ExC, decided_ExC = self._given_labels(examples), self._given_labels(predictions)
-        if self.config.main == "accuracy":
-            right_E = (truth_ExC == decided_ExC).all(1)
-            return np.stack([right_E, np.ones_like(right_E)], axis=1).astype(np.float32)
-        outcomes_Ex3xC = measure.outcomes(truth_ExC, decided_ExC)
-        if self.config.main == "micro_f1":
-            return outcomes_Ex3xC.sum(2).astype(np.float32)
-        return outcomes_Ex3xC.reshape(len(examples), -1).astype(np.float32)
-
-    def from_counts(self, sums_M: np.ndarray) -> float:
-        """Accuracy, macro or micro F1."""
-        if self.config.main == "accuracy":
-            return float(sums_M[0] / sums_M[1])
-        return measure.macro(measure.f1(sums_M.reshape(3, -1)))
-
     def record(self, example: Document, prediction: Decision, show_text: bool) -> dict[str, Any]:
         """The labels given and the probability of each label."""
         given = {"labels": prediction.labels} if self.config.multi_label else {"label": prediction.labels[0]}
@@ -258,7 +232,8 @@ class Classification(Task):
             weights_N = np.ones(len(examples_N), np.float32)
             return {"labels": truth_ExC[examples_N].astype(np.float32), "label_weights": weights_N}
         labels_N = truth_ExC.argmax(1).astype(np.int32)[examples_N]
-        return {"labels": labels_N, "label_weights": self.weights_C[labels_N]}
+        weights_C = np.array([self.weights.get(label, 1.0) for label in self.labels], np.float32)
+        return {"labels": labels_N, "label_weights": weights_C[labels_N]}
 
     def _given(self, probabilities_C: np.ndarray) -> tuple[str, ...]:
         if self.config.multi_label:

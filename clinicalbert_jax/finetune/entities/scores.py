@@ -37,7 +37,7 @@ def score(
     ids: Sequence[str], gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]], split_words: int
 ) -> Scores:
     """Rates, and a table of errors. `split_words`: how many annotated entities split a word."""
-    scores = f1_scores("Entities by type", by_type(gold, found))
+    scores = f1_scores("Entities by type", by_type(gold, found), counts_ExM(gold, found))
     scores.errors.extend(errors(ids, gold, found))
     scores.tables.append(_error_table(scores.errors))
     if split_words:

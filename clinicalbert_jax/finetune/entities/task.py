@@ -65,13 +65,9 @@ class EntitiesConfig(TaskConfig):
         scheme = self.scheme or next((d.scheme for d in examples if d.scheme), tags.SCHEMES[0])
         return Entities(self, tags.all_tags(types, scheme))
 
-    def task_with_labels(self, labels: tuple[str, ...]) -> "Entities":
-        """The task of a trained model."""
-        return Entities(self, labels)
-
 
 @dataclass
-class Entities(Task):
+class Entities(Task, of=EntitiesConfig):
     """Entities with their tags fixed: a decision for every word."""
 
     config: EntitiesConfig
@@ -137,11 +133,6 @@ class Entities(Task):
         found = [prediction.entities for prediction in predictions]
         split = sum(_splits_word(d.entities, p.words) for d, p in zip(examples, predictions, strict=True))
         return entity_scores.score([document.id for document in examples], gold, found, split)
-
-    def counts(self, examples: Sequence[Document], predictions: Sequence[Tagged]) -> np.ndarray:
-        """Entities right, found and annotated in each document, E x 3."""
-        gold = [document.entities for document in examples]
-        return entity_scores.counts_ExM(gold, [prediction.entities for prediction in predictions])
 
     def record(self, example: Document, prediction: Tagged, show_text: bool) -> dict[str, Any]:
         """A document with its entities by characters."""

@@ -37,8 +37,8 @@ def identifier(record: Record, default: str, field: str = "id") -> str:
 
 
 def patient(record: Record, field: str = "patient") -> str:
-    """Whom the record is about, '' where it does not say."""
-    return "" if record.get(field, "") == "" else name(record, field)
+    """Whom the record is about, '' where it has no such field."""
+    return name(record, field) if field in record else ""
 
 
 def span(value: Any, text: str, what: str, label_field: str) -> Span:

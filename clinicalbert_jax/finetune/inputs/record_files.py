@@ -21,12 +21,12 @@ Record = dict[str, Any]
 
 
 def read(path: Path, required: Sequence[str], reading: Reading) -> Iterator[tuple[int, Record]]:
-    """Each record that has the `required` fields, with its line, in the file's order; others go to `reading`.
+    """Each record that has the `required` fields ('' is none), with its line, in the file's order.
 
     A `.json` file holds one array of records. Raises `UserError` for a file of another kind, one that cannot be read,
     and a table without a required column.
     """
-    kind = suffix(path)
+    kind, required = suffix(path), [name for name in required if name]
     if kind in TABLES:
         with opened(path, newline="") as file:
             yield from _table(path, file, TABLES[kind], required, reading)

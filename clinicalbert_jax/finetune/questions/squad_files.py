@@ -32,6 +32,11 @@ class Question(Example):
     context: str = field(repr=False)
     answers: tuple[tuple[int, int], ...]
 
+    @property
+    def document(self) -> str:
+        """What is resampled as one: all questions about a patient, else about a context."""
+        return self.patient or self.context
+
 
 def read(path: Path, reading: Reading, annotated: bool, unanswerable: bool, patient_field: str) -> list[Question]:
     """The questions of a file in its order. `patient_field`: the key of a paragraph that names its patient, or ''.
@@ -43,7 +48,7 @@ def read(path: Path, reading: Reading, annotated: bool, unanswerable: bool, pati
     def parse(line: int, record: Record) -> Question:
         try:
             id_ = fields.name(record, "id")
-            patient = fields.name(record, patient_field) if patient_field else ""
+            patient = fields.patient(record, patient_field) if patient_field else ""
             question, context = fields.text(record, "question"), fields.text(record, "context")
             answers = _answers(record, context, unanswerable) if annotated else ()
         except BadRecord as problem:

@@ -66,13 +66,9 @@ class QuestionsConfig(TaskConfig):
         """The task; questions have no labels to learn."""
         return Questions(self, ("start", "end"))
 
-    def task_with_labels(self, labels: tuple[str, ...]) -> "Questions":
-        """The task of a trained model."""
-        return Questions(self, labels)
-
 
 @dataclass
-class Questions(Task):
+class Questions(Task, of=QuestionsConfig):
     """Question answering: a start and an end for every window, [CLS] for no answer in it."""
 
     config: QuestionsConfig
@@ -131,7 +127,7 @@ class Questions(Task):
             for name, those_E in (("answerable", ~impossible_E), ("unanswerable", impossible_E)):
                 some = judged_Ex2[those_E] if those_E.any() else np.full((1, 2), np.nan)
                 values |= {f"exact_match_{name}": some[:, 0].mean(), f"f1_{name}": some[:, 1].mean()}
-            tables.append(self._thresholds(examples, predictions, impossible_E))
+            tables.append(self._thresholds(examples, predictions, impossible_E, float(values["f1"])))
         tables.append(_positions(examples, predictions))
         errors: list[dict[str, Any]] = [
             {
@@ -145,16 +141,9 @@ class Questions(Task):
             for example, prediction, (exact, f1) in zip(examples, predictions, judged_Ex2.tolist(), strict=True)
             if exact < 1
         ]
-        return Scores({name: float(value) for name, value in values.items()}, "f1", tables, errors=errors)
-
-    def counts(self, examples: Sequence[Question], predictions: Sequence[Answers]) -> np.ndarray:
-        """F1, and 1."""
-        judged_Ex2 = self._judged(examples, [prediction.given for prediction in predictions])
-        return np.stack([judged_Ex2[:, 1], np.ones(len(examples))], axis=1)
-
-    def from_counts(self, sums_M: np.ndarray) -> float:
-        """Mean F1."""
-        return float(sums_M[0] / sums_M[1])
+        counts_Ex2 = np.stack([judged_Ex2[:, 1], np.ones(len(examples))], axis=1)
+        values = {name: float(value) for name, value in values.items()}
+        return Scores(values, "f1", counts_Ex2, lambda sums_2: float(sums_2[0] / sums_2[1]), tables, errors=errors)
 
     def record(self, example: Question, prediction: Answers, show_text: bool) -> dict[str, Any]:
         """The characters of the answer given."""
@@ -204,7 +193,7 @@ class Questions(Task):
         return np.array(judged, np.float64).reshape(-1, 2)
 
     def _thresholds(
-        self, examples: Sequence[Question], predictions: Sequence[Answers], impossible_E: np.ndarray
+        self, examples: Sequence[Question], predictions: Sequence[Answers], impossible_E: np.ndarray, f1_used: float
     ) -> Table:
         best = [next((a for a in p.n_best if a.end > a.start), p.given) for p in predictions]
         margins_E = np.array([prediction.null_margin for prediction in predictions], np.float64)
@@ -214,7 +203,7 @@ class Questions(Task):
             "Threshold of no answer (null_score_diff_threshold): the one used, and the best for these data",
             ("threshold", "F1"),
             [
-                (f"{used:.3f}", f"{self.from_counts(self.counts(examples, predictions).sum(0)):.3f}"),
+                (f"{used:.3f}", f"{f1_used:.3f}"),
                 (f"{threshold:.3f}", f"{f1:.3f}"),
             ],
         )

@@ -20,7 +20,7 @@ def counts_ExM(gold: Sequence[str], found: Sequence[str], positives: Sequence[st
 def score(gold: Sequence[str], found: Sequence[str], labels: Sequence[str], positives: Sequence[str]) -> Scores:
     """Micro average over `positives`, their macro average, each by itself, and the confusion of all `labels`."""
     counts = {label: counts_ExM(gold, found, (label,)).sum(0).tolist() for label in positives}
-    scores = f1_scores("Relations by label", counts)
+    scores = f1_scores("Relations by label", counts, counts_ExM(gold, found, positives))
     pairs = Counter(zip(gold, found, strict=True))
     rows: list[tuple[str | int, ...]] = [(one, *(pairs[one, other] for other in labels)) for one in labels]
     scores.tables.append(Table("Annotated (rows) and found (columns)", ("annotated", *labels), rows))

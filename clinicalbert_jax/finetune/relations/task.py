@@ -88,13 +88,9 @@ class RelationsConfig(TaskConfig):
             )
         return Relations(self, tuple(sorted(found, key=self.negative_label.__ne__)))
 
-    def task_with_labels(self, labels: tuple[str, ...]) -> "Relations":
-        """The task of a trained model."""
-        return Relations(self, labels)
-
 
 @dataclass
-class Relations(Task):
+class Relations(Task, of=RelationsConfig):
     """Relations with their labels fixed."""
 
     config: RelationsConfig
@@ -159,11 +155,6 @@ class Relations(Task):
             rows: list[tuple[str | int, ...]] = [(where, unread.count(where)) for where in sorted(set(unread))]
             scores.tables.append(Table("Pairs whose text is longer than a row", ("left out", "pairs"), rows))
         return scores
-
-    def counts(self, examples: Sequence[Pair], predictions: Sequence[Decision]) -> np.ndarray:
-        """Relations right, found and annotated in each pair, E x 3."""
-        gold, found = [pair.label for pair in examples], [decision.label for decision in predictions]
-        return relation_scores.counts_ExM(gold, found, self.positives)
 
     def record(self, example: Pair, prediction: Decision, show_text: bool) -> dict[str, Any]:
         """The pair as it is read, with label and probabilities."""

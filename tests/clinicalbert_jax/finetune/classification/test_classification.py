@@ -312,8 +312,7 @@ CONFIGS = [
 def test_scores_follow_from_sums_and_truth_scores_one(config: ClassificationConfig) -> None:
     task, examples, predictions = decided(config, seed=1)
     scores = task.score(examples, predictions)
-    sums_M = task.counts(examples, predictions).sum(0)
-    assert task.from_counts(sums_M) == pytest.approx(scores.values[scores.main], abs=1e-6)
+    assert scores.of_sums(scores.counts_ExM.sum(0)) == pytest.approx(scores.values[scores.main], abs=1e-6)
     assert 0 < scores.values[scores.main] < 1
     assert all(0 <= value <= 1 for value in scores.values.values())
     wrong = {error["id"] for error in scores.errors}

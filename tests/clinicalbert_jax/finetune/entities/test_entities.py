@@ -236,9 +236,8 @@ def test_counts_add_up_to_the_main_score():
         predictions.append(task.decode([], task.rows([], TOKENIZER, False), []) or (tuple(sorted(found)), ()))
     predictions = [type(perfect(task, examples[:1])[1][0])(*found) for found in predictions]
     scores = task.score(examples, predictions)
-    counts = task.counts(examples, predictions)
-    assert counts.shape == (40, 3)
-    assert task.from_counts(counts.sum(0)) == scores.values[scores.main] > 0
+    assert scores.counts_ExM.shape == (40, 3)
+    assert scores.of_sums(scores.counts_ExM.sum(0)) == scores.values[scores.main] > 0
 
 
 BAD_CONLL = [

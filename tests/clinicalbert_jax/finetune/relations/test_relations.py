@@ -279,9 +279,8 @@ def test_counts_add_up_to_the_main_score_and_errors_name_the_pair():
     rows = task.rows(pairs, TOKENIZER, annotated=True)
     predictions = task.decode(pairs, rows, list(generator.normal(size=(50, 3))))
     scores = task.score(pairs, predictions)
-    counts = task.counts(pairs, predictions)
-    assert counts.shape == (50, 3)
-    assert task.from_counts(counts.sum(0)) == scores.values[scores.main] > 0
+    assert scores.counts_ExM.shape == (50, 3)
+    assert scores.of_sums(scores.counts_ExM.sum(0)) == scores.values[scores.main] > 0
     wrong = [pair.id for pair, found in zip(pairs, predictions, strict=True) if pair.label != found.label]
     assert [error["id"] for error in scores.errors] == wrong
     assert scores.errors[0]["head"] == {"start": 26, "end": 33, "type": "DRUG"}
