@@ -2,7 +2,7 @@
 
 A patient is drawn first (disease, its kind, cause and drug, comorbidities, age, sex, side), and every note of
 that patient is told from those facts, so that a masked word follows from the words around it and a sentence from
-the one before. The facts are in `facts.py`, the wording in `templates.py`; all of it is invented.
+the one before. The facts are in `facts.py`, the wording in `wording/`; all of it is invented.
 """
 
 import gzip
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from clinicalbert_jax.errors import UserError
-from data_prep.synthetic import templates
 from data_prep.synthetic.patients import Draw, Facts, draw_patient, pick, set_course_day, set_day
+from data_prep.synthetic.templates import PHRASES, read
 
 WIDTH = 78
 HEADER = "ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT"
@@ -57,22 +57,22 @@ class Category(NamedTuple):
 # The shares follow MIMIC-III's, smoothed so that the rare categories occur in 2,000 notes. The discharge summary
 # has none: it is the last note of the stay, of this share of the patients.
 DISCHARGED_SHARE = 0.25
-DISCHARGE_SUMMARY = Category("Discharge summary", "Report", templates.DISCHARGE_SUMMARY, 0, timed=False)
+DISCHARGE_SUMMARY = Category("Discharge summary", "Report", read("discharge_summary"), 0, timed=False)
 CATEGORIES = (
-    Category("Nursing/other", "Report", templates.NURSING_OTHER, 220),
-    Category("Radiology", "CHEST (PORTABLE AP)", templates.RADIOLOGY, 240),
-    Category("Nursing", "Nursing Progress Note", templates.NURSING, 160, copied_forward=True),
-    Category("ECG", "Report", templates.ECG, 80, timed=False),
-    Category("Physician ", "Resident Progress Note", templates.PHYSICIAN, 100, copied_forward=True),
-    Category("Echo", "Report", templates.ECHO, 30, timed=False),
-    Category("Respiratory ", "Respiratory Care Shift Note", templates.RESPIRATORY, 30),
-    Category("Nutrition", "Clinical Nutrition Note", templates.NUTRITION, 20),
-    Category("General", "Generic Note", templates.GENERAL, 15),
-    Category("Rehab Services", "Physical Therapy Progress Note", templates.REHAB, 10),
-    Category("Social Work", "Social Work Progress Note", templates.SOCIAL_WORK, 10),
-    Category("Case Management ", "Discharge Plan", templates.CASE_MANAGEMENT, 5),
-    Category("Pharmacy", "Pharmacy Note", templates.PHARMACY, 5),
-    Category("Consult", "Consult Note", templates.CONSULT, 5),
+    Category("Nursing/other", "Report", read("nursing_other"), 220),
+    Category("Radiology", "CHEST (PORTABLE AP)", read("radiology"), 240),
+    Category("Nursing", "Nursing Progress Note", read("nursing"), 160, copied_forward=True),
+    Category("ECG", "Report", read("ecg"), 80, timed=False),
+    Category("Physician ", "Resident Progress Note", read("physician"), 100, copied_forward=True),
+    Category("Echo", "Report", read("echo"), 30, timed=False),
+    Category("Respiratory ", "Respiratory Care Shift Note", read("respiratory"), 30),
+    Category("Nutrition", "Clinical Nutrition Note", read("nutrition"), 20),
+    Category("General", "Generic Note", read("general"), 15),
+    Category("Rehab Services", "Physical Therapy Progress Note", read("rehab"), 10),
+    Category("Social Work", "Social Work Progress Note", read("social_work"), 10),
+    Category("Case Management ", "Discharge Plan", read("case_management"), 5),
+    Category("Pharmacy", "Pharmacy Note", read("pharmacy"), 5),
+    Category("Consult", "Consult Note", read("consult"), 5),
 )
 CATEGORY_BOUNDS = tuple(accumulate(category.per_mille for category in CATEGORIES))
 
@@ -134,7 +134,7 @@ def _parse(template: str) -> Template:
     parts: Template = []
     after_sentence = False
     for line in template.rstrip("\n").split("\n"):
-        line = templates.PHRASES.get(line, line)
+        line = PHRASES.get(line, line)
         if "|" in line:
             parts.append(tuple(_joined(choice.strip(), after_sentence) for choice in line.split("|")))
         else:
@@ -150,7 +150,8 @@ def _joined(wording: str, after_sentence: bool) -> str:
 
 
 PARSED = {category.name: _parse(category.template) for category in (*CATEGORIES, DISCHARGE_SUMMARY)}
-COURSE_DAY = _parse(templates.COURSE_DAY)
+ADDENDUM = read("addendum").rstrip("\n")  # to a note that otherwise repeats an earlier one
+COURSE_DAY = _parse(read("course_day"))
 
 
 def _choose(template: Template, draw: Draw) -> str:
@@ -211,7 +212,7 @@ def _tell(facts: Facts, draw: Draw, category: Category, told: dict[str, Told]) -
     if earlier and draw() < COPY_FORWARD_SHARE:
         if draw() < 0.5:
             return wrap(earlier.wording.format_map(facts))
-        return f"{earlier.text}\n{wrap(templates.ADDENDUM.format_map(facts))}"
+        return f"{earlier.text}\n{wrap(ADDENDUM.format_map(facts))}"
     if "{course}" in category.template:
         facts["course"] = _course(facts, draw)
     wording = _choose(PARSED[category.name], draw)
