@@ -219,12 +219,14 @@ class Config:
 
     `init_from`: the directory or hub name of a BERT, or another run's directory, to start from; its architecture
     replaces `model`'s. Empty: random weights. `init_optimizer`: take the moments of that run's optimizer as well; the
-    schedule begins anew. `profile`: trace steps 10 to 15 after the start into WORKDIR/profile, for
-    XProf.
+    schedule begins anew. `allow_other_splits`: start from a model whose training data were split by another key or
+    other fractions, so that it may have seen held-out patients of these data. `profile`: trace steps 10 to 15 after the
+    start into WORKDIR/profile, for XProf.
     """
 
     init_from: str = ""
     init_optimizer: bool = False
+    allow_other_splits: bool = False
     profile: bool = False
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -1,7 +1,6 @@
 """Every setting of a preparation, checked when it is built. Whatever changes a byte of the shards is here."""
 
 import dataclasses
-import hashlib
 import math
 import re
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ from clinicalbert_jax.data.schema import Layout
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
 from data_prep.examples.pairs import NUM_SPECIALS, PairConfig
+from data_prep.reading.selection import SelectionConfig
 from data_prep.reading.sources import SourceConfig
-from data_prep.reading.spill import SelectionConfig
 from data_prep.text.cleaning import check_policy
 
 PAIRINGS = ("balanced", "hard", "google")
@@ -115,14 +114,11 @@ class PrepConfig:
         return PairConfig(self.pairing, self.max_seq_length - NUM_SPECIALS, self.short_seq_prob)
 
     def options(self) -> dict[str, Any]:
-        """Every setting, flat, by the name of its flag; JSON can hold it. Of the salt a hash alone: who has the salt
-        and a list of patients could find them in the examples.
-        """
+        """Every setting but the salt's file, flat, by the name of its flag; JSON can hold it."""
         flat = dataclasses.asdict(self)
         for part in ("source", "vocabulary", "selection"):
             flat |= flat.pop(part)
-        salt = flat.pop("salt").encode()
-        flat["salt_hash"] = hashlib.blake2b(salt, digest_size=16, person=b"manifest").hexdigest()
+        del flat["salt_file"]
         flat["input"] = map(_without_credentials, flat["input"])
         return {name: list(value) if isinstance(value, tuple | map) else value for name, value in flat.items()}
 

@@ -29,7 +29,7 @@ from clinicalbert_jax.options import option
 from data_prep.card import data_card, metadata
 from data_prep.config import PrepConfig
 from data_prep.overlap import downstream, splits
-from data_prep.reading import sources, spill
+from data_prep.reading import salt_file, sources, spill
 from data_prep.reading.files import is_url
 from data_prep.reading.sources import Source
 from data_prep.reading.spill import Bucket, Spilled
@@ -70,6 +70,8 @@ def run(config: PrepConfig, output_dir: str | Path, engine: EngineConfig, overwr
     _refuse_output_in_input(output_dir, config.source.input)
     states = fingerprint.states_of(config.source.input)
     files = sources.resolve(config.source)
+    salt, salt_path = salt_file.load(config.selection.salt_file, output_dir)
+    print(f"salt of buckets and patient_group: {salt_path}", file=sys.stderr)
     given = _given_tokenizer(config)
     plan = Plan(
         config=config,
@@ -77,19 +79,20 @@ def run(config: PrepConfig, output_dir: str | Path, engine: EngineConfig, overwr
         categories=(),
         excluded_S=downstream.load_excluded(config.exclude_text),
         sample_one_in=splits.sampling_rate(sum(file.num_bytes for file in files)),
+        salt=salt,
     )
-    spill.excluded_patients(config.selection)  # refused now, where it cannot be read
     if engine.engine == "beam":
         _require_beam(config)
-    asked = fingerprint.of(config, states, given)
+    asked, private = fingerprint.of(config, states, given), fingerprint.private(config.selection, salt)
     dataset_dir = output_dir / config.name / config.version
     work = Work(output_dir / work_directory.NAME)
-    if _is_complete(dataset_dir, asked, overwrite, states):
+    if _is_complete(dataset_dir, asked, private, overwrite, states):
         work.tidy_up(asked)
         return dataset_dir
     with work.alone():
-        if not _is_complete(dataset_dir, asked, overwrite, states):  # else another process has made it meanwhile
-            with work.begun(asked):
+        # Else another process has made it meanwhile.
+        if not _is_complete(dataset_dir, asked, private, overwrite, states):
+            with work.begun(asked, private):
                 _prepare(work, plan, given, files, states, engine, asked, dataset_dir, started)
     return dataset_dir
 
@@ -114,12 +117,14 @@ def _prepare(
             plan, spilled, built = _on_beam(work, plan, files, states, buckets, engine.beam_options)
     else:
         with _timed(seconds, "reading"):
-            spilled = _spill_once(work, files, states, config, buckets)
+            spilled = _spill_once(work, files, states, plan, buckets)
         plan = dataclasses.replace(plan, categories=spilled.categories)
         with _timed(seconds, "vocabulary"):
             plan = dataclasses.replace(plan, tokenizer=_final_tokenizer(work, plan, given, buckets, engine.num_workers))
         with _timed(seconds, "building"):
             built = _build_all(work, plan, spilled, buckets, engine.num_workers)
+    for line in spilled.notices(config.selection):
+        print(line, file=sys.stderr)
     with _timed(seconds, "publishing"):
         _publish(work, plan, spilled, built, asked, dataset_dir, seconds, started)
 
@@ -149,10 +154,16 @@ def _require_beam(config: PrepConfig) -> None:
     importlib.import_module("data_prep.sharding.beam")  # raises `UserError` where Beam is not installed
 
 
-def _is_complete(dataset_dir: Path, asked: Fingerprint, overwrite: bool, states: fingerprint.States) -> bool:
+def _is_complete(
+    dataset_dir: Path, asked: Fingerprint, private: Fingerprint, overwrite: bool, states: fingerprint.States
+) -> bool:
     """Whether the dataset is there, as asked. Raises `UserError` for another one, which only `overwrite` replaces."""
     if (dataset_dir / FILE_NAME).exists():
-        differences = fingerprint.differences(Manifest.load(dataset_dir).extra.get("fingerprint", {}), asked)
+        there = Manifest.load(dataset_dir).extra.get("fingerprint", {})
+        record = work_directory.private_record(dataset_dir)
+        if record or asked["exclude_patients"]:  # else at most the salt is another, which spoils nothing
+            there, asked = there | (record or {}), asked | private
+        differences = fingerprint.differences(there, asked)
         if not differences:
             return True
         if not overwrite:
@@ -190,7 +201,7 @@ def _require_disk(files: Sequence[Source], config: PrepConfig, directory: Path) 
 
 
 def _spill_once(
-    work: Work, files: Sequence[Source], states: fingerprint.States, config: PrepConfig, buckets: list[Bucket]
+    work: Work, files: Sequence[Source], states: fingerprint.States, plan: Plan, buckets: list[Bucket]
 ) -> Spilled:
     if done := work.read_spilled():
         return done
@@ -198,9 +209,15 @@ def _spill_once(
     work.spill.mkdir()
     with tqdm(desc="reading", unit=" notes", unit_scale=True, mininterval=_every_s()) as bar:
         spilled = spill.spill(
-            files, config.source, config.selection, buckets, work.spill, lambda count: _advance(bar, count)
+            files,
+            plan.config.source,
+            plan.config.selection,
+            plan.salt,
+            buckets,
+            work.spill,
+            lambda count: _advance(bar, count),
         )
-    fingerprint.require_unchanged(config.source.input, states)
+    fingerprint.require_unchanged(plan.config.source.input, states)
     work.write_spilled(spilled)
     return spilled
 
@@ -343,6 +360,7 @@ def _publish(
     shutil.rmtree(old, ignore_errors=True)  # of a process that was killed
     if dataset_dir.exists():
         dataset_dir.rename(old)
+    work.keep_private(dataset_dir)
     work.dataset.rename(dataset_dir)
     shutil.rmtree(old, ignore_errors=True)
     work.discard()

@@ -1,9 +1,11 @@
-"""Who a note or a record is about: one normaliser for every identifier of a patient, wherever it is read."""
+"""Who a note or a record is about: the one spelling of an identifier, and the split, bucket and group of a patient."""
 
+import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +19,8 @@ _WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0*")
 # How pandas and R write a missing value (pandas' default `na_values`), and MySQL.
 _MISSING = re.compile(r"-?[Nn]a[Nn]|-?1\.#(IND|QNAN)|<NA>|#?N/?A|n/a|NULL|null|NaT|None|\\N")
 _FLOATS_SKIP_INTEGERS = 2**53
+
+DEFAULT_SPLIT_KEY = "clinicalbert_jax"
 
 
 def identifier(value: Any) -> str:
@@ -58,3 +62,58 @@ def count_lookalikes(identifiers: Iterable[str]) -> int:
 def without_zeros_and_case(one: str) -> str:
     """An identifier without what `count_lookalikes` overlooks."""
     return one.casefold().lstrip("0")
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How patients are assigned to splits. Equal rules assign a patient to the same split, whatever else differs.
+
+    `key` is public: it says nothing about a patient without the patient's identifier.
+    """
+
+    key: str
+    validation_fraction: float
+    test_fraction: float
+
+    def split_of(self, patient: str) -> str:
+        """'train', 'validation' or 'test'."""
+        uniform = _hash(patient, _digest(self.key.encode()), b"split") / 2**64
+        if uniform < self.test_fraction:
+            return "test"
+        if uniform < self.test_fraction + self.validation_fraction:
+            return "validation"
+        return "train"
+
+
+def split_rule(options: Mapping[str, Any]) -> SplitRule | None:
+    """The rule in the options of a manifest; None where they name none.
+
+    Before there was a `split_key`, one salt keyed everything, and a manifest held its hash.
+    """
+    if "validation_fraction" not in options or not {"split_key", "salt_hash"} & options.keys():
+        return None
+    key = options.get("split_key")
+    if key is None:
+        by_default = hashlib.blake2b(DEFAULT_SPLIT_KEY.encode(), digest_size=16, person=b"manifest").hexdigest()
+        old = options["salt_hash"]
+        key = DEFAULT_SPLIT_KEY if old == by_default else f"the salt of hash {old}"
+    return SplitRule(key, options["validation_fraction"], options["test_fraction"])
+
+
+def bucket_of(patient: str, count: int, salt: bytes) -> int:
+    """The number, among `count`, of a patient's bucket within their split."""
+    return _hash(patient, _digest(salt), b"bucket") % count
+
+
+def patient_group(patient: str, salt: bytes) -> int:
+    """The 48-bit hash that stands for a patient in the examples; says nothing about them without the private salt."""
+    return _hash(patient, _digest(salt), b"group") >> 16
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.blake2b(secret, digest_size=32).digest()
+
+
+def _hash(patient: str, key: bytes, purpose: bytes) -> int:
+    encoded = patient.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8, key=key, person=purpose).digest(), "big")

@@ -1,9 +1,11 @@
 """What a model was trained on and started from, so that an evaluation can say whether patients were held out."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from clinicalbert_jax.config import Config
+from clinicalbert_jax.data import patients
 from clinicalbert_jax.data.manifest import Manifest
 
 FILE_NAME = "pretraining.json"
@@ -11,13 +13,20 @@ EVALUATION_FILE = "evaluation_{split}.json"
 
 
 def provenance(config: Config, manifest: Manifest, step: int) -> dict[str, Any]:
-    """What `evaluate` needs to know whether held-out patients were held out from this model."""
+    """What `evaluate` and `init_from` need to know whether held-out patients were held out from this model."""
     return {
         "step": step,
         "data": f"{manifest.name} {manifest.version}",
         "shards": shards_of(manifest),
+        "split_rule": split_rule_of(manifest),
         "started_from": started_from(config),
     }
+
+
+def split_rule_of(manifest: Manifest) -> dict[str, Any] | None:
+    """The key and the fractions by which a dataset's patients were split; None where it does not say."""
+    rule = patients.split_rule(manifest.options)
+    return dataclasses.asdict(rule) if rule else None
 
 
 def started_from(config: Config) -> str:

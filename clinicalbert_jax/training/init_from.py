@@ -11,7 +11,7 @@ from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.pretrained import huggingface, loading
-from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.runs import provenance, workdir
 from clinicalbert_jax.tokenizer_files import vocabulary
 
 
@@ -28,6 +28,8 @@ def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: 
     else:
         source = loading.find(config.init_from)
         _check_vocabulary(source, manifest, data_dir)
+        if not config.allow_other_splits:
+            _check_splits(source, manifest, data_dir)
         found = (
             workdir.read_config(source.directory).model if source.is_run else huggingface.read_config(source.directory)
         )
@@ -81,6 +83,29 @@ def _check_vocabulary(source: loading.Source, manifest: Manifest, data_dir: Path
             f"config.init_from: expected a run with the vocabulary of {data_dir}, found another in "
             f"{source.directory}: prepare the data with that run's tokenizer/vocab.txt"
         )
+
+
+def _check_splits(source: loading.Source, manifest: Manifest, data_dir: Path) -> None:
+    """Raise `UserError` where a model of ours may have been trained on patients whom these data hold out."""
+    if source.is_run:
+        trained_on = workdir.read_config(source.directory), workdir.manifest_of(source.directory)
+        known = provenance.provenance(*trained_on, step=0)
+    elif not (known := vocabulary.read_json(source.directory / provenance.FILE_NAME)):
+        return
+    there, here = known.get("split_rule"), provenance.split_rule_of(manifest)
+    if there != here:
+        raise UserError(
+            f"config.init_from: expected a model trained on data split as those in {data_dir} ({_shown(here)}), found "
+            f"{_shown(there)} in {source.directory}: prepare the data with that key and those fractions, or set "
+            "config.allow_other_splits=True, after which no figure is of held-out patients"
+        )
+
+
+def _shown(split_rule: dict[str, Any] | None) -> str:
+    if split_rule is None:
+        return "no record of the splits"
+    names = {"key": "split_key"}
+    return ", ".join(f"--{names.get(name, name)}={value}" for name, value in split_rule.items())
 
 
 def _entries(data_dir: Path) -> list[str]:

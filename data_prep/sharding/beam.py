@@ -6,15 +6,18 @@ puts them, byte for byte. Imported only with `--engine=beam`.
 
 import ast
 import dataclasses
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clinicalbert_jax.data.patients import bucket_of, without_zeros_and_case
 from clinicalbert_jax.errors import UserError
-from data_prep.reading import sources, spill
+from data_prep.reading import selection, sources, spill
+from data_prep.reading.selection import Met, SelectionConfig
 from data_prep.reading.sources import Note, Source, SourceConfig
-from data_prep.reading.spill import SPLITS, Bucket, SelectionConfig, Spilled
+from data_prep.reading.spill import SPLITS, Bucket, Spilled
 from data_prep.sharding import local
 from data_prep.sharding.shards import Plan
 from data_prep.sharding.work_directory import ResumableError
@@ -27,7 +30,7 @@ except ImportError:
 
 Key = tuple[str, int]  # split and bucket number: a Bucket without its `of`
 _COUNTS = "counts"
-_READ, _DROPPED, _KEPT, _UNDECODABLE = "read", "dropped", "kept", "undecodable"
+_READ, _DROPPED, _KEPT, _UNDECODABLE, _ALIKE, _MET = "read", "dropped", "kept", "undecodable", "alike", "met"
 
 
 def run(
@@ -58,13 +61,21 @@ def run(
             read.notes
             | "by content" >> beam.GroupByKey()
             | "first of equals"
-            >> beam.ParDo(_KeepFirst(plan.config.selection, buckets)).with_outputs(_COUNTS, main="notes")
+            >> beam.ParDo(_KeepFirst(plan.config.selection, plan.salt, buckets)).with_outputs(_COUNTS, main="notes")
         )
         categories = (
             kept.notes
             | "categories" >> beam.Map(lambda keyed: keyed[1].category)
             | beam.Distinct()
             | beam.combiners.ToList()
+        )
+        lookalikes = (
+            kept.notes
+            | "patients" >> beam.Map(lambda keyed: keyed[1].patient_id)
+            | "once each" >> beam.Distinct()
+            | "alike" >> beam.Map(lambda patient: (without_zeros_and_case(patient), 1))
+            | "how many alike" >> beam.CombinePerKey(sum)
+            | "besides one" >> beam.Map(lambda alike: ((_ALIKE,), alike[1] - 1))
         )
         every_bucket = pipeline | "buckets" >> beam.Create(
             [((bucket.split, bucket.number), None) for bucket in buckets]
@@ -79,14 +90,18 @@ def run(
             )
         )
         _ = (
-            (read[_COUNTS], kept[_COUNTS])
+            (read[_COUNTS], kept[_COUNTS], lookalikes)
             | "all counts" >> beam.Flatten()
             | "total" >> beam.CombinePerKey(sum)
             | "one list" >> beam.combiners.ToList()
             | "write counts" >> beam.Map(_write_counts, counts_file)
         )
-    spilled = _read_counts(counts_file)
-    spilled.require_notes()
+    spilled, met = _read_counts(counts_file)
+    try:
+        spilled.check(plan.config.selection, met)
+    except UserError:
+        shutil.rmtree(shard_directory)  # they hold notes that another selection leaves out
+        raise
     return spilled
 
 
@@ -98,10 +113,13 @@ class _Read(beam.DoFn):
 
     def process(self, file: Source) -> Iterator[Any]:
         drops: Counter[str] = Counter()
+        met = Met()
         num_kept = 0
-        for note in spill.select(sources.read(file, self._source_config, drops), self._selection, drops):
+        for note in selection.select(sources.read(file, self._source_config, drops), self._selection, drops, met):
             num_kept += 1
-            yield spill.content_digest(note.text), (file.number, note)
+            yield selection.content_digest(note.text), (file.number, note)
+        for one in met:
+            yield beam.pvalue.TaggedOutput(_COUNTS, ((_MET, *one), 1))
         yield beam.pvalue.TaggedOutput(_COUNTS, ((_READ,), num_kept + drops.total()))
         for reason, count in drops.items():
             yield beam.pvalue.TaggedOutput(_COUNTS, ((_DROPPED, reason), count))
@@ -110,15 +128,15 @@ class _Read(beam.DoFn):
 class _KeepFirst(beam.DoFn):
     """Notes of equal content → (split and bucket, the one that comes first in the input)."""
 
-    def __init__(self, selection: SelectionConfig, buckets: Sequence[Bucket]) -> None:
-        self._selection = selection
+    def __init__(self, config: SelectionConfig, salt: bytes, buckets: Sequence[Bucket]) -> None:
+        self._split_rule, self._salt = config.split_rule, salt
         self._counts = Counter(bucket.split for bucket in buckets)
 
     def process(self, keyed: tuple[bytes, Iterable[tuple[int, Note]]]) -> Iterator[Any]:
         equals = list(keyed[1])
         _, note = min(equals, key=lambda numbered: numbered[0])
-        split = spill.split_of(note.patient_id, self._selection)
-        yield (split, spill.bucket_of(note.patient_id, self._counts[split], self._selection)), note
+        split = self._split_rule.split_of(note.patient_id)
+        yield (split, bucket_of(note.patient_id, self._counts[split], self._salt)), note
         yield beam.pvalue.TaggedOutput(_COUNTS, ((_KEPT, split, note.category), 1))
         if "\ufffd" in note.text:
             yield beam.pvalue.TaggedOutput(_COUNTS, ((_UNDECODABLE,), 1))
@@ -150,15 +168,19 @@ def _write_counts(counts: list[tuple[tuple[str, ...], int]], path: Path) -> None
     path.write_text(repr(sorted(counts)))
 
 
-def _read_counts(path: Path) -> Spilled:
-    spilled = Spilled(kept={split: Counter() for split in SPLITS})
+def _read_counts(path: Path) -> tuple[Spilled, Met]:
+    spilled, met = Spilled(kept={split: Counter() for split in SPLITS}), Met()
     for key, count in ast.literal_eval(path.read_text()):
         if key[0] == _READ:
             spilled.num_read += count
         elif key[0] == _UNDECODABLE:
             spilled.num_undecodable += count
+        elif key[0] == _ALIKE:
+            spilled.num_lookalikes += count
+        elif key[0] == _MET:
+            met.add(key[1:])
         elif key[0] == _DROPPED:
             spilled.drops[key[1]] += count
         else:
             spilled.kept[key[1]][key[2]] += count
-    return spilled
+    return spilled, met

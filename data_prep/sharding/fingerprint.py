@@ -15,7 +15,8 @@ import clinicalbert_jax
 from clinicalbert_jax.data.manifest import TOKENIZER_FILES, sha256_of
 from clinicalbert_jax.errors import UserError
 from data_prep.config import PrepConfig
-from data_prep.reading import files
+from data_prep.reading import files, selection
+from data_prep.reading.selection import SelectionConfig
 from data_prep.wordpiece.tokenizer import Tokenizer
 
 Fingerprint = dict[str, Any]  # by name: a setting, or the SHA-256 of a content
@@ -33,10 +34,16 @@ def of(config: PrepConfig, states: States, given: Tokenizer | None) -> Fingerpri
         "exclude_text_sha256": [sha256_of(Path(path).expanduser()) for path in config.exclude_text],
         "vocab_file_sha256": given and _tokenizer_sha256(given),
     }
-    if path := config.selection.exclude_patients:  # keyed, as every hash of a patient's identifier is
-        data = Path(path).expanduser().read_bytes()
-        named["exclude_patients_sha256"] = hashlib.blake2b(data, key=config.selection.key).hexdigest()
     return json.loads(json.dumps(named))
+
+
+def private(config: SelectionConfig, salt: bytes) -> Fingerprint:
+    """What else the shards depend on and no dataset may hold: the salt and who is excluded, as hashes keyed by it."""
+    contents = {"salt_file": "", "exclude_patients": "\n".join(sorted(selection.excluded_patients(config)))}
+    return {
+        f"{flag}_sha256": hashlib.blake2b(content.encode("utf-8", "surrogatepass"), key=salt[:64]).hexdigest()
+        for flag, content in contents.items()
+    }
 
 
 def states_of(inputs: Sequence[str]) -> States:

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from clinicalbert_jax.data import counter_rng, manifest, masking, tfrecord
+from clinicalbert_jax.data.patients import patient_group
 from data_prep.config import PrepConfig
 from data_prep.examples import packing, pairs
 from data_prep.overlap import downstream, near_duplicates, splits
-from data_prep.reading.spill import SPLITS, Bucket, Note, load_bucket, patient_group
+from data_prep.reading.spill import SPLITS, Bucket, Note, load_bucket
 from data_prep.sharding.statistics import PieceKinds, Statistics
 from data_prep.text import cleaning, sentences
 from data_prep.wordpiece.tokenizer import TokenizedNotes, Tokenizer, tokenize
@@ -36,6 +37,7 @@ class Plan:
     categories: tuple[str, ...]
     excluded_S: npt.NDArray[np.uint64]  # shingles of `--exclude_text`
     sample_one_in: int  # of the runs of words by which overlaps between splits are found
+    salt: bytes = field(repr=False)  # private: keys buckets and `patient_group`
 
 
 @dataclass
@@ -126,7 +128,7 @@ def tokenized(notes: list[Note], plan: Plan, drops: Counter[str], clock: "_Clock
     result = tokenize(
         plan.tokenizer,
         documents,
-        [patient_group(note.patient_id, config.selection) for note in notes],
+        [patient_group(note.patient_id, plan.salt) for note in notes],
         [plan.categories.index(note.category) for note in notes],
     )
     drops["nothing left after cleaning"] += len(notes) - len(result.patient_D)

@@ -58,6 +58,10 @@ class Work:
         return self.directory / "fingerprint.json"
 
     @property
+    def _private_file(self) -> Path:
+        return self.directory / "private.json"
+
+    @property
     def _spilled_file(self) -> Path:
         return self.directory / "spill.json"
 
@@ -66,18 +70,26 @@ class Work:
         return directory_lock.held(self.directory, "--output_dir", beside=True)
 
     @contextmanager
-    def begun(self, fingerprint: Fingerprint) -> Iterator[None]:
-        """Continue what the same command began here, or begin; what cannot be continued is removed in the end."""
+    def begun(self, fingerprint: Fingerprint, private: Fingerprint) -> Iterator[None]:
+        """Continue what the same command began here, or begin; what cannot be continued is removed in the end.
+
+        `private` are the parts of the fingerprint that no dataset may hold.
+        """
         if self.directory.is_symlink() or any(path.is_symlink() for path in self.directory.rglob("*")):
             raise UserError(f"--output_dir: expected no links in {self.directory}, found one: remove it")
         found = read_json(self._fingerprint_file)
-        if found is not None and found == fingerprint:
+        if found is not None:
+            found |= read_json(self._private_file) or {}
+        if found == fingerprint | private:
             print(f"continuing the preparation begun in {self.directory}", file=sys.stderr)
         else:
             if found is not None:
-                _say(f"removing another unfinished preparation in {self.directory}: {differences(found, fingerprint)}")
+                _say(
+                    f"removing another unfinished preparation in {self.directory}: {differences(found, fingerprint | private)}"
+                )
             self.discard()
             self.directory.mkdir(mode=0o700)
+            _write_private(self._private_file, private)
             write_json(self._fingerprint_file, fingerprint)
         for directory in (self.spill, self.shards):
             directory.mkdir(exist_ok=True)
@@ -97,6 +109,10 @@ class Work:
         """Remove everything unfinished."""
         if self.directory.exists():
             shutil.rmtree(self.directory)
+
+    def keep_private(self, dataset_dir: Path) -> None:
+        """Put the private parts of the fingerprint beside a dataset's directory, not in it."""
+        _write_private(_private_record_file(dataset_dir), read_json(self._private_file))
 
     def tidy_up(self, fingerprint: Fingerprint) -> None:
         """Remove what a preparation that was killed in its last moment left of itself."""
@@ -125,6 +141,24 @@ class Work:
 
 def _say(what: str) -> None:
     print(f"warning: {what}", file=sys.stderr)
+
+
+def private_record(dataset_dir: Path) -> Fingerprint | None:
+    """The private parts of the fingerprint of a finished dataset; None where they are gone."""
+    return read_json(_private_record_file(dataset_dir))
+
+
+def _private_record_file(dataset_dir: Path) -> Path:
+    return dataset_dir.with_name(f"{dataset_dir.name}.private.json")
+
+
+def _write_private(path: Path, value: Any) -> None:
+    """Write a file that only its owner may read, and that is either whole or absent."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(json.dumps(value))
+    unfinished.replace(path)
 
 
 def read_json(path: Path) -> Any:

@@ -22,8 +22,8 @@ from clinicalbert_jax.errors import UserError
 from data_prep import prepare
 from data_prep.config import PrepConfig, VocabularyConfig
 from data_prep.prepare import EngineConfig
+from data_prep.reading.selection import SelectionConfig
 from data_prep.reading.sources import SourceConfig
-from data_prep.reading.spill import SelectionConfig
 from data_prep.sharding.work_directory import Work
 from data_prep.synthetic import write
 
@@ -201,15 +201,19 @@ def synthetic_gzip(directory: Path) -> bytes:
 
 def test_other_patients_to_exclude_are_refused(corpus: Path, dataset: Path, tmp_path: Path) -> None:
     """The same file name with other contents must not pass for the dataset that is there."""
-    (tmp_path / "patients.txt").write_text("1\n")
-    excluding = config(
-        corpus,
-        dupe_factor=1,
-        selection=dataclasses.replace(config(corpus).selection, exclude_patients=str(tmp_path / "patients.txt")),
-    )
-    prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1))
-    (tmp_path / "patients.txt").write_text("2\n")
-    with pytest.raises(UserError, match="content of --exclude_patients"):
+    listed = tmp_path / "patients.txt"
+    selection = dataclasses.replace(config(corpus).selection, exclude_patients=str(listed), expect_excluded=0)
+    excluding = config(corpus, dupe_factor=1, selection=selection)
+    listed.write_text("1\n2\n")
+    done = prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1))
+    listed.write_text("\ufeff2\r\n1.0\r\n")  # the same patients
+    assert prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1)) == done
+    listed.write_text("1\n3\n")
+    with pytest.raises(UserError, match=r"content of --exclude_patients has changed"):
+        prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1))
+    listed.write_text("1\n2\n")
+    (done.parent / "1.0.0.private.json").unlink()  # it cannot be known who was excluded
+    with pytest.raises(UserError, match="content of --exclude_patients has changed"):
         prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1))
 
 
@@ -332,13 +336,44 @@ def test_what_a_run_killed_at_its_end_left_is_removed(corpus: Path, dataset: Pat
     assert not left.exists()
 
 
-def test_the_salt_is_not_told(corpus: Path, tmp_path: Path) -> None:
-    salted = dataclasses.replace(config(corpus).selection, salt="pepper")
-    written = prepare.run(config(corpus, dupe_factor=1, selection=salted), tmp_path, EngineConfig(num_workers=1))
-    assert not any(b"pepper" in file.read_bytes() for file in written.iterdir())
-    other = dataclasses.replace(salted, salt="mustard")
-    with pytest.raises(UserError, match="hash of the salt"):
-        prepare.run(config(corpus, dupe_factor=1, selection=other), tmp_path, EngineConfig(num_workers=1))
+def salted(corpus: Path, salt_file: Path, **selection: Any) -> PrepConfig:
+    of_corpus = dataclasses.replace(config(corpus).selection, salt_file=str(salt_file), **selection)
+    return config(corpus, dupe_factor=1, selection=of_corpus)
+
+
+def patients_by_split(dataset: Path) -> dict[str, tuple[int, int]]:
+    return {name: (split.num_notes, split.num_patients) for name, split in Manifest.load(dataset).splits.items()}
+
+
+def test_a_dataset_tells_nothing_of_the_salt(corpus: Path, dataset: Path, tmp_path: Path) -> None:
+    """Two salts give other groups and buckets, and the same splits, manifest and fingerprint."""
+    one_worker, documents = EngineConfig(num_workers=1), []
+    for name in ("one", "other"):
+        written = prepare.run(salted(corpus, tmp_path / name), tmp_path / f"{name}_out", one_worker)
+        manifest = Manifest.load(written)
+        documents.append((manifest.options, manifest.extra["fingerprint"], patients_by_split(written)))
+        secret = (tmp_path / name).read_bytes().strip()
+        assert not any(secret in file.read_bytes() for file in written.iterdir())
+    assert documents[0] == documents[1]
+    written = [tmp_path / f"{name}_out" / "clinical_notes" / "1.0.0" for name in ("one", "other")]
+    groups = [set(all_examples(path, "train")["patient_group"].ravel().tolist()) for path in written]
+    assert not groups[0] & groups[1]
+    assert not any("salt" in key for key in documents[0][0])
+    with pytest.raises(UserError, match="content of --salt_file has changed"):
+        prepare.run(salted(corpus, tmp_path / "other"), tmp_path / "one_out", one_worker)
+
+
+def test_work_begun_with_another_salt_is_not_continued(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_worker = EngineConfig(num_workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(prepare, "_publish", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare.run(salted(corpus, tmp_path / "one"), tmp_path / "out", one_worker)
+    assert (tmp_path / "out" / "_work" / "private.json").stat().st_mode & 0o777 == 0o600
+    prepare.run(salted(corpus, tmp_path / "other"), tmp_path / "out", one_worker)
+    assert "the content of --salt_file has changed" in capsys.readouterr().err
 
 
 def test_only_the_owner_may_read(corpus: Path, tmp_path: Path) -> None:
@@ -399,8 +434,10 @@ def test_mistakes_with_beam_are_one_line(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--beam_options: .*NoSuchRunner"):
         prepare.run(config(corpus), tmp_path, EngineConfig("beam", beam_options=("--runner=NoSuchRunner",)))
     nothing = dataclasses.replace(config(corpus).selection, categories=("none",))
-    with pytest.raises(UserError, match=rf"none to keep among {NUM_NOTES} \(\d+ other category"):
+    with pytest.raises(UserError, match=r"--categories: .* none of number 1 of the 1 named"):
         prepare.run(config(corpus, selection=nothing), tmp_path, EngineConfig("beam"))
+    # What the mistake left behind is in nobody's way.
+    prepare.run(config(corpus), tmp_path, EngineConfig("beam"))
 
 
 def without_text(corpus: Path, directory: Path) -> list[str]:

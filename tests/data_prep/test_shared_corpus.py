@@ -9,8 +9,8 @@ from clinicalbert_jax.data.manifest import Manifest
 from data_prep import prepare
 from data_prep.config import PrepConfig, VocabularyConfig
 from data_prep.prepare import EngineConfig
+from data_prep.reading.selection import SelectionConfig
 from data_prep.reading.sources import SourceConfig
-from data_prep.reading.spill import SelectionConfig
 
 
 def prepared(shared_data: Path, output_dir: Path, source: str, **changes: object) -> Manifest:

@@ -12,6 +12,7 @@ import pytest
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.export.write_run import Options, export
 from clinicalbert_jax.pretrained import huggingface
 from clinicalbert_jax.runs import checkpoint, workdir
 from clinicalbert_jax.runs.checkpoint import restore_params
@@ -147,3 +148,42 @@ def test_what_does_not_fit_is_one_clear_line(data_dir: Path, parent: Path, tmp_p
     dataclasses.replace(manifest, vocabulary=vocabulary).save(other)
     with pytest.raises(UserError, match=r"config.init_from: expected a run with the vocabulary of"):
         start(from_source(other), data_dir, tmp_path / "run")
+
+
+def with_splits(directory: Path, copy: Path, **options: object) -> Path:
+    """A dataset or a run whose manifest says how patients were split."""
+    shutil.copytree(directory, copy)
+    manifest = Manifest.load(copy)
+    dataclasses.replace(manifest, options=manifest.options | options).save(copy)
+    return copy
+
+
+SPLITS = {"split_key": "clinicalbert_jax", "validation_fraction": 0.05, "test_fraction": 0.1}
+# Of a manifest from when one salt, which had a public default, keyed everything.
+OLD_SPLITS = {"salt_hash": "96ca7b1e5bc3c10575b62550013c2404", "validation_fraction": 0.05, "test_fraction": 0.1}
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_data_that_are_split_otherwise_are_refused(
+    data_dir: Path, parent: Path, tmp_path: Path, exported: bool
+) -> None:
+    source = with_splits(parent, tmp_path / "run", **SPLITS)
+    if exported:
+        export(Options(workdir=str(source), output_dir=str(tmp_path / "export")))
+        source = tmp_path / "export"
+
+    def adopt(name: str, options: dict[str, object], **config: object) -> None:
+        data = with_splits(data_dir, tmp_path / name, **options)
+        wanted = dataclasses.replace(from_source(source), **config)
+        init_from.adopt_architecture(wanted, Manifest.load(data), data, tmp_path / "new")
+
+    adopt("again", SPLITS)
+    adopt("old", OLD_SPLITS)
+    for number, change in enumerate(({"split_key": "another"}, {"test_fraction": 0.2}, {"validation_fraction": 0.1})):
+        with pytest.raises(UserError, match=r"config\.init_from: .* split as those .*allow_other_splits"):
+            adopt(f"other_{number}", SPLITS | change)
+    with pytest.raises(UserError, match="no record of the splits"):
+        adopt("unknown", {})
+    with pytest.raises(UserError, match="the salt of hash 0123"):
+        adopt("old_private", OLD_SPLITS | {"salt_hash": "0123"})
+    adopt("allowed", SPLITS | {"split_key": "another"}, allow_other_splits=True)

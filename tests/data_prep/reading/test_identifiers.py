@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.reading import sources, spill
+from data_prep.reading import selection, sources
+from data_prep.reading.selection import SelectionConfig
 from data_prep.reading.sources import Note, SourceConfig
-from data_prep.reading.spill import SelectionConfig
 
 COLUMNS = {"text_column": "text", "patient_column": "subject_id"}
 MIMIC_III = ["ROW_ID", "SUBJECT_ID", "CHARTDATE", "CATEGORY", "TEXT"]
@@ -81,5 +81,5 @@ def test_any_spelling_in_any_reader_is_one_patient(number: int, spellings: list[
         excluded = Path(directory) / "opted_out.txt"
         excluded.write_text(("\ufeff" if bom else "") + texts[0] + "\n", "utf-8")
         drops: Counter[str] = Counter()
-        assert not list(spill.select(notes, SelectionConfig(exclude_patients=str(excluded)), drops))
+        assert not list(selection.select(notes, SelectionConfig(exclude_patients=str(excluded)), drops))
         assert drops == {"excluded patient": 14}

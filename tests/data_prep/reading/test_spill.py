@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clinicalbert_jax.data import patients
 from clinicalbert_jax.errors import UserError
-from data_prep.reading import sources, spill
+from data_prep.reading import selection, sources, spill
+from data_prep.reading.selection import DigestSet, SelectionConfig
 from data_prep.reading.sources import Source, SourceConfig
-from data_prep.reading.spill import Bucket, DigestSet, Note, SelectionConfig
+from data_prep.reading.spill import Bucket, Note
 
 # Hashes of patients decide on splits for ever: a changed value would put test patients into training data.
+SALT = b"clinicalbert_jax"
 FROZEN_SPLITS = {"train": 1785, "test": 111, "validation": 104}
 FROZEN_BUCKETS = [436, 707, 797]
 FROZEN_GROUPS = [159689630509174, 164006238487011, 190341648075761]
@@ -25,7 +28,7 @@ def note(text, patient="1", category="Echo", row="1", time="2150"):
 
 def selected(stream, **settings):
     drops = Counter()
-    return [n.text for n in spill.select(stream, SelectionConfig(**settings), drops)], dict(drops)
+    return [n.text for n in selection.select(stream, SelectionConfig(**settings), drops)], dict(drops)
 
 
 @pytest.mark.fast
@@ -75,28 +78,31 @@ def test_digest_set_is_a_set(numbers):
 
 
 def test_split_and_bucket_of_a_patient_never_change():
-    config = SelectionConfig()
-    groups = [spill.patient_group(patient, config) for patient in ("0", "1", "10006")]
-    buckets = [spill.bucket_of(patient, 1000, config) for patient in ("0", "1", "10006")]
-    splits = Counter(spill.split_of(str(patient), config) for patient in range(2000))
+    rule = SelectionConfig().split_rule
+    groups = [patients.patient_group(patient, SALT) for patient in ("0", "1", "10006")]
+    buckets = [patients.bucket_of(patient, 1000, SALT) for patient in ("0", "1", "10006")]
+    splits = Counter(rule.split_of(str(patient)) for patient in range(2000))
     assert (splits, buckets, groups) == (FROZEN_SPLITS, FROZEN_BUCKETS, FROZEN_GROUPS)
 
 
 def test_splits_have_their_share_and_buckets_are_even():
-    config = SelectionConfig(validation_fraction=0.1, test_fraction=0.2)
-    patients = [str(number) for number in range(20_000)]
-    splits = Counter(spill.split_of(patient, config) for patient in patients)
+    rule = SelectionConfig(validation_fraction=0.1, test_fraction=0.2).split_rule
+    people = [str(number) for number in range(20_000)]
+    splits = Counter(map(rule.split_of, people))
     assert abs(splits["validation"] - 2000) < 4 * 42  # four standard deviations
     assert abs(splits["test"] - 4000) < 4 * 57
-    of_train = [patient for patient in patients if spill.split_of(patient, config) == "train"]
-    buckets = Counter(spill.bucket_of(patient, 10, config) for patient in of_train)
+    of_train = [patient for patient in people if rule.split_of(patient) == "train"]
+    buckets = Counter(patients.bucket_of(patient, 10, SALT) for patient in of_train)
     assert max(buckets.values()) < 1.1 * min(buckets.values())
 
 
-def test_salt_changes_every_hash():
-    one, other = SelectionConfig(), SelectionConfig(salt="ours")
-    assert spill.patient_group("7", one) != spill.patient_group("7", other)
-    assert 0 <= spill.patient_group("7", one) < 2**48
+def test_the_salt_changes_groups_and_buckets_and_the_key_changes_splits():
+    people = [str(number) for number in range(1000)]
+    for hashed in (patients.patient_group, lambda patient, salt: patients.bucket_of(patient, 1 << 40, salt)):
+        assert not {hashed(one, SALT) for one in people} & {hashed(one, b"another") for one in people}
+    assert all(0 <= patients.patient_group(one, SALT) < 2**48 for one in people)
+    other = SelectionConfig(split_key="ours").split_rule
+    assert [other.split_of(one) for one in people] != [SelectionConfig().split_rule.split_of(one) for one in people]
 
 
 def test_number_of_buckets_follows_from_the_size_of_the_input_alone():
@@ -137,7 +143,7 @@ def spilled(path, directory, **settings):
     files = sources.resolve(source_config)
     buckets = spill.plan_buckets(files, config)
     directory.mkdir(exist_ok=True)
-    report = spill.spill(files, source_config, config, buckets, directory)
+    report = spill.spill(files, source_config, config, SALT, buckets, directory)
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in directory.iterdir()}
     return report, [spill.load_bucket(directory / bucket.file_name) for bucket in buckets], buckets, digests
 
@@ -164,7 +170,7 @@ def test_memory_held_back_is_bounded_and_loses_nothing(tmp_path, monkeypatch):
     files = sources.resolve(config)
     buckets = spill.plan_buckets(files, SelectionConfig())
     (tmp_path / "work").mkdir()
-    report = spill.spill(files, config, SelectionConfig(), buckets, tmp_path / "work")
+    report = spill.spill(files, config, SelectionConfig(), SALT, buckets, tmp_path / "work")
     assert report.num_read == sum(len(spill.load_bucket(tmp_path / "work" / b.file_name)) for b in buckets) == 300
 
 
@@ -173,12 +179,12 @@ def test_an_input_without_a_note_to_keep_is_refused(tmp_path):
     config = SourceConfig((str(tmp_path / "n.jsonl"),), text_column="body", patient_column="who")
     files = sources.resolve(config)
     with pytest.raises(UserError, match=r"among 2 .*1 malformed row, 1 empty|1 empty, 1 malformed row"):
-        spill.spill(files, config, SelectionConfig(), spill.plan_buckets(files, SelectionConfig()), tmp_path)
+        spill.spill(files, config, SelectionConfig(), SALT, spill.plan_buckets(files, SelectionConfig()), tmp_path)
 
 
 def test_undecodable_notes_are_counted(tmp_path):
     (tmp_path / "n.jsonl").write_bytes(b'{"who": 1, "body": "caf\xe9"}\n{"who": 1, "body": "tea"}\n')
     config = SourceConfig((str(tmp_path / "n.jsonl"),), text_column="body", patient_column="who")
     files = sources.resolve(config)
-    report = spill.spill(files, config, SelectionConfig(), spill.plan_buckets(files, SelectionConfig()), tmp_path)
+    report = spill.spill(files, config, SelectionConfig(), SALT, spill.plan_buckets(files, SelectionConfig()), tmp_path)
     assert (report.num_undecodable, report.num_read) == (1, 2)
