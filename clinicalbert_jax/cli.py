@@ -15,6 +15,7 @@ A command is a dataclass of options and a function of it:
 Flags are registered by `run` alone, so importing a command registers none.
 """
 
+import csv
 import dataclasses
 import difflib
 import logging
@@ -108,8 +109,22 @@ def _built(options: type, arguments: tuple[str, ...], values: flags.FlagValues) 
                 raise UserError(f"--{entry.name}: expected a value, found none: give --{entry.name}=... (see --help)")
             if option.kind == CONFIG_FILE and value is not None:
                 value = _checked_config(value)
-            found[entry.name] = tuple(value) if isinstance(value, list) else value
+            found[entry.name] = _entries(value) if isinstance(value, list) else value
     return options(**found)
+
+
+def _entries(values: list[str]) -> tuple[str, ...]:
+    """What all occurrences of a flag name, each separated by commas unless it is the path of something with a comma."""
+    found: list[str] = []
+    for value in values:
+        whole = "," not in value or Path(value).expanduser().exists() or _matches_files(value)
+        found += [value] if whole else map(str.strip, next(csv.reader([value])))
+    return tuple(filter(None, found))
+
+
+def _matches_files(pattern: str) -> bool:
+    path = Path(pattern).expanduser()
+    return any(c in pattern for c in "*?[") and any(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
 
 
 def _fields(options: type) -> list[tuple[dataclasses.Field, Any, Option | None]]:
@@ -131,7 +146,7 @@ def _define(entry: dataclasses.Field, of_type: Any, option: Option, values: flag
     if option.choices:
         flags.DEFINE_enum(entry.name, default, option.choices, option.help, **program)
     elif typing.get_origin(of_type) is tuple:
-        flags.DEFINE_list(entry.name, list(default or ()), option.help, **program)
+        flags.DEFINE_multi_string(entry.name, list(default or ()), option.help, **program)
     elif of_type is bool:
         flags.DEFINE_bool(*arguments, **program)
     elif of_type is int:

@@ -50,6 +50,7 @@ def _numbered(file: str) -> list[tuple[int, str]]:
 
 def _content(file: str) -> str:
     try:
-        return sys.stdin.read() if file == "-" else Path(file).expanduser().read_text(encoding="utf-8")
+        content = sys.stdin.read() if file == "-" else Path(file).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--input={file}: expected a UTF-8 text file, found none ({type(error).__name__})") from None
+    return content.removeprefix("\ufeff")  # a byte-order mark

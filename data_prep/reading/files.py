@@ -22,6 +22,19 @@ def is_url(given: str) -> bool:
     return "://" in given
 
 
+def is_file(given: str) -> bool:
+    """Whether `given` names one file, rather than a directory or a pattern."""
+    if not is_url(given):
+        return Path(given).expanduser().is_file()
+    import fsspec
+
+    try:
+        filesystem, name = fsspec.core.url_to_fs(given)
+        return bool(filesystem.isfile(name))
+    except Exception:  # every store raises its own kinds; `expand` says what is wrong
+        return False
+
+
 def expand(given: str) -> list[tuple[str, int]]:
     """A path, directory, glob or URL as (file, size) in the order of names."""
     found: list[tuple[str, int]]
@@ -31,7 +44,7 @@ def expand(given: str) -> list[tuple[str, int]]:
         try:
             filesystem, name = fsspec.core.url_to_fs(given)
             protocol = given.split("://", 1)[0]
-            if _MAGIC.search(name):
+            if _MAGIC.search(name) and not filesystem.exists(name):
                 entries = filesystem.glob(name, detail=True)
             elif filesystem.isdir(name):
                 entries = filesystem.find(name, detail=True)
@@ -97,7 +110,8 @@ def _opened(url: str) -> Any:
         return Path(url).open("rb")
     import fsspec
 
-    return fsspec.open(url, "rb").open()
+    filesystem, name = fsspec.core.url_to_fs(url)  # not fsspec.open, which takes brackets for a pattern
+    return filesystem.open(name, "rb")
 
 
 @contextmanager

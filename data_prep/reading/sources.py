@@ -1,15 +1,16 @@
 """Sources: files in a dozen forms, local or behind a URL, as one stream of notes.
 
-What cannot be read as a note is counted by reason; what cannot be read at all is one `UserError`. No message holds
-text of a note: the errors of csv, json and pyarrow quote the offending line, so they are never passed on.
+What cannot be read as a note is counted by reason. A file that cannot be read at all, or of which more than a small
+fraction is malformed, is a `UserError`. No message holds a cell or a header: the errors of csv, json and pyarrow quote
+the offending line, so they are never passed on.
 """
 
 import csv
 import itertools
 import json
-import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
@@ -18,16 +19,13 @@ from typing import Any
 from clinicalbert_jax.data.patients import identifier
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
-from data_prep.reading import files
+from data_prep.reading import csv_rows, files
 
 FORMATS = ("auto", "mimic_iii", "mimic_iv", "csv", "jsonl", "parquet", "text", "sentences")
 NO_CATEGORY = "uncategorised"
 
 # A gzip or Parquet file of English text holds about this many times its own size; used for sizing only.
 COMPRESSION = 3
-
-# A note longer than this is no note but an unclosed quotation mark.
-MAX_NOTE_CHARACTERS = 1 << 27
 
 # What the `note_type` of MIMIC-IV-Note stands for.
 MIMIC_IV_CATEGORIES = {
@@ -57,9 +55,14 @@ class SourceConfig:
     file's name and, for CSV, by MIMIC's column names. Columns are needed for one's own csv, jsonl and parquet.
     For a directory of text files `patient_column='directory'` takes the name of a file's directory for its patient.
     In 'sentences' (one sentence a line, blank line between documents) every document is its own patient.
+
+    `csv_quoting` 'auto' is 'doubled' (fields in quotation marks, which are doubled inside) but refuses a file in which
+    quotation marks seem to be text; 'none': they always are.
     """
 
-    input: tuple[str, ...] = option("Files, directories, globs or fsspec URLs of notes, separated by commas.", ())
+    input: tuple[str, ...] = option(
+        "Files, directories, globs or fsspec URLs of notes, separated by commas; may be repeated.", ()
+    )
     input_format: str = option("What the input is; auto: by its name and columns.", "auto", choices=FORMATS)
     text_column: str = option("The column of the note's text, in your own files.", "")
     patient_column: str = option("The column of the patient's identifier; for text files: directory.", "")
@@ -69,6 +72,10 @@ class SourceConfig:
     each_note_is_a_patient: bool = option("Required for notes without a patient column.", False)
     allow_patient_overlap: bool = option("Mix sources whose patients may be the same people.", False)
     encoding: str = option("Of text files.", "utf-8")
+    csv_delimiter: str = option("Between fields: a character, or tab; default: as the file's name says.", "")
+    csv_quoting: str = option("What quotation marks are in CSV files.", "auto", choices=csv_rows.QUOTINGS)
+    csv_escape: str = option("What escapes a quotation mark in a quoted field.", "none", choices=csv_rows.ESCAPES)
+    max_malformed_fraction: float = option("The fraction of rows that may be malformed or undecodable.", 0.01)
 
     def __post_init__(self) -> None:
         if not self.input:
@@ -77,6 +84,11 @@ class SourceConfig:
             raise UserError(f"--input_format: expected one of {', '.join(FORMATS)}, found {self.input_format!r}")
         if self.patient_column and self.each_note_is_a_patient:
             raise UserError("--patient_column and --each_note_is_a_patient exclude each other: give one of them")
+        csv_rows.check_options(self.csv_delimiter, self.csv_quoting, self.csv_escape)
+        if not 0 <= self.max_malformed_fraction <= 1:
+            raise UserError(
+                f"--max_malformed_fraction: expected a fraction in [0, 1], found {self.max_malformed_fraction}"
+            )
         try:
             "".encode(self.encoding)
         except LookupError:
@@ -96,12 +108,14 @@ class Source:
 def resolve(config: SourceConfig) -> list[Source]:
     """The files to be read, in order, each with its format.
 
+    The files that MIMIC-IV-Note has beside its notes are passed over, and said, unless they are named one by one.
+
     Raises `UserError` for a missing file, a missing column, notes without patients, and MIMIC-III mixed with
     MIMIC-IV, whose patients are partly the same people under different identifiers.
     """
     sources: list[Source] = []
     for given in config.input:
-        for url, size in files.expand(given):
+        for url, size in _without_companions(files.expand(given), given, config):
             format_ = _detect_format(url, config)
             compressed = url.endswith(".gz") or format_ == "parquet"
             sources.append(Source(url, len(sources), format_, size * (COMPRESSION if compressed else 1)))
@@ -115,17 +129,54 @@ def resolve(config: SourceConfig) -> list[Source]:
         )
     for source in sources:
         _check_columns(source, config)
+    _check_options_used(sources, config)
     return sources
 
 
 def read(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
     """The notes of one file in its order; rows that are not notes are counted in `counts` by reason.
 
-    Raises `UserError` when the file cannot be read to its end.
+    Raises `UserError` when the file cannot be read to its end, or more than one row and more than
+    `max_malformed_fraction` of the rows are malformed or hold undecodable bytes.
     """
     readers = {"mimic_iii": _read_csv, "mimic_iv": _read_csv, "csv": _read_csv, "jsonl": _read_jsonl}
     readers |= {"parquet": _read_parquet, "text": _read_text, "sentences": _read_sentences}
-    return readers[source.format](source, config, counts)
+    before, malformed = counts.total(), counts["malformed row"]
+    num_notes = num_undecodable = 0
+    for note in readers[source.format](source, config, counts):
+        num_notes += 1
+        num_undecodable += "\ufffd" in note.text
+        yield note
+    num_rows = num_notes + counts.total() - before
+    malformed = counts["malformed row"] - malformed
+    if malformed > max(1, config.max_malformed_fraction * num_rows):
+        raise UserError(
+            f"{source.url}: {malformed:,} of {num_rows:,} rows are malformed, {_probable_cause(source, config)}, or "
+            "allow them by --max_malformed_fraction"
+        )
+    if source.format != "parquet" and num_undecodable > max(1, config.max_malformed_fraction * num_rows):
+        raise UserError(
+            f"{source.url}: {num_undecodable:,} of {num_rows:,} notes hold undecodable bytes, probably since the file "
+            f"is not in {config.encoding}: give --encoding (such as cp1252), or allow them by --max_malformed_fraction"
+        )
+
+
+def _probable_cause(source: Source, config: SourceConfig) -> str:
+    if source.format == "parquet":
+        return "probably since --text_column holds no text: name another column"
+    with files.reading_text(source.url, config.encoding, newline="") as text:
+        sample = text.read(1 << 20)
+    if source.format != "jsonl":
+        delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
+        return csv_rows.probable_cause(sample, delimiter, config.csv_escape) or (
+            "probably line breaks or delimiters in fields without quotation marks: write the file again with all "
+            "fields quoted"
+        )
+    if "\0" in sample:
+        return "probably another encoding: give --encoding=utf-16 or the right one"
+    if sample.lstrip().startswith("["):
+        return "probably since the file is one JSON array: write each object on a line of its own"
+    return "probably since an object spans several lines, or --text_column holds no text"
 
 
 # --- formats and columns
@@ -146,6 +197,31 @@ def _detect_format(url: str, config: SourceConfig) -> str:
     return by_suffix[suffix]
 
 
+# What PhysioNet puts beside the notes: tables of details (by their columns) and files about the download (by name).
+_DETAIL_COLUMNS = {"note_id", "subject_id", "field_name", "field_value", "field_ordinal"}
+_ABOUT = ("license.txt", "sha256sums.txt", "readme.txt", "readme.md", "index.html", "robots.txt")
+
+
+def _without_companions(found: list[tuple[str, int]], given: str, config: SourceConfig) -> list[tuple[str, int]]:
+    """Leave out what lies beside the notes of MIMIC-IV in a directory as it was downloaded."""
+    if config.input_format not in ("auto", "mimic_iv") or files.is_file(given):
+        return found
+    names = {url: PurePosixPath(url.lower()).name for url, _ in found}
+    details = {url for url, name in names.items() if _is_csv(name) and set(_csv_header(url, config)) >= _DETAIL_COLUMNS}
+    if not details and "sha256sums.txt" not in names.values():
+        return found
+    companions = details | {url for url, name in names.items() if name in _ABOUT}
+    if len(companions) == len(found):
+        return found
+    listed = ", ".join(sorted(names[url] for url in companions))
+    print(f"passed over, since they hold no notes: {listed}", file=sys.stderr)
+    return [(url, size) for url, size in found if url not in companions]
+
+
+def _is_csv(name: str) -> bool:
+    return name.removesuffix(".gz").endswith((".csv", ".tsv"))
+
+
 def _mimic_family(url: str, config: SourceConfig) -> str:
     """'mimic_iii' or 'mimic_iv' if a CSV file has the columns of one, whatever it is to be read as; else ''."""
     columns = {column.lower() for column in _csv_header(url, config)}
@@ -162,18 +238,18 @@ _MIMIC = {
 def _check_columns(source: Source, config: SourceConfig) -> None:
     if source.format in _MIMIC:
         found = [name.lower() for name in _csv_header(source.url, config)]
-        _require_columns(source, _MIMIC[source.format], found)
+        _require_columns(source, _MIMIC[source.format], found, config)
         return
     if source.format == "sentences":
         return
     if source.format != "text" and not config.text_column:
-        found = _csv_header(source.url, config) if source.format == "csv" else []
+        if source.format != "csv":
+            raise UserError(f"{source.url}: expected the name of the column that holds the notes: give --text_column")
         raise UserError(
             f"{source.url}: expected the columns of NOTEEVENTS ({', '.join(_MIMIC['mimic_iii']).upper()}) or of "
-            f"MIMIC-IV-Note ({', '.join(_MIMIC['mimic_iv'])}), found {_shown(found)}: for notes of one's own name "
-            "the --text_column and the --patient_column"
-            if source.format == "csv"
-            else f"{source.url}: expected the name of the column that holds the notes: give --text_column"
+            f"MIMIC-IV-Note ({', '.join(_MIMIC['mimic_iv'])}), found "
+            f"{_others(_csv_header(source.url, config), source, config)}: for other files name the --text_column and "
+            "the --patient_column"
         )
     if not config.patient_column and not config.each_note_is_a_patient:
         raise UserError(
@@ -189,12 +265,33 @@ def _check_columns(source: Source, config: SourceConfig) -> None:
         return
     needed = [name for name in _own_columns(config) if name]
     if source.format == "csv":
-        _require_columns(source, needed, _csv_header(source.url, config))
+        found = _csv_header(source.url, config)
     elif source.format == "parquet":
         with files.parquet(source.url) as file:
-            _require_columns(source, needed, file.schema_arrow.names)
+            found = file.schema_arrow.names
     else:
-        _require_columns(source, needed, _json_keys(source.url, config))
+        found = _json_keys(source.url, config)
+    _require_columns(source, needed, found, config)
+
+
+def _check_options_used(sources: Sequence[Source], config: SourceConfig) -> None:
+    """Raise `UserError` for an option that none of the files is read by: it would select nothing in silence."""
+    formats = {source.format for source in sources}
+    flags = ("text_column", "patient_column", "id_column", "time_column", "category_column")
+    used = {"text_column", "id_column", "time_column", "category_column", "patient_column"}
+    if not formats & {"csv", "jsonl", "parquet"}:
+        used = {"patient_column"} if "text" in formats else set()
+    for flag, value in zip(flags, (getattr(config, flag) for flag in flags), strict=True):
+        if value and flag not in used:
+            raise UserError(
+                f"--{flag}: expected files with columns of your own, found only {', '.join(sorted(formats))}: leave it "
+                "out, or say --input_format=csv"
+            )
+    by_default = {"csv_delimiter": "", "csv_quoting": "auto", "csv_escape": "none"}
+    if not formats & {"csv", *_MIMIC}:
+        for flag, value in by_default.items():
+            if getattr(config, flag) != value:
+                raise UserError(f"--{flag}: expected a CSV file, found only {', '.join(sorted(formats))}: leave it out")
 
 
 def _json_keys(url: str, config: SourceConfig) -> list[str]:
@@ -214,28 +311,37 @@ def _own_columns(config: SourceConfig) -> tuple[str, str, str, str, str]:
     )
 
 
-def _require_columns(source: Source, needed: Sequence[str], found: Sequence[str]) -> None:
-    missing = [name for name in needed if name not in found]
-    if missing:
-        raise UserError(
-            f"{source.url}: expected the column {missing[0]}, found {_shown(found)}: "
-            "name the columns by --text_column, --patient_column, --id_column, --time_column, --category_column"
-        )
+def _require_columns(source: Source, needed: Sequence[str], found: Sequence[str], config: SourceConfig) -> None:
+    for name in needed:
+        if found.count(name) != 1:
+            raise UserError(
+                f"{source.url}: expected one column {name}, found {'several' if name in found else 'none'} among "
+                f"{_others(found, source, config)}: name the columns by --text_column, --patient_column, --id_column, "
+                "--time_column, --category_column"
+            )
 
 
-def _shown(columns: Sequence[str]) -> str:
-    # A file without a header line has a note where the names should be: show only what looks like a name.
-    if not all(re.fullmatch(r"[A-Za-z_][\w .-]{0,39}", column) for column in columns):
-        return f"{len(columns)} columns whose names are not shown, since the first line does not look like a header"
-    return ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "") if columns else "none"
+def _others(columns: Sequence[str], source: Source, config: SourceConfig) -> str:
+    """How many columns there are, and what may be wrong with the header. Names are not shown: they may be cells."""
+    cause = ""
+    if source.format in ("csv", *_MIMIC):
+        with files.reading_text(source.url, config.encoding, newline="") as text:
+            delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
+            cause = csv_rows.cause_in_header(text.read(1 << 16), delimiter)
+    return f"{len(columns)} columns" + (f" ({cause})" if cause else "")
 
 
 def _csv_header(url: str, config: SourceConfig) -> list[str]:
     with files.reading_text(url, config.encoding, newline="") as text:
         try:
-            return next(_csv_rows(text, url), [])
+            return next(_csv_rows(text, url, config), [])
         except csv.Error:
             return []
+
+
+def _csv_rows(text: Any, url: str, config: SourceConfig) -> Any:
+    delimiter = csv_rows.delimiter_of(config.csv_delimiter, url)
+    return csv_rows.rows(text, delimiter, config.csv_quoting, config.csv_escape)
 
 
 # --- readers, one a format
@@ -243,20 +349,21 @@ def _csv_header(url: str, config: SourceConfig) -> list[str]:
 
 def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
     with files.reading_text(source.url, config.encoding, newline="") as text:
-        rows = _csv_rows(text, source.url)
+        rows = _csv_rows(text, source.url, config)
+        delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
         header: list[str] = next(rows, [])
         if source.format != "csv":
             header = [name.lower() for name in header]
         record_to_note = _mimic_rows(header, source, config) if source.format != "csv" else None
         pick = _picker(header, config) if record_to_note is None else None
         width = len(header)
-        number = 0
+        number = num_merged = 0
         while True:
             line = rows.line_num
             try:
                 row = next(rows)
             except StopIteration:
-                return
+                break
             except csv.Error:
                 # A stray quotation mark. Rows may lie between it and where the reader noticed, so lines are counted.
                 # It starts afresh on the next one, and what is left of the broken note has too few columns: that too
@@ -274,16 +381,16 @@ def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Ite
             else:
                 assert pick is not None
                 note, reason = _own_note(pick(row), source, config, number)
+            num_merged += csv_rows.is_merged(row[:width], delimiter)
             if note is None:
                 counts[reason] += 1
             else:
                 yield note
-
-
-def _csv_rows(text: Iterable[str], url: str) -> Any:
-    csv.field_size_limit(MAX_NOTE_CHARACTERS)
-    delimiter = "\t" if url.lower().removesuffix(".gz").endswith(".tsv") else ","
-    return csv.reader(text, delimiter=delimiter, strict=True)
+        if config.csv_quoting == "auto" and num_merged > config.max_malformed_fraction * number:
+            raise UserError(
+                f"{source.url}: {num_merged:,} of {number:,} rows look like several rows merged by quotation marks: if "
+                "these are part of the text, give --csv_quoting=none, else --csv_quoting=doubled"
+            )
 
 
 def _mimic_rows(header: list[str], source: Source, config: SourceConfig) -> Any:

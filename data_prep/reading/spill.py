@@ -66,8 +66,14 @@ class Spilled:
         """Every category kept, in alphabetical order."""
         return tuple(sorted(set().union(*self.kept.values())))
 
-    def check(self, config: SelectionConfig, met: Met) -> None:
-        """Raise `UserError` where a selection was not met, and where nothing is left."""
+    def check(self, source_config: SourceConfig, config: SelectionConfig, met: Met) -> None:
+        """Raise `UserError` for too many malformed rows, a selection that was not met, and where nothing is left."""
+        malformed = self.drops["malformed row"]
+        if malformed > source_config.max_malformed_fraction * self.num_read:
+            raise UserError(
+                f"--input: {malformed:,} of {self.num_read:,} rows are malformed: correct the files, or allow it by "
+                "--max_malformed_fraction"
+            )
         if self.num_read:
             self.num_excluded_met = check_met(config, met)
         if not any(self.kept.values()):
@@ -89,8 +95,8 @@ class Spilled:
             )
         if self.num_undecodable:
             lines.append(
-                f"warning: {self.num_undecodable:,} notes hold bytes that are not valid in the --encoding; they are "
-                "left out"
+                f"warning: {self.num_undecodable:,} notes hold undecodable bytes, which are left out: give the "
+                "--encoding of the files if it is another"
             )
         return lines
 
@@ -141,7 +147,7 @@ def spill(
     writer.close()
     report.num_read += sum(report.drops.values())
     progress(report.num_read)
-    report.check(config, met)
+    report.check(source_config, config, met)
     return report
 
 

@@ -98,7 +98,7 @@ def run(
         )
     spilled, met = _read_counts(counts_file)
     try:
-        spilled.check(plan.config.selection, met)
+        spilled.check(plan.config.source, plan.config.selection, met)
     except UserError:
         shutil.rmtree(shard_directory)  # they hold notes that another selection leaves out
         raise

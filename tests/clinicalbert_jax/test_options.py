@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -47,6 +48,20 @@ def test_defaults_and_values_arrive_with_their_types() -> None:
     assert given == Outer(
         texts=("text",), model="m", top_k=7, casing=False, kind="b", inner=Inner(ratio=0.25, names=("x", "y"))
     )
+
+
+def test_a_list_may_be_given_in_parts_and_hold_paths_with_commas(tmp_path: Path) -> None:
+    def names(*values: object) -> tuple[str, ...]:
+        return parse("--model=m", *(f"--names={value}" for value in values)).inner.names
+
+    path = tmp_path / "a, b.csv"
+    assert names("x,y", "z") == ("x", "y", "z")
+    assert names(path) == tuple(map(str.strip, str(path).split(",")))
+    path.touch()
+    assert names(path, "x,y") == (str(path), "x", "y")
+    assert names(f"{tmp_path}/a, *.csv") == (f"{tmp_path}/a, *.csv",)
+    assert names('"s3://bucket/a,b.csv",c') == ("s3://bucket/a,b.csv", "c")
+    assert names("") == ()
 
 
 def test_a_required_option_that_is_missing_is_named() -> None:

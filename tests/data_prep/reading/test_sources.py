@@ -8,6 +8,8 @@ from collections import Counter
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clinicalbert_jax.errors import UserError
 from data_prep.reading import sources
@@ -51,7 +53,7 @@ def mimic_iii(*notes, **columns):
 
 def read(path, **settings):
     inputs = tuple(map(str, path)) if isinstance(path, list) else (str(path),)
-    config = SourceConfig(inputs, **settings)
+    config = SourceConfig(inputs, **{"max_malformed_fraction": 1.0} | settings)
     counts = Counter()
     notes = [note for source in sources.resolve(config) for note in sources.read(source, config, counts)]
     return notes, dict(counts)
@@ -234,20 +236,146 @@ def test_broken_gzip_is_one_line(tmp_path, cut):
 
 
 @pytest.mark.fast
-def test_unknown_columns_are_one_line_with_the_columns_found(tmp_path):
-    (tmp_path / "n.csv").write_bytes(as_csv([["1", SECRET]], ["ROW_ID", "SUBJECT_ID"]))
-    assert "TEXT" in (message := refusal(tmp_path / "n.csv")) and "ROW_ID, SUBJECT_ID" in message
+def test_unknown_columns_are_one_line_without_the_columns_found(tmp_path):
+    """A header may be a note: of a file without one, or of one whose quotation marks are not closed."""
+    (tmp_path / "n.csv").write_bytes(as_csv([["1", SECRET]], ["ROW_ID", SECRET]))
+    assert "TEXT" in (message := refusal(tmp_path / "n.csv")) and "found 2 columns" in message
     assert "body" in refusal(tmp_path / "n.csv", text_column="body", patient_column="SUBJECT_ID")
-    (tmp_path / "n.jsonl").write_text(json.dumps({"who": "1", "body": SECRET}))
-    assert "found who, body" in refusal(tmp_path / "n.jsonl", text_column="text", patient_column="who")
-    assert "found who, body" in refusal(tmp_path / "n.jsonl", text_column="body", patient_column="who", id_column="n")
-    pyarrow.parquet.write_table(pyarrow.table({"who": ["1"], "body": [SECRET]}), tmp_path / "n.parquet")
-    assert "found who, body" in refusal(tmp_path / "n.parquet", text_column="text", patient_column="who")
+    none = "found none among 3 columns"
+    (tmp_path / "n.jsonl").write_text(json.dumps({"who": "1", "body": SECRET, SECRET: 1}))
+    assert none in refusal(tmp_path / "n.jsonl", text_column="text", patient_column="who")
+    assert none in refusal(tmp_path / "n.jsonl", text_column="body", patient_column="who", id_column="n")
+    pyarrow.parquet.write_table(pyarrow.table({"who": ["1"], "body": [SECRET], SECRET: [1]}), tmp_path / "n.parquet")
+    assert none in refusal(tmp_path / "n.parquet", text_column="text", patient_column="who")
+    (tmp_path / "n.csv").write_text("who,text,text\n1,a,b\n")
+    assert "found several among 3 columns" in refusal(tmp_path / "n.csv", text_column="text", patient_column="who")
 
 
-def test_a_note_where_the_header_should_be_is_not_shown(tmp_path):
-    (tmp_path / "n.csv").write_bytes(as_csv([], ["1", f"The patient, {SECRET}, was seen."]))
-    assert "does not look like a header" in refusal(tmp_path / "n.csv")
+OWN_CSV = {"text_column": "text", "patient_column": "who"}
+
+
+def own_csv(directory, *lines, name="n.csv", encoding="utf-8"):
+    (directory / name).write_bytes("\n".join(("who,text", *lines, "")).encode(encoding))
+    return directory / name
+
+
+def quoted(count, text, row='{0},"{1} {0}, no change.\nSent home."'):
+    return [row.format(number, text if number % 5 == 0 else "Cough") for number in range(count)]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("lines", "write", "expected", "remedy"),
+    [
+        (quoted(200, f'Said \\"{SECRET}, ok\\" to'), {}, "backslash", {"csv_escape": "backslash"}),
+        (
+            [f'{number},"{SECRET} {number}' if number % 9 == 0 else f"{number},Cough" for number in range(200)],
+            {},
+            "part of the text",
+            {"csv_quoting": "none"},
+        ),
+        ([f"{number};{SECRET} {number}" for number in range(200)], {}, "another delimiter", {"csv_delimiter": ";"}),
+        (
+            [f"{number},{SECRET} \u00e9 {number}" for number in range(200)],
+            {"encoding": "cp1252"},
+            "undecodable",
+            {"encoding": "cp1252"},
+        ),
+        (quoted(200, SECRET), {"encoding": "utf-16"}, "--encoding=utf-16", {"encoding": "utf-16"}),
+        ([f"{number},{SECRET}, {number}" for number in range(200)], {}, "fields without quotation marks", None),
+    ],
+)  # fmt: skip
+def test_many_malformed_rows_are_refused_with_the_cause_and_the_option(tmp_path, lines, write, expected, remedy):
+    if expected == "another delimiter":
+        (tmp_path / "n.csv").write_text("\n".join(("who;text", *lines, "")))
+    else:
+        own_csv(tmp_path, *lines, **write)
+    message = refusal(tmp_path / "n.csv", **OWN_CSV, max_malformed_fraction=0.01)
+    assert expected in message
+    if remedy:
+        assert f"--{next(iter(remedy))}" in message
+        notes, counts = read(tmp_path / "n.csv", **OWN_CSV, **remedy, max_malformed_fraction=0.0)
+        assert (len(notes), dict(counts)) == (200, {})
+        assert {note.patient_id for note in notes} == set(map(str, range(200)))
+
+
+def test_backslash_escapes_are_undone_and_other_backslashes_kept(tmp_path):
+    path = own_csv(tmp_path, r'1,"He said \"fine\".\N mg\kg C:\\"', r"2,plain \N")
+    notes, _ = read(path, **OWN_CSV, csv_escape="backslash")
+    assert [note.text for note in notes] == [r'He said "fine".\N mg\kg C:' + "\\", r"plain \N"]
+
+
+def test_rows_that_quotation_marks_merge_are_refused(tmp_path):
+    """GLUE's way: tab-separated, and a quotation mark is part of the text."""
+    path = tmp_path / "n.tsv"
+    path.write_text('text\twho\n"Stable\t0\nFever\t1\nNo pain"\t2\nCough\t3\n')
+    assert "--csv_quoting=none" in refusal(path, **OWN_CSV, max_malformed_fraction=0.01)
+    notes, _ = read(path, **OWN_CSV, csv_quoting="none")
+    assert [note.text for note in notes] == ['"Stable', "Fever", 'No pain"', "Cough"]
+    assert len(read(path, **OWN_CSV, csv_quoting="doubled")[0]) == 2
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["Cough, fever.", "Sent home.", "BP 120/80, HR 70, RR 12", "", "-"]), min_size=1),
+        min_size=1,
+    )
+)
+def test_notes_of_several_lines_are_not_taken_for_merged_rows(tmp_path_factory, texts):
+    path = tmp_path_factory.mktemp("notes") / "n.csv"
+    texts = ["\n".join(lines) + "." for lines in texts]
+    for columns in (["text", "who"], ["who", "text"]):
+        rows = [[text, str(n)] if columns[0] == "text" else [str(n), text] for n, text in enumerate(texts)]
+        path.write_bytes(as_csv(rows, columns))
+        notes, counts = read(path, **OWN_CSV, max_malformed_fraction=0.0)
+        assert ([note.text for note in notes], counts) == (texts, {})
+
+
+def test_json_that_is_no_json_lines_is_refused_with_the_cause(tmp_path):
+    records = [{"who": number, "body": SECRET} for number in range(9)]
+    settings = {"text_column": "body", "patient_column": "who", "max_malformed_fraction": 0.01}
+    (tmp_path / "n.jsonl").write_text('{"who": 1, "body": "a"}\n' + json.dumps(records, indent=1))
+    assert "spans several lines" in refusal(tmp_path / "n.jsonl", **settings)
+    rows = [{"who": number, "body": number} for number in range(9)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "n.parquet")
+    assert "--text_column" in refusal(tmp_path / "n.parquet", **settings)
+
+
+@pytest.mark.parametrize("option", ["text_column", "time_column", "id_column", "category_column", "patient_column"])
+def test_columns_that_no_file_is_read_by_are_refused(tmp_path, option):
+    (tmp_path / "n.csv").write_bytes(mimic_iii(("1", "One.")))
+    assert f"--{option}" in refusal(tmp_path / "n.csv", **{option: "TEXT"})
+    (tmp_path / "a.txt").write_text("One.")
+    assert f"--{option}" in refusal(tmp_path / "a.txt", input_format="sentences", **{option: "TEXT"})
+
+
+def test_csv_options_without_a_csv_file_are_refused(tmp_path):
+    (tmp_path / "n.jsonl").write_text('{"who": 1, "body": "a"}\n')
+    own = {"text_column": "body", "patient_column": "who"}
+    assert "--csv_quoting" in refusal(tmp_path / "n.jsonl", **own, csv_quoting="none")
+    assert "--csv_delimiter" in refusal(tmp_path / "n.jsonl", **own, csv_delimiter=";;")
+    assert "--csv_escape" in refusal(tmp_path / "n.jsonl", **own, csv_quoting="none", csv_escape="backslash")
+
+
+def test_mimic_iv_as_it_is_downloaded(tmp_path, capfd):
+    notes = tmp_path / "2.2" / "note"
+    notes.mkdir(parents=True)
+    (tmp_path / "2.2" / "LICENSE.txt").write_text("Terms.")
+    (tmp_path / "2.2" / "SHA256SUMS.txt").write_text("0 note/discharge.csv.gz")
+    row = ["10-DS-1", "10", "", "DS", "1", "2180-01-01 00:00:00", "", "Fine."]
+    detail = as_csv(
+        [["10-DS-1", "10", "author", "___", "1"]],
+        ["note_id", "subject_id", "field_name", "field_value", "field_ordinal"],
+    )
+    for name, text in {"discharge": as_csv([row], IV), "discharge_detail": detail, "radiology_detail": detail}.items():
+        (notes / f"{name}.csv.gz").write_bytes(gzip.compress(text))
+    assert len(read(tmp_path / "2.2")[0]) == 1
+    said = capfd.readouterr().err
+    assert "passed over" in said
+    for name in ("discharge_detail.csv.gz", "radiology_detail.csv.gz", "license.txt", "sha256sums.txt"):
+        assert name in said
+    assert len(read(str(notes / "*.csv.gz"))[0]) == 1
+    assert "expected the columns" in refusal(notes / "discharge_detail.csv.gz")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import random
 from collections import Counter
@@ -178,6 +179,9 @@ def test_an_input_without_a_note_to_keep_is_refused(tmp_path):
     (tmp_path / "n.jsonl").write_text('{"who": 1, "body": " "}\n{\n')
     config = SourceConfig((str(tmp_path / "n.jsonl"),), text_column="body", patient_column="who")
     files = sources.resolve(config)
+    with pytest.raises(UserError, match="--input: 1 of 2 rows are malformed"):
+        spill.spill(files, config, SelectionConfig(), SALT, spill.plan_buckets(files, SelectionConfig()), tmp_path)
+    config = dataclasses.replace(config, max_malformed_fraction=0.5)
     with pytest.raises(UserError, match=r"among 2 .*1 malformed row, 1 empty|1 empty, 1 malformed row"):
         spill.spill(files, config, SelectionConfig(), SALT, spill.plan_buckets(files, SelectionConfig()), tmp_path)
 
@@ -188,3 +192,16 @@ def test_undecodable_notes_are_counted(tmp_path):
     files = sources.resolve(config)
     report = spill.spill(files, config, SelectionConfig(), SALT, spill.plan_buckets(files, SelectionConfig()), tmp_path)
     assert (report.num_undecodable, report.num_read) == (1, 2)
+    assert report.notices(SelectionConfig())[0].startswith("warning: 1 notes hold undecodable bytes")
+
+
+def test_identifiers_that_look_alike_are_warned_of_without_showing_them(tmp_path):
+    people = ["0123", "123", "ab7", "AB7", "Ab7", "5"]
+    lines = "".join(f'{{"who": "{who}", "body": "Note {number}."}}\n' for number, who in enumerate(people * 2))
+    (tmp_path / "n.jsonl").write_text(lines)
+    config = SourceConfig((str(tmp_path / "n.jsonl"),), text_column="body", patient_column="who")
+    files = sources.resolve(config)
+    report = spill.spill(files, config, SelectionConfig(), SALT, spill.plan_buckets(files, SelectionConfig()), tmp_path)
+    (warning,) = report.notices(SelectionConfig())
+    assert warning.startswith("warning: 3 patients' identifiers differ from another one only by leading zeros or case")
+    assert not any(who in warning for who in people if who != "5")
