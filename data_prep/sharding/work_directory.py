@@ -77,16 +77,14 @@ class Work:
         """
         if self.directory.is_symlink() or any(path.is_symlink() for path in self.directory.rglob("*")):
             raise UserError(f"--output_dir: expected no links in {self.directory}, found one: remove it")
-        found = read_json(self._fingerprint_file)
+        found, wanted = read_json(self._fingerprint_file), fingerprint | private
         if found is not None:
             found |= read_json(self._private_file) or {}
-        if found == fingerprint | private:
+        if found == wanted:
             print(f"continuing the preparation begun in {self.directory}", file=sys.stderr)
         else:
             if found is not None:
-                _say(
-                    f"removing another unfinished preparation in {self.directory}: {differences(found, fingerprint | private)}"
-                )
+                _say(f"removing another unfinished preparation in {self.directory}: {differences(found, wanted)}")
             self.discard()
             self.directory.mkdir(mode=0o700)
             _write_private(self._private_file, private)
