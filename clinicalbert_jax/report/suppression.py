@@ -1,0 +1,86 @@
+"""Which counts of patients and notes a page may show, so that none under `LEAST` can be told from it.
+
+A count from 1 to 10 becomes '<11' (primary suppression, the rule of the US Centers for Medicare & Medicaid Services).
+Where it would follow from the totals beside it, larger counts become '11 or more' (complementary suppression), until
+every hidden count has at least two possible values, and until those hidden within a sum are no group under 11 either.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+LEAST = 11
+FEW, SOME = f"<{LEAST}", f"{LEAST} or more"
+
+Key = TypeVar("Key", bound=Hashable)
+Sums = Sequence[tuple[Key, Sequence[Key]]]  # a total and the counts that add up to it
+Orders = Sequence[tuple[Key, Key]]  # a count and one that it cannot exceed
+
+
+def shown(counts: Mapping[Key, int], sums: Sums = (), orders: Orders = ()) -> dict[Key, int | str]:
+    """What to show of each count: itself, '<11' or '11 or more'. Zero is shown.
+
+    `sums` are the totals that a reader knows, over the whole page: every table that shares a count belongs in one call.
+    `orders` are what else a reader knows, such as (patients, notes): there are no more patients than notes. Leave out
+    percentages, bars and means where a count that they are made of is hidden. Raises `ValueError` where `counts`
+    contradict `sums` or `orders`.
+    """
+    if any(counts[total] != sum(counts[part] for part in parts) for total, parts in sums):
+        raise ValueError("counts that do not add up")
+    if any(counts[lower] > counts[upper] for lower, upper in orders):
+        raise ValueError("counts in another order")
+    hidden = {key for key, count in counts.items() if 0 < count < LEAST}
+    totals = {total for total, _ in sums}
+    while (exposed := _exposed(counts, sums, orders, hidden)) is not None:
+        candidates = [key for key in exposed if key not in hidden and counts[key]]
+        if not candidates:
+            candidates = [key for key in counts if key not in hidden and counts[key]]
+        if not candidates:
+            break
+        hidden.add(min(candidates, key=lambda key: (key in totals, counts[key])))
+    return {key: count if key not in hidden else FEW if count < LEAST else SOME for key, count in counts.items()}
+
+
+def _exposed(counts: Mapping[Key, int], sums: Sums, orders: Orders, hidden: set[Key]) -> list[Key] | None:
+    """The counts beside one that a reader can work out, of which one more must be hidden; None where there is none."""
+    for total, parts in sums:
+        hidden_within = sum(counts[part] for part in parts if part in hidden)
+        if total not in hidden and 0 < hidden_within < LEAST:
+            return [total, *parts]
+    for key in _worked_out(counts, sums, orders, hidden):
+        beside = [*([total, *parts] for total, parts in sums), *orders]
+        return [each for group in beside if key in group for each in group]
+    return None
+
+
+def _worked_out(counts: Mapping[Key, int], sums: Sums, orders: Orders, hidden: set[Key]) -> Iterator[Key]:
+    """The hidden counts for which no other integers fit all that is shown, by mixed-integer linear programming."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    place = {key: number for number, key in enumerate(counts)}
+    true = np.array(list(counts.values()))
+    most = 2 * int(true.sum()) + LEAST
+    rows = np.zeros((len(sums) + len(orders) + 1, len(counts)))
+    least = np.zeros(len(rows))
+    for row, (total, parts) in enumerate(sums):
+        rows[row, [place[part] for part in parts]] = 1
+        rows[row, place[total]] -= 1
+    for row, (low, high) in enumerate(orders, len(sums)):
+        rows[row, place[low]], rows[row, place[high]], least[row] = 1, -1, -most
+    few = true < LEAST
+    is_hidden = np.array([key in hidden for key in counts])
+    bounds = Bounds(
+        np.where(is_hidden, np.where(few, 1, LEAST), true), np.where(is_hidden, np.where(few, LEAST - 1, most), true)
+    )
+    left = is_hidden.copy()
+    for number, key in enumerate(counts):
+        for sign in (1, -1):
+            if left[number]:
+                objective = np.zeros(len(counts))
+                objective[number] = sign
+                limits = LinearConstraint(rows, least, np.zeros(len(rows)))
+                found = milp(objective, integrality=np.ones(len(counts)), bounds=bounds, constraints=limits)
+                left &= np.rint(found.x) == true
+        if left[number]:
+            yield key
