@@ -1,10 +1,12 @@
 """The data card: what a prepared dataset holds, as Markdown and as one HTML page that a person can look at.
 
-It holds counts, category names and option values, and of the notes' words only those that at least `MIN_PATIENTS`
-patients' notes hold. What is not known (an older manifest, a dataset without examples) is left out, not guessed.
+Of the notes it names only words and categories that the notes of at least `MIN_PATIENTS` patients hold; counts of notes
+and patients under 11 cannot be told from it (see `suppression`), and of the options it shows no path and no name from
+the data. What is not known (an older manifest, a dataset without examples) is left out, not guessed.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from clinicalbert_jax.data.manifest import Manifest
-from clinicalbert_jax.report import html
+from clinicalbert_jax.report import html, suppression
 from clinicalbert_jax.report.html import Html
+from clinicalbert_jax.report.suppression import LEAST
 from data_prep.examples.pairs import NUM_SPECIALS
 from data_prep.reading.spill import SPLITS
 from data_prep.sharding.statistics import FILL_BINS, Statistics
@@ -24,6 +27,11 @@ MARKDOWN_FILE = "data_card.md"
 HTML_FILE = "data_card.html"
 RUN_FILE = "run.json"  # time and memory, written beside the manifest
 MAX_WORDS_SHOWN = 30
+
+# Options whose text is shown: it names neither a path nor anything in the data.
+_SHOWN_OPTIONS = ("name", "version", "encoding", "deid_policy", "input_format", "layout", "pairing", "masking")
+
+Shown = Mapping[tuple[str, ...], int | str]  # counts as they may be shown
 
 
 @dataclass
@@ -55,15 +63,16 @@ def write(dataset_dir: Path, manifest: Manifest | None = None, statistics: Stati
     statistics = statistics or Statistics.empty(len(manifest.categories))
     title = f"Data card: {manifest.name} {manifest.version}"
     texts = [_summary(manifest)]
-    figures = _key_figures(manifest)
+    shown = _shown(manifest)
+    figures = _key_figures(manifest, shown)
     parts = [
-        _splits(manifest),
-        _categories(manifest, statistics),
-        _lengths(manifest, statistics),
+        _splits(manifest, shown),
+        _categories(manifest, statistics, shown),
+        _lengths(manifest, statistics, shown),
         _next_sentence(manifest, statistics),
         _words(manifest, statistics),
-        _drops(manifest),
-        _time(manifest, dataset_dir),
+        _drops(manifest, shown),
+        _time(dataset_dir, shown),
         _options(manifest),
     ]
     parts = [part for part in parts if part.charts or part.tables]
@@ -86,123 +95,156 @@ def write(dataset_dir: Path, manifest: Manifest | None = None, statistics: Stati
 # --- what the card says
 
 
+def _shown(manifest: Manifest) -> Shown:
+    """Every count of notes and patients as it may be shown, by what is counted."""
+    counts: dict[tuple[str, ...], int] = {}
+    sums: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = []
+
+    def add(total: tuple[str, ...], parts: Mapping[str, int], kind: str | None = None) -> None:
+        of_parts = {(kind or total[0], name): count for name, count in parts.items()}
+        counts.update({total: sum(parts.values())} | of_parts)
+        sums.append((total, list(of_parts)))
+
+    splits = manifest.splits.items()
+    add(("notes",), {name: split.num_notes for name, split in splits})
+    add(("patients",), {name: split.num_patients for name, split in splits})
+    if categories := _notes_by_category(manifest):
+        add(("notes",), categories, "category")
+    add(("dropped",), manifest.drops)
+    counts["read",] = counts["notes",] + counts["dropped",]
+    sums.append((("read",), [("notes",), ("dropped",)]))
+    orders = [(("patients", *key[1:]), key) for key in counts if key[0] == "notes"]
+    return suppression.shown(counts, sums, orders)
+
+
+def _notes_by_category(manifest: Manifest) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for split in manifest.splits.values():
+        total.update(split.notes_by_category)
+    return total
+
+
 def _summary(manifest: Manifest) -> str:
     layout = manifest.layout
     casing = "uncased" if manifest.vocabulary.do_lower_case else "cased"
-    rows = "one pair a row" if layout.kind == "padded" else f"up to {layout.max_sequences_per_row} pairs a row"
+    rows = "one pair per row" if layout.kind == "padded" else f"up to {layout.max_sequences_per_row} pairs per row"
     masked = "masked in the files" if layout.masked else "masked by the loader as it reads"
     return (
         f"Sentence pairs for BERT pre-training, at most {layout.max_seq_length} tokens, {rows}, {masked}; "
-        f"{casing} vocabulary of {manifest.vocabulary.size:,} pieces. "
+        f"{casing} vocabulary of {manifest.vocabulary.size:,} entries. "
         f"Prepared by clinicalbert_jax {manifest.project_version} with seed {manifest.seed}."
     )
 
 
-def _key_figures(manifest: Manifest) -> dict[str, str]:
+def _key_figures(manifest: Manifest, shown: Shown) -> dict[str, str]:
     splits = manifest.splits.values()
-    places = sum(split.num_examples for split in splits) * manifest.layout.max_seq_length
+    positions = sum(split.num_examples for split in splits) * manifest.layout.max_seq_length
     pairs, tokens = sum(split.num_pairs for split in splits), sum(split.num_tokens for split in splits)
     pieces = _total(manifest, "num_pieces")
     figures = {
-        "Notes": f"{sum(split.num_notes for split in splits):,}",
-        "Patients": f"{sum(split.num_patients for split in splits):,}",
-        "Word pieces in the notes": _large(pieces),
+        "Notes": _text(shown["notes",]),
+        "Patients": _text(shown["patients",]),
+        "Tokens in the notes": _large(pieces),
         "Examples": f"{sum(split.num_examples for split in splits):,}",
-        "Places filled": _percent(tokens, places),
+        "Non-padding fraction": _percent(tokens, positions),
         "Random next sentences": _percent(sum(split.num_random_next for split in splits), pairs),
-        "Masked pieces": _percent(sum(split.num_predictions for split in splits), tokens - NUM_SPECIALS * pairs),
-        "Unknown pieces": _percent(_total(manifest, "num_unknown_pieces"), pieces, digits=3),
+        "Masked tokens": _percent(sum(split.num_predictions for split in splits), tokens - NUM_SPECIALS * pairs),
+        "Unknown tokens": _percent(_total(manifest, "num_unknown_pieces"), pieces, digits=3),
     }
     if not manifest.layout.masked:
-        del figures["Masked pieces"]
+        del figures["Masked tokens"]
     return {name: value for name, value in figures.items() if value not in ("", "0")}
 
 
-def _splits(manifest: Manifest) -> Part:
+def _splits(manifest: Manifest, shown: Shown) -> Part:
     part = Part("Splits", ["No patient is in two splits."])
     names = [name for name in SPLITS if name in manifest.splits]
     splits = [manifest.splits[name] for name in names]
-    places = [split.num_examples * manifest.layout.max_seq_length for split in splits]
+    positions = [split.num_examples * manifest.layout.max_seq_length for split in splits]
     pieces = [split.num_tokens - NUM_SPECIALS * split.num_pairs for split in splits]
     rows: list[list[str | int]] = [
-        ["Notes", *(split.num_notes for split in splits)],
-        ["Patients", *(split.num_patients for split in splits)],
+        ["Notes", *(shown["notes", name] for name in names)],
+        ["Patients", *(shown["patients", name] for name in names)],
         ["Shards", *(len(split.shards) for split in splits)],
         ["Examples", *(split.num_examples for split in splits)],
         ["Sentence pairs", *(split.num_pairs for split in splits)],
         ["Tokens", *(split.num_tokens for split in splits)],
-        ["Places filled", *map(_percent, (split.num_tokens for split in splits), places)],
+        ["Non-padding fraction", *map(_percent, (split.num_tokens for split in splits), positions)],
         ["Random next sentences", *(_percent(split.num_random_next, split.num_pairs, 2) for split in splits)],
     ]
     if manifest.layout.masked:
         shares = (_percent(split.num_predictions, whole, 2) for split, whole in zip(splits, pieces, strict=True))
-        rows.append(["Masked pieces", *shares])
+        rows.append(["Masked tokens", *shares])
     part.tables.append(Table(("", *names), rows))
     overlaps = manifest.extra.get("overlap", {}).get("shares", {})
     if overlaps:
         words = manifest.extra["overlap"]["words_in_a_run"]
         table = [[name, f"{100 * share:.2f} %"] for name, share in overlaps.items()]
-        part.tables.append(Table(("Overlap", "Share"), table, f"Runs of {words} words that stand in both splits"))
+        part.tables.append(Table(("Overlap", "Fraction"), table, f"Runs of {words} words that are in both splits"))
     return part
 
 
-def _categories(manifest: Manifest, statistics: Statistics) -> Part:
-    notes: Counter[str] = Counter()
-    for split in manifest.splits.values():
-        notes.update(split.notes_by_category)
+def _categories(manifest: Manifest, statistics: Statistics, shown: Shown) -> Part:
     place = {category: number for number, category in enumerate(manifest.categories)}
     part = Part("Notes by category")
-    ranked = [category for category, count in notes.most_common() if count]
-    pieces = _counted(manifest, "pieces_by_category", keys=str)
+    ranked = [category for category, count in _notes_by_category(manifest).most_common() if count]
+    tokens = _counted(manifest, "pieces_by_category", keys=str)
     rows: list[list[str | int]] = []
     for category in ranked:
-        at = place[category]
-        rows.append(
+        at, notes = place[category], shown["category", category]
+        # Tokens and tokens per note would give the number of notes.
+        figures = (
             [
-                *(_named(category), notes[category], pieces[category]),
-                f"{pieces[category] / notes[category]:,.0f}",
-                _ratio(pieces[category], int(statistics.words_C[at])),
-                _percent(int(statistics.unknown_C[at]), pieces[category], digits=3),
+                tokens[category],
+                f"{tokens[category] / notes:,.0f}",
+                _ratio(tokens[category], int(statistics.words_C[at])),
+                _percent(int(statistics.unknown_C[at]), tokens[category], digits=3),
             ]
+            if isinstance(notes, int)
+            else [""] * 4
         )
+        rows.append([_named(category), notes, *figures])
     if rows:
+        notes_of = {category: notes for category in ranked if isinstance(notes := shown["category", category], int)}
         part.charts += [
-            html.bar_chart({_named(category): notes[category] for category in ranked}, "Notes"),
-            html.bar_chart({_named(category): pieces[category] for category in ranked}, "Word pieces", _large),
+            html.bar_chart({_named(category): notes for category, notes in notes_of.items()}, "Notes"),
+            html.bar_chart({_named(category): tokens[category] for category in notes_of}, "Tokens", _large),
         ]
-        header = ("Category", "Notes", "Word pieces", "Pieces a note", "Pieces a word", "Unknown")
+        header = ("Category", "Notes", "Tokens", "Tokens per note", "Tokens per word", "Unknown")
         part.tables.append(Table(header, rows))
+        part.texts.append(f"Categories of fewer than {MIN_PATIENTS} patients are one: other.")
     return part
 
 
-def _lengths(manifest: Manifest, statistics: Statistics) -> Part:
+def _lengths(manifest: Manifest, statistics: Statistics, shown: Shown) -> Part:
     part = Part("Lengths and fill")
     rows: list[list[str | int]] = []
     for name, key in (("Note", "note_lengths"), ("Sentence", "sentence_lengths")):
         lengths = _counted(manifest, key)
-        if not lengths:
+        hidden = isinstance(shown["notes",], str) or lengths.total() < LEAST
+        if not lengths or (key == "note_lengths" and hidden):
             continue
         rows.append(
             [name, f"{_mean(lengths):,.1f}", *(f"{_quantile(lengths, share):,}" for share in (0.5, 0.9, 0.99, 1))]
         )
         if key == "note_lengths":
-            edges, counts = _octaves(lengths)
-            part.charts.append(html.histogram(edges, counts, "Notes by length", "pieces (log scale)", log_x=True))
+            edges, counts = _of_many(*_octaves(lengths))
+            part.charts.append(html.histogram(edges, counts, "Notes by length", "tokens (log scale)", log_x=True))
         else:
             width = max(16, _quantile(lengths, 0.995))
             counts = [lengths[length] for length in range(1, width)]
             counts.append(sum(count for length, count in lengths.items() if length >= width))
             edges = [length - 0.5 for length in range(1, width + 2)]
-            caption = f"Sentences by length; the last bar holds all of {width} pieces and more"
-            part.charts.append(html.histogram(edges, counts, caption, "pieces", open_end=True))
+            caption = f"Sentences by length; the last bar holds all of {width} tokens and more"
+            part.charts.append(html.histogram(edges, counts, caption, "tokens", open_end=True))
     if rows:
         part.tables.append(
-            Table(("", "Mean", "Median", "90 % within", "99 % within", "Longest"), rows, "Lengths in word pieces")
+            Table(("", "Mean", "Median", "90 % within", "99 % within", "Longest"), rows, "Lengths in tokens")
         )
     if statistics.row_fill.any():
         edges = [100 * bin / FILL_BINS for bin in range(FILL_BINS + 1)]
         part.charts.append(
-            html.histogram(edges, statistics.row_fill.tolist(), "Rows by fill", "% of places with a token")
+            html.histogram(edges, statistics.row_fill.tolist(), "Rows by fill", "% of positions with a token")
         )
         total, nearly = int(statistics.row_fill.sum()), int(statistics.row_fill[-2:].sum())
         part.texts.append(f"{_percent(nearly, total)} of the rows are at least 90 % full.")
@@ -226,7 +268,8 @@ def _next_sentence(manifest: Manifest, statistics: Statistics) -> Part:
         part.tables.append(Table(("Category", "Pairs", "Random next"), rows))
     fallbacks = _counted(manifest, "pairing", keys=str)
     if fallbacks:
-        part.tables.append(Table(("What pairing met", "Times"), [[k, v] for k, v in fallbacks.most_common()]))
+        rows = [[what, count if count >= LEAST else suppression.FEW] for what, count in fallbacks.most_common()]
+        part.tables.append(Table(("What pairing met", "Times"), rows))
     return part
 
 
@@ -236,21 +279,22 @@ def _words(manifest: Manifest, statistics: Statistics) -> Part:
     shown = [(word, counts) for word, counts in statistics.words.items() if counts.patients >= MIN_PATIENTS]
     shown.sort(key=lambda item: (-item[1].occurrences * (item[1].pieces - 1), item[0]))
     if words:
-        part.texts.append(f"A word takes {_ratio(pieces, words)} pieces in the mean.")
+        part.texts.append(f"A word takes {_ratio(pieces, words)} tokens on average.")
     if shown:
         part.texts.append(
-            "The words below cost the most pieces beyond one each: with them in the vocabulary (--extend_vocab) notes "
-            f"would be shorter. A word is named only if the notes of at least {MIN_PATIENTS} patients hold it."
+            "The words below cost the most tokens beyond one each: with them in the vocabulary (--extend_vocab) notes "
+            f"would be shorter. A word is named only if it is in the notes of at least {MIN_PATIENTS} patients."
         )
         rows: list[list[str | int]] = [
             [word, counts.pieces, counts.occurrences, counts.patients, counts.occurrences * (counts.pieces - 1)]
             for word, counts in shown[:MAX_WORDS_SHOWN]
         ]
         part.tables.append(
-            Table(("Word", "Pieces", "Occurrences", "Patients", "Extra pieces"), rows, "Most split words")
+            Table(("Word", "Tokens", "Occurrences", "Patients", "Extra tokens"), rows, "Most split words")
         )
     if statistics.uncounted_patients and shown:
-        part.texts.append(f"Counts of patients may be too low by up to {statistics.uncounted_patients:,}.")
+        most = max(statistics.uncounted_patients, LEAST)
+        part.texts.append(f"Counts of patients may be too low by up to {most:,}.")
     vocabulary = manifest.vocabulary
     part.tables.append(
         Table(
@@ -265,23 +309,27 @@ def _words(manifest: Manifest, statistics: Statistics) -> Part:
     return part
 
 
-def _drops(manifest: Manifest) -> Part:
-    kept = sum(split.num_notes for split in manifest.splits.values())
-    dropped = sum(manifest.drops.values())
+def _drops(manifest: Manifest, shown: Shown) -> Part:
     part = Part("Dropped notes")
-    read = manifest.extra.get("num_notes_read", kept + dropped)
-    part.texts.append(f"{read:,} notes were read, {kept:,} are in the dataset and {dropped:,} were dropped.")
-    if read != kept + dropped:
-        part.texts.append(f"{abs(read - kept - dropped):,} notes are not accounted for: please report this as a bug.")
-    ranked = sorted(((reason, count) for reason, count in manifest.drops.items() if count), key=lambda item: -item[1])
-    if ranked:
-        part.charts.append(html.bar_chart(dict(ranked), "Dropped notes by reason"))
-    rows: list[list[str | int]] = [[reason, count, _percent(count, read, 2)] for reason, count in ranked]
-    part.tables.append(Table(("Reason", "Notes", "Of those read"), [*rows, ["kept", kept, _percent(kept, read, 2)]]))
+    read, kept, dropped = (shown[name,] for name in ("read", "notes", "dropped"))
+    part.texts.append(f"Notes read: {_text(read)}; in the dataset: {_text(kept)}; dropped: {_text(dropped)}.")
+    num_counted = sum(split.num_notes for split in manifest.splits.values()) + sum(manifest.drops.values())
+    if manifest.extra.get("num_notes_read", num_counted) != num_counted:
+        part.texts.append("Some notes are not accounted for: please report this as a bug.")
+    reasons = [reason for reason, count in Counter(manifest.drops).most_common() if count]
+    bars = {reason: count for reason in reasons if isinstance(count := shown["dropped", reason], int)}
+    if bars:
+        part.charts.append(html.bar_chart(bars, "Dropped notes by reason"))
+    rows: list[list[str | int]] = [[reason, shown["dropped", reason]] for reason in reasons]
+    rows.append(["kept", kept])
+    for row in rows:
+        both_shown = isinstance(row[1], int) and isinstance(read, int)
+        row.append(_percent(int(row[1]), int(read), 2) if both_shown else "")
+    part.tables.append(Table(("Reason", "Notes", "Of those read"), rows))
     return part
 
 
-def _time(manifest: Manifest, dataset_dir: Path) -> Part:
+def _time(dataset_dir: Path, shown: Shown) -> Part:
     part = Part("Time and memory")
     try:
         run = json.loads((dataset_dir / RUN_FILE).read_text())
@@ -293,25 +341,33 @@ def _time(manifest: Manifest, dataset_dir: Path) -> Part:
         [name.capitalize(), _duration(seconds)] for name, seconds in Counter(steps).most_common()
     ]
     if whole:
-        notes = manifest.extra.get("num_notes_read", sum(split.num_notes for split in manifest.splits.values()))
-        rows.append(["In all", _duration(whole)])
-        rows.append(["Notes read a minute", f"{60 * notes / whole:,.0f}"])
+        rows.append(["Total", _duration(whole)])
+        if isinstance(notes := shown["read",], int):
+            rows.append(["Notes read per minute", f"{60 * notes / whole:,.0f}"])
     if "peak_bytes" in run:
         rows.append(["Memory of the largest process, at its peak", f"{run['peak_bytes'] / 1e6:,.0f} MB"])
     if rows:
-        part.tables.append(Table(("Step", "By the clock"), rows))
+        part.tables.append(Table(("Step", "Wall-clock time"), rows))
     stages = Counter(run.get("process_seconds_by_stage", {})).most_common()
     total = sum(seconds for _, seconds in stages)
     if total:
         part.charts.append(html.bar_chart(dict(stages), "Work on the buckets by stage, over all processes", _duration))
         shares = [[stage, _duration(seconds), _percent(seconds, total)] for stage, seconds in stages]
-        part.tables.append(Table(("Stage", "Work, over all processes", "Share"), shares))
+        part.tables.append(Table(("Stage", "Work, over all processes", "Fraction"), shares))
     return part
 
 
 def _options(manifest: Manifest) -> Part:
-    rows = [[name, json.dumps(value)] for name, value in sorted(manifest.options.items())]
+    rows = [[name, _option(name, value)] for name, value in sorted(manifest.options.items())]
     return Part("Options", tables=[Table(("Option", "Value"), rows)] if rows else [])
+
+
+def _option(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} given" if value else "none"
+    if isinstance(value, str) and name not in _SHOWN_OPTIONS:
+        return "given" if value else "none"
+    return json.dumps(value)
 
 
 # --- figures from counts
@@ -337,18 +393,35 @@ def _octaves(lengths: Mapping[int, int]) -> tuple[list[float], list[int]]:
     return edges, counts
 
 
+def _of_many(edges: list[float], counts: list[int]) -> tuple[list[float], list[int]]:
+    """The bins, each merged with the next ones until it holds `LEAST`; needs as many in all."""
+    merged, total = [edges[0]], [0]
+    for edge, count in zip(edges[1:], counts, strict=True):
+        total[-1] += count
+        if total[-1] >= LEAST:
+            merged.append(edge)
+            total.append(0)
+    few = total.pop()
+    total[-1] += few
+    return [*merged[:-1], edges[-1]], total
+
+
 def _mean(lengths: Mapping[int, int]) -> float:
     return sum(length * count for length, count in lengths.items()) / sum(lengths.values())
 
 
-def _quantile(lengths: Mapping[int, int], share: float) -> int:
-    """The smallest length that at least `share` of all do not exceed."""
-    needed, seen = share * sum(lengths.values()), 0
+def _quantile(lengths: Mapping[int, int], fraction: float) -> int:
+    """The smallest length that at least `fraction` of all do not exceed."""
+    needed, seen = fraction * sum(lengths.values()), 0
     for length, count in sorted(lengths.items()):
         seen += count
         if seen >= needed:
             return length
     return max(lengths)
+
+
+def _text(count: int | str) -> str:
+    return f"{count:,}" if isinstance(count, int) else count
 
 
 def _percent(part: float, whole: float, digits: int = 1) -> str:
@@ -406,8 +479,6 @@ def _markdown_table(table: Table) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown takes for text."""
-    text = " ".join(text.split())
-    for character in "\\`*_[]<>|#":
-        text = text.replace(character, "\\" + character)
-    return text
+    """Text that Markdown takes for text: no markup, HTML, entity, formula, mention or link."""
+    text = re.sub(r"([\\`*_{}\[\]<>|#&~$@])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"(?<=:)(?=//)|(?<=www)(?=\.)", r"\\", text, flags=re.IGNORECASE)
