@@ -9,6 +9,7 @@ from typing import Any
 from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.data.schema import Layout
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import safe_names
 
 FILE_NAME = "manifest.json"
 FORMAT = 1
@@ -95,6 +96,9 @@ class Manifest:
         if document.pop("format", None) != FORMAT:
             raise UserError(f"{path} is not of manifest format {FORMAT}: prepare the data again with this version")
         try:
+            names = [shard["file"] for split in document["splits"].values() for shard in split["shards"]]
+            for name in (*names, *document.get("files", {})):
+                safe_names.check(name, path)
             splits = {
                 name: Split(**(split | {"shards": tuple(Shard(**shard) for shard in split["shards"])}))
                 for name, split in document.pop("splits").items()

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.data.manifest import TOKENIZER_FILES
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import safe_names
 from clinicalbert_jax.pretrained import extend_vocabulary, weight_names
 from clinicalbert_jax.runs import workdir
 from clinicalbert_jax.tokenizer_files import vocabulary
@@ -232,8 +233,9 @@ def _config_document(
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        names = sorted({safe_names.check(name, index) for name in found})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{index} cannot be read ({type(error).__name__}): restore it from a copy") from None
     missing = [name for name in names if not (index.parent / name).exists()]
     if missing:

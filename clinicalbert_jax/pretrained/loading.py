@@ -84,7 +84,7 @@ def _best_step(run: Path) -> int:
     scores = {
         record["step"]: record["score"]
         for record in metrics_log.read(run)
-        if record["kind"] == "validation" and record["score"] is not None
+        if record["kind"] == "validation" and record["score"] is not None and isinstance(record["step"], int)
     }
     kept = [step for step in scores if (run / workdir.CHECKPOINTS / str(step)).is_dir()]
     if not kept:

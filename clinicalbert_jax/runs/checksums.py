@@ -9,6 +9,8 @@ from pathlib import Path
 
 import google_crc32c
 
+from clinicalbert_jax.files import safe_names
+
 FILE_NAME = "checksums.json"
 _CHUNK_BYTES = 1 << 22
 
@@ -36,6 +38,8 @@ def damage(directory: Path) -> str | None:
         expected = {name: (int(size), int(crc)) for name, (size, crc) in sums.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return f"{FILE_NAME} cannot be read"
+    if not all(map(safe_names.is_safe, expected)):
+        return f"{FILE_NAME} names a file outside its directory"
     present = {str(path.relative_to(directory)): path for path in _files(directory)}
     if missing := expected.keys() - present.keys():
         return f"{min(missing)} is missing"

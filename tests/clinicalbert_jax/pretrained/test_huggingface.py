@@ -349,3 +349,29 @@ def test_fine_tuned_head_is_exported_with_its_labels(tmp_path: Path) -> None:
     assert theirs.config.id2label == head.id2label
     assert theirs.config.label2id == {"O": 0, "B-Drug": 1, "I-Drug": 2}
     assert torch.equal(theirs.classifier.weight, torch.tensor(kernel.T.copy()))
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("in_shards", [False, True])
+def test_a_model_is_read_from_a_hub_cache(tmp_path: Path, in_shards: bool) -> None:
+    """Where every file of snapshots/REVISION is a link to ../../blobs/HASH."""
+    plain = write_model(tmp_path / "plain", TINY)
+    if in_shards:
+        tensors = load_file(plain / "model.safetensors")
+        names = dict.fromkeys(tensors, "model-00001-of-00002.safetensors")
+        names |= dict.fromkeys(list(tensors)[::2], "model-00002-of-00002.safetensors")
+        for file in set(names.values()):
+            save_file({name: tensors[name] for name in names if names[name] == file}, plain / file)
+        (plain / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+        (plain / "model.safetensors").unlink()
+    snapshot = tmp_path / "models--hospital--bert" / "snapshots" / ("0" * 40)
+    blobs = snapshot.parents[1] / "blobs"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(plain.iterdir())):
+        path.rename(blobs / f"{number:040x}")
+        (snapshot / path.name).symlink_to(f"../../blobs/{number:040x}")
+    _, params, fresh = huggingface.load_pretrained(snapshot, vocabulary_entries=entries(TINY.vocab_size))
+    expected, _ = weight_names.from_huggingface(TINY, random_tensors(TINY))
+    assert fresh == []
+    np.testing.assert_array_equal(params["pooler"]["kernel"], expected["pooler"]["kernel"])

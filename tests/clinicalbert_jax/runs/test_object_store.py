@@ -90,7 +90,7 @@ def test_a_dataset_that_changed_on_the_way_and_an_absent_one_are_refused(bucket:
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     s3fs.S3FileSystem().pipe(f"{bucket}/data/{shard.name}", bytes(content))
-    with pytest.raises(UserError, match="is not the file that the manifest tells of"):
+    with pytest.raises(UserError, match="is not the file that its manifest describes"):
         object_store.dataset(f"{bucket}/data")
     with pytest.raises(UserError, match=r"expected a file at s3://hospital-\w+/none/manifest.json, found none"):
         object_store.dataset(f"{bucket}/none")

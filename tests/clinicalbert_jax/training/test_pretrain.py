@@ -1,4 +1,4 @@
-"""Pre-training on datasets of which a split is empty, and reports of damaged records."""
+"""Pre-training on data as users have it: with an empty split, behind links, with damaged records."""
 
 import dataclasses
 from pathlib import Path
@@ -67,3 +67,22 @@ def test_each_damaged_record_is_reported_once() -> None:
         loop._log(1)
     assert written == [("b", 7), ("a", 2), ("a", 9), ("b", 1), ("c", 0)]
     assert said[1] == "warning: record 2 of a is damaged; its row has no weight"
+
+
+def linked(directory: Path, original: Path) -> Path:
+    """A directory whose files are links into another one, as DVC lays data out."""
+    directory.mkdir()
+    for path in original.iterdir():
+        (directory / path.name).symlink_to(path)
+    return directory
+
+
+def test_data_and_workdir_may_be_links(tmp_path: Path) -> None:
+    data_dir = linked(tmp_path / "data", toy_dataset.write(tmp_path / "toy", num_train=40))
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "scratch")
+    assert pretrain(small_config(steps=4, eval_every=0), data_dir, tmp_path / "run") == 0
+    assert restore_params(tmp_path / "run")[3] == restore_params(tmp_path / "scratch")[3] == 4
+    assert not any(path.is_symlink() for path in (tmp_path / "scratch").rglob("*"))
+    assert pretrain(small_config(steps=6, eval_every=0), data_dir, tmp_path / "run") == 0
+    assert restore_params(tmp_path / "scratch")[3] == 6
