@@ -17,7 +17,7 @@ from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerCo
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import huggingface
-from clinicalbert_jax.tokenizer_files import vocabulary
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 
 @dataclass(kw_only=True)
@@ -36,11 +36,7 @@ def main(options: Options) -> None:
     """Train both arms and print the table."""
     data_dir = Path(options.data_dir)
     manifest = Manifest.load(data_dir)
-    pieces = vocabulary.read(data_dir)
-    assert pieces is not None
-    overrides, params, fresh = huggingface.load_pretrained(
-        options.model, vocabulary_entries=pieces.entries, do_lower_case=manifest.vocabulary.do_lower_case
-    )
+    overrides, params, fresh = huggingface.load_pretrained(options.model, tokenizer=bert_tokenizer.read(data_dir))
     config = Config(
         model=ModelConfig(**overrides),
         data=DataConfig(max_seq_length=manifest.layout.max_seq_length),

@@ -143,7 +143,7 @@ def _convert(name: str, data: Path, converted: Path) -> None:
 
 
 def _measure(name: str, experiment: Experiment, source: loading.Source, peer: bool) -> dict[str, Any]:
-    from clinicalbert_jax.tokenizer_files.load import load_tokenizer
+    from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
     # A record that cannot be used is skipped for all models, and counted.
     bad = Reading("skip")
@@ -152,7 +152,7 @@ def _measure(name: str, experiment: Experiment, source: loading.Source, peer: bo
     heldout = task.check_labels(experiment.task.read(experiment.heldout, bad), experiment.heldout, bad)
     heldout = heldout[:MAX_QUESTIONS] if name == "covid_qa" else heldout
     pretrained = loading.load(source)
-    tokenizer = load_tokenizer(pretrained.tokenizer_dir)
+    tokenizer = bert_tokenizer.build(bert_tokenizer.read(pretrained.tokenizer_dir))
     rows = task.rows(training, tokenizer, True), task.rows(heldout, tokenizer, False)
     found: dict[str, Any] = {"rows": [len(rows[0]), len(rows[1])], "examples": [len(training), len(heldout)]}
     found |= {"left_out": bad.counts.total(), "models": {}}

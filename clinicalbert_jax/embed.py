@@ -38,10 +38,9 @@ def main(options: Options) -> None:
     partial = output.with_name(f".{output.name}.partial{output.suffix}")
     _write(partial, ids, vectors_NxD)
     partial.replace(output)
-    longest = model.config.max_position_embeddings
     print(
         f"{len(ids):,} vectors of {vectors_NxD.shape[1]} in {output}; {truncated:,} texts were truncated to "
-        f"{longest} tokens"
+        f"{model.max_length} tokens"
     )
 
 

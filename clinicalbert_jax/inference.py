@@ -19,7 +19,7 @@ from tqdm import tqdm
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import loading
-from clinicalbert_jax.tokenizer_files.load import load_tokenizer
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 _MOST_ROWS = 32
 _SHORTEST = 16
@@ -44,7 +44,9 @@ class Inference:
 
     def __init__(self, loaded: loading.Loaded, dtype: str = "float32", show_progress: bool = False) -> None:
         self.loaded, self.config, self.show_progress = loaded, loaded.config, show_progress
-        self.tokenizer = load_tokenizer(loaded.tokenizer_dir)
+        settings = bert_tokenizer.read(loaded.tokenizer_dir)
+        self.tokenizer = bert_tokenizer.build(settings)
+        self.max_length = min(loaded.config.max_position_embeddings, settings.model_max_length or sys.maxsize)
         self._params = jax.device_put(loaded.params)
         config, activations = loaded.config, jnp.dtype(dtype)
 
@@ -97,6 +99,7 @@ class Inference:
     def next_sentence(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """The probability that the second text of each pair follows the first, float32 [N]."""
         self._require_head("nsp_head", "score next sentences")
+        loading.require_segments(self.config, self.loaded.tokenizer_dir)
         rows = self._rows(pairs)
         probabilities_N = np.empty(len(rows), np.float32)
         for chosen, arrays_BxL in self._batches(rows):
@@ -110,7 +113,7 @@ class Inference:
 
         `pooling` 'mean': over all tokens, specials included, as sentence-transformers does; 'cls': the first token.
         """
-        longest = self.config.max_position_embeddings
+        longest = self.max_length
         rows = self._rows(texts, allow_long=True)
         cut = sum(len(row.ids) > longest for row in rows)
         rows = [
@@ -190,9 +193,10 @@ class Inference:
         return [Row(encoding.ids, encoding.type_ids) for encoding in encodings]
 
     def _require_length(self, length: int, number: int) -> None:
-        longest = self.config.max_position_embeddings
-        if length > longest:
-            raise UserError(f"text {number + 1}: expected at most {longest} tokens, found {length}: cut the text")
+        if length > self.max_length:
+            raise UserError(
+                f"text {number + 1}: expected at most {self.max_length} tokens, found {length}: shorten the text"
+            )
 
     def _require_head(self, head: str, purpose: str) -> None:
         if head in self.loaded.fresh_heads:

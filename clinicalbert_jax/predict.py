@@ -41,13 +41,13 @@ def main(options: Options) -> None:
 
     from clinicalbert_jax.config import MeshConfig
     from clinicalbert_jax.finetune import finetuned_model, predictor
-    from clinicalbert_jax.tokenizer_files.load import load_tokenizer
+    from clinicalbert_jax.tokenizer_files import bert_tokenizer
     from clinicalbert_jax.training import xla
     from clinicalbert_jax.training.sharding import make_mesh
 
     xla.configure()
     model = finetuned_model.load(source, options.step)
-    rows = model.task.rows(examples, load_tokenizer(model.tokenizer_dir), False)
+    rows = model.task.rows(examples, bert_tokenizer.build(bert_tokenizer.read(model.tokenizer_dir)), False)
     logits = predictor.Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(model.params, rows)
     predictions = model.task.decode(examples, rows, logits)
     for written in model.task.write(output, examples, predictions, options.show_text):

@@ -21,11 +21,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clinicalbert_jax.data.manifest import FILE_NAME, TOKENIZER_FILES, Manifest, sha256_of
+from clinicalbert_jax.data.manifest import FILE_NAME, Manifest, sha256_of
 from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.options import option
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
 from data_prep.card import data_card, metadata
 from data_prep.config import PrepConfig
 from data_prep.overlap import downstream, splits
@@ -75,7 +77,7 @@ def run(config: PrepConfig, output_dir: str | Path, engine: EngineConfig, overwr
     given = _given_tokenizer(config)
     plan = Plan(
         config=config,
-        tokenizer=given or Tokenizer(["[PAD]"], False),
+        tokenizer=given or Tokenizer(Settings(SPECIAL_TOKENS, False)),
         categories=(),
         excluded_S=downstream.load_excluded(config.exclude_text),
         sample_one_in=splits.sampling_rate(sum(file.num_bytes for file in files)),
@@ -136,7 +138,14 @@ def _given_tokenizer(config: PrepConfig) -> Tokenizer | None:
     """The tokenizer asked for; None where the vocabulary is to be trained."""
     if config.vocabulary.train_vocab:
         return None
-    return tokenizer.load(config.vocabulary.vocab_file, config.vocabulary.do_lower_case)
+    given = tokenizer.load(config.vocabulary.vocab_file, config.vocabulary.do_lower_case)
+    longest = given.settings.model_max_length
+    if longest is not None and config.max_seq_length > longest:
+        raise UserError(
+            f"--max_seq_length: expected at most {longest}, the model_max_length in the files of --vocab_file, found "
+            f"{config.max_seq_length}: prepare shorter rows, or correct those files"
+        )
+    return given
 
 
 def _refuse_output_in_input(output_dir: Path, inputs: Sequence[str]) -> None:
@@ -237,29 +246,34 @@ def _final_tokenizer(
         return given
     if work.tokenizer.exists():
         return tokenizer.load(work.tokenizer)
-    do_lower_case = given.do_lower_case if given else bool(config.do_lower_case)
+    if given and len(given.vocabulary) > len(given.settings.entries):
+        raise UserError(
+            "--extend_vocab: expected a tokenizer without added tokens, found some with ids after the vocabulary's, "
+            "which new entries would take: drop the flag"
+        )
+    settings = given.settings if given else Settings(SPECIAL_TOKENS, bool(config.do_lower_case))
     counts = vocabulary.WordCounts()
     train = [bucket for bucket in buckets if bucket.split == "train"]
-    count = functools.partial(_count_words, plan=plan, directory=work.spill, do_lower_case=do_lower_case)
+    count = functools.partial(_count_words, plan=plan, directory=work.spill, settings=settings)
     counted = local.local(count, train, num_workers)
     for _, found in tqdm(counted, "counting words", len(train), unit=" buckets", mininterval=_every_s()):
         counts.add(found)
     if given:
         entries = vocabulary.extend(given.vocabulary, counts, config.extend_vocab)
     else:
-        entries = vocabulary.train(counts, config.vocab_size, do_lower_case)
-    final = Tokenizer(entries, do_lower_case)
+        entries = vocabulary.train(counts, config.vocab_size, settings.do_lower_case)
+    final = Tokenizer(dataclasses.replace(settings, entries=tuple(entries)))
     unfinished = work.tokenizer.with_suffix(".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    final.save(unfinished)
+    bert_tokenizer.write(unfinished, final.settings)
     unfinished.rename(work.tokenizer)
     return final
 
 
-def _count_words(bucket: Bucket, plan: Plan, directory: Path, do_lower_case: bool) -> vocabulary.WordCounts:
+def _count_words(bucket: Bucket, plan: Plan, directory: Path, settings: Settings) -> vocabulary.WordCounts:
     kept = shards.cleaned_notes(directory / bucket.file_name, plan, Counter())
-    return vocabulary.count_words([note.patient_id for note in kept], [note.text for note in kept], do_lower_case)
+    return vocabulary.count_words([note.patient_id for note in kept], [note.text for note in kept], settings)
 
 
 # --- stage 2
@@ -346,9 +360,11 @@ def _publish(
                 part = source.with_name(source.name + suffix)
                 if part.exists():  # else a run that was killed has moved it already
                     part.rename(work.dataset / (shard.file + suffix))
-    plan.tokenizer.save(work.dataset)
+    bert_tokenizer.write(work.dataset, plan.tokenizer.settings)
     metadata.write_tfds(work.dataset, document)
-    document = dataclasses.replace(document, files={name: sha256_of(work.dataset / name) for name in TOKENIZER_FILES})
+    document = dataclasses.replace(
+        document, files={name: sha256_of(work.dataset / name) for name in bert_tokenizer.NAMES}
+    )
     document.save(work.dataset)
     write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
     parts = (local.read_statistics(Bucket(one.split, one.number, 0), work.shards) for one in built)

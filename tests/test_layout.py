@@ -67,7 +67,7 @@ WITHOUT_JAX = [
     "clinicalbert_jax.runs.object_store",
     "clinicalbert_jax.runs.provenance",
     "clinicalbert_jax.runs.workdir",
-    "clinicalbert_jax.tokenizer_files.load",
+    "clinicalbert_jax.tokenizer_files.bert_tokenizer",
     "clinicalbert_jax.training.mfu",
     "data_prep.__main__",
     "data_prep.verify",

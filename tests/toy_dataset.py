@@ -6,8 +6,9 @@ import numpy as np
 from tokenizers import BertWordPieceTokenizer
 
 from clinicalbert_jax.data import counter_rng, masking, tfrecord
-from clinicalbert_jax.data.manifest import TOKENIZER_FILES, Manifest, Shard, Split, Vocabulary, sha256_of
+from clinicalbert_jax.data.manifest import Manifest, Shard, Split, Vocabulary, sha256_of
 from clinicalbert_jax.data.schema import Layout
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = SPECIALS + [f"word{number}" for number in range(120)]
@@ -47,7 +48,7 @@ def write(directory: Path, num_train: int = 200, num_other: int = 50, seed: int 
         categories=("made up",),
         drops={},
         splits=splits,
-        files={name: sha256_of(directory / name) for name in TOKENIZER_FILES},
+        files={name: sha256_of(directory / name) for name in bert_tokenizer.NAMES},
     ).save(directory)
     return directory
 

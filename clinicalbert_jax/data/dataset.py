@@ -14,6 +14,7 @@ from clinicalbert_jax.data import counter_rng, masking, shuffle
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.data.tfrecord import CorruptRecordError, Records, Shard
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 Batch = dict[str, np.ndarray]
 
@@ -172,9 +173,8 @@ def _integers(name: str) -> type[np.signedinteger]:
 
 
 def _masking_policy(data_dir: Path, manifest: Manifest) -> masking.Policy:
-    vocabulary = (data_dir / "vocab.txt").read_text(encoding="utf-8").split("\n")[: manifest.vocabulary.size]
     return masking.policy(
-        vocabulary,
+        list(bert_tokenizer.read(data_dir).tokens),
         manifest.layout.max_predictions_per_seq,
         whole_word=manifest.options["whole_word_masking"],
         google=manifest.options["pairing"] == "google",

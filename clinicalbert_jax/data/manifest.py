@@ -13,7 +13,6 @@ from clinicalbert_jax.files import safe_names
 
 FILE_NAME = "manifest.json"
 FORMAT = 1
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")  # they lie beside it
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Manifest:
     """A dataset in full.
 
     `options` is every preparation setting; `drops` counts notes by reason; `files` holds the SHA-256 of the
-    vocabulary and the other tokenizer files, by name.
+    vocabulary and the other tokenizer files, by name; they lie beside the manifest.
     """
 
     name: str

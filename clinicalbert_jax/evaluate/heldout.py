@@ -9,9 +9,9 @@ from typing import Any
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import POSITIONAL, option
-from clinicalbert_jax.pretrained import huggingface, loading
+from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs import object_store, provenance, workdir
-from clinicalbert_jax.tokenizer_files import vocabulary
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 
 @dataclass(kw_only=True)
@@ -60,32 +60,19 @@ def run(options: Options) -> None:
 
 
 def check_fits(source: loading.Source, data_dir: Path, manifest: Manifest) -> None:
-    """Raise `UserError` where a model cannot read the data: another vocabulary or casing, or rows too long."""
-    if source.is_run:
-        config, tokenizer_dir = workdir.read_config(source.directory).model, workdir.kept(source.directory, "tokenizer")
-    else:
-        config, tokenizer_dir = huggingface.read_config(source.directory), source.directory
-    ours, theirs = vocabulary.read(data_dir), vocabulary.read(tokenizer_dir)
-    if theirs is None:
-        same = config.vocab_size == manifest.vocabulary.size
-    else:
-        same = ours is not None and theirs.entries == ours.entries
-    if not same:
+    """Raise `UserError` where a model cannot read the data: another tokenizer, rows too long, no segments for pairs."""
+    config, ours, theirs = loading.config_of(source), bert_tokenizer.read(data_dir), loading.tokenizer_of(source)
+    if config.vocab_size != len(ours.tokens) if theirs is None else theirs.tokens != ours.tokens:
         raise UserError(
             f"expected a model with the vocabulary of {data_dir} ({manifest.vocabulary.size} entries), found another "
             f"in {source.directory} ({config.vocab_size} entries): losses over two vocabularies cannot be compared"
         )
-    lower = None if theirs is None else theirs.do_lower_case
-    if lower is not None and lower != manifest.vocabulary.do_lower_case:
+    for name, expected, found in ours.differences(theirs or ours):
         raise UserError(
-            f"expected a model with do_lower_case={manifest.vocabulary.do_lower_case}, as in {data_dir}, "
-            f"found {lower} in {source.directory}: prepare the data with the model's casing"
+            f"expected a model with {name} {expected}, as in {data_dir}, found {found} in {source.directory}: prepare "
+            "the data with the model's tokenizer"
         )
-    if manifest.layout.max_seq_length > config.max_position_embeddings:
-        raise UserError(
-            f"expected a model with at least {manifest.layout.max_seq_length} positions, as long as the rows in "
-            f"{data_dir}, found {config.max_position_embeddings} in {source.directory}: prepare shorter rows"
-        )
+    loading.check_rows(source, manifest.layout.max_seq_length, pairs=True)
 
 
 def evaluate(
@@ -104,12 +91,9 @@ def evaluate(
     from clinicalbert_jax.evaluate import per_token, summary
 
     dataset = Dataset(data_dir, split)
-    pieces = vocabulary.read(data_dir)
-    if pieces is None:
-        raise UserError(f"expected vocab.txt in {data_dir}, found none: prepare the data again")
     devices = jax.local_device_count()
     rows = -(-batch_size // devices) * devices
-    targets = per_token.targets(dataset, pieces.entries, rows)
+    targets = per_token.targets(dataset, list(bert_tokenizer.read(data_dir).tokens), rows)
     models: list[dict[str, Any]] = []
     scored: list[per_token.Scores] = []
     with_nsp = True
@@ -144,7 +128,7 @@ def warnings_of(source: loading.Source, manifest: Manifest) -> list[str]:
             workdir.read_config(source.directory), workdir.manifest_of(source.directory), step=0
         )
     else:
-        known = vocabulary.read_json(source.directory / provenance.FILE_NAME)
+        known = provenance.read_json(source.directory / provenance.FILE_NAME)
     if not known:
         return [
             f"{source.directory} does not say what it was trained on: a public clinical model may have been trained on "

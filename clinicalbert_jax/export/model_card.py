@@ -9,7 +9,6 @@ from typing import Any
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.runs import metrics_log, provenance, workdir
-from clinicalbert_jax.tokenizer_files import vocabulary
 
 CARD_FILE = "README.md"
 
@@ -24,7 +23,7 @@ def write(directory: Path, run: Path, step: int) -> None:
     """Write both files into `directory` from what lies in the run's directory beside its checkpoints."""
     config, manifest = workdir.read_config(run), workdir.manifest_of(run)
     evaluations = [
-        vocabulary.read_json(run / provenance.EVALUATION_FILE.format(split=split)) for split in ("test", "validation")
+        provenance.read_json(run / provenance.EVALUATION_FILE.format(split=split)) for split in ("test", "validation")
     ]
     evaluation = next((document for document in evaluations if document and _is_of(document, step)), None)
     text = card(config, manifest, step, metrics_log.read(run), evaluation)

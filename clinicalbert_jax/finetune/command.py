@@ -31,6 +31,7 @@ def run(options: Options) -> int:
     directory = Path(options.workdir).expanduser()
     workdir.check_path(directory)
     source = loading.find(options.model)
+    loading.check_rows(source, config.task.max_seq_length, pairs=config.task.kind == "questions")
     files = {"train": Path(options.train), "validation": Path(options.validation)}
     if options.test:
         files["test"] = Path(options.test)

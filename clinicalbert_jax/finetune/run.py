@@ -27,7 +27,7 @@ from clinicalbert_jax.finetune.task import Scores, Task
 from clinicalbert_jax.modeling.bert import Params
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs.state import State
-from clinicalbert_jax.tokenizer_files.load import load_tokenizer
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.training import mfu, train_loop, train_step
 from clinicalbert_jax.training.sharding import make_mesh
 
@@ -59,7 +59,7 @@ def run(config: FinetuneConfig, task: Task, data: Data, source: loading.Source, 
     """Train and evaluate every seed, continuing an earlier call that was stopped; returns the exit code."""
     leader = jax.process_index() == 0
     pretrained = loading.load(source)
-    tokenizer = load_tokenizer(pretrained.tokenizer_dir)
+    tokenizer = bert_tokenizer.build(bert_tokenizer.read(pretrained.tokenizer_dir))
     rows = {split: task.rows(examples, tokenizer, split == "train") for split, examples in data.examples.items()}
     document = task_json.document(task, data.files)
     predictor = Predictor(task.head, pretrained.config, make_mesh(config.mesh), config.dtype)

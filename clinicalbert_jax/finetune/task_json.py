@@ -5,19 +5,18 @@ The task's settings, its labels in the order of the logits, and, in a run, check
 
 import dataclasses
 import hashlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.data import checksummed_json
-from clinicalbert_jax.data.manifest import TOKENIZER_FILES
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.config import task_config
 from clinicalbert_jax.finetune.task import Task, TaskConfig
 from clinicalbert_jax.runs import workdir
 from clinicalbert_jax.runs.workdir import TASK_FILE
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 
 class Trained(NamedTuple):
@@ -52,9 +51,7 @@ def keep(run: Path, config: Config, task_document: dict[str, Any], tokenizer_dir
         _check_same(run, config, task_document)
     try:
         (run / "tokenizer").mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES:
-            if (tokenizer_dir / name).exists():
-                shutil.copyfile(tokenizer_dir / name, run / "tokenizer" / name)
+        bert_tokenizer.write(run / "tokenizer", bert_tokenizer.read(tokenizer_dir))
         checksummed_json.write(run / TASK_FILE, task_document)
         # Last: with this file the directory is a run.
         checksummed_json.write(run / workdir.CONFIG_FILE, dataclasses.asdict(config))

@@ -4,11 +4,11 @@ Imports neither JAX nor PyTorch, except that a `pytorch_model.bin` is read by Py
 checkpoint by TensorFlow, where installed.
 """
 
+import dataclasses
 import json
 import os
 import re
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from clinicalbert_jax.config import ModelConfig
-from clinicalbert_jax.data.manifest import TOKENIZER_FILES
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import safe_names
 from clinicalbert_jax.pretrained import extend_vocabulary, weight_names
 from clinicalbert_jax.runs import workdir
-from clinicalbert_jax.tokenizer_files import vocabulary
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.tokenizer_files.settings import Settings
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 
 # The fields of a config that the weights fix. Dropout rates are not among them: they are the training's to choose.
 ARCHITECTURE = (
@@ -56,14 +55,13 @@ class Classifier(NamedTuple):
 def load_pretrained(
     source: str | Path,
     *,
-    vocabulary_entries: Sequence[str] | None = None,
-    do_lower_case: bool | None = None,
+    tokenizer: Settings | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """A pre-trained BERT from a directory or, failing that, from the Hugging Face hub by name.
 
-    `vocabulary_entries` and `do_lower_case` are the data's, where there are data: the model's must be the same, or the
-    data's an extension of it, and then the new rows start at the mean of their old pieces.
+    `tokenizer` is the data's, where there are data: the model's must be the same, or the data's vocabulary an extension
+    of it, and then the new rows start at the mean of their old tokens.
 
     Returns the fields of `ModelConfig` that the model fixes, its parameters (float32 NumPy arrays in a nested dict, the
     vocabulary padded), and the names of the heads that it lacks, which were drawn from `seed`. Raises `UserError` where
@@ -73,12 +71,12 @@ def load_pretrained(
     architecture = read_config(directory)
     overrides = {name: getattr(architecture, name) for name in ARCHITECTURE}
     tensors = weight_names.canonical(read_tensors(directory))
-    if vocabulary_entries is not None:
-        rows = origins_of_words(directory, vocabulary_entries, do_lower_case)
+    if tokenizer is not None:
+        rows = origins_of_words(directory, tokenizer)
         for name in weight_names.PER_WORD:
             if rows is not None and name in tensors:
                 tensors[name] = extend_vocabulary.grown(tensors[name].astype(np.float32), rows)
-        overrides["vocab_size"] = len(vocabulary_entries)
+        overrides["vocab_size"] = len(tokenizer.tokens)
     params, fresh = weight_names.from_huggingface(ModelConfig(**overrides), tensors, seed=seed)
     return overrides, params, fresh
 
@@ -134,29 +132,43 @@ def read_config(directory: Path) -> ModelConfig:
         raise UserError(f"{path}: {error}") from None
 
 
-def origins_of_words(directory: Path, entries: Sequence[str], do_lower_case: bool | None) -> list[list[int]] | None:
-    """Which of the model's rows each of the data's words starts from; None: the same, one for one.
+def read_tokenizer(directory: Path, config: ModelConfig) -> Settings | None:
+    """The settings of a model's tokenizer, None where its directory holds no tokenizer.
 
-    Raises `UserError` where the data's vocabulary is neither the model's nor an extension of it.
+    Raises `UserError` where it has more tokens than the model's embedding table has rows.
+    """
+    if not bert_tokenizer.exist(directory):
+        return None
+    settings = bert_tokenizer.read(directory)
+    if len(settings.tokens) > config.vocab_size:
+        raise UserError(
+            f"{directory}: expected at most {config.vocab_size} tokens, the vocab_size of the model's {CONFIG_FILE}, "
+            f"found {len(settings.tokens)} in the files of its tokenizer: the two do not belong together"
+        )
+    return settings
+
+
+def origins_of_words(directory: Path, tokenizer: Settings) -> list[list[int]] | None:
+    """Which of the model's rows each token of the data starts from; None: the same, one for one.
+
+    Raises `UserError` where the data's tokenizer is neither the model's nor one with an extended vocabulary.
     """
     config = read_config(directory)
-    theirs = vocabulary.read(directory)
+    theirs, tokens = read_tokenizer(directory, config), tokenizer.tokens
     if theirs is None:
-        if config.vocab_size != len(entries):
+        if config.vocab_size != len(tokens):
             raise UserError(
-                f"expected a vocabulary of {config.vocab_size} entries, the model's, found {len(entries)} in the data "
+                f"expected a vocabulary of {config.vocab_size} entries, the model's, found {len(tokens)} in the data "
                 f"(and {directory} holds no vocab.txt to compare): prepare the data with the model's vocabulary"
             )
         return None
-    if None not in (do_lower_case, theirs.do_lower_case) and do_lower_case != theirs.do_lower_case:
-        casing = {True: "uncased", False: "cased"}
+    for name, expected, found in theirs.differences(tokenizer):
         raise UserError(
-            f"expected data as the model in {directory} reads them, {casing[bool(theirs.do_lower_case)]}, "
-            f"found {casing[bool(do_lower_case)]} ones: prepare the data with the model's vocabulary and casing"
+            f"expected data tokenized as by the model in {directory}, with {name} {expected}, found {found}: prepare "
+            f"the data with --vocab_file={directory}"
         )
-    old = theirs.entries[: config.vocab_size]
-    unchanged = old == list(entries) and config.vocab_size == len(entries)
-    return None if unchanged else extend_vocabulary.origins(old, entries)
+    unchanged = theirs.tokens == tokens and config.vocab_size == len(tokens)
+    return None if unchanged else extend_vocabulary.origins(theirs.tokens, tokens)
 
 
 def read_tensors(directory: Path) -> weight_names.Tensors:
@@ -189,8 +201,8 @@ def write_directory(
     """Write a model so that transformers' `from_pretrained(directory)` loads it; `directory` exists and is empty.
 
     `params` hold every part; `parts` says which are written: all of them for `BertForPreTraining`, ('encoder',
-    'pooler') for `BertModel`, and with a `classifier` those that its class has. `tokenizer` is the directory whose
-    tokenizer files are copied.
+    'pooler') for `BertModel`, and with a `classifier` those that its class has. `tokenizer` is the directory of
+    the tokenizer, whose files are written complete.
     """
     tensors = weight_names.to_huggingface(config, params, dtype=dtype, parts=parts)
     architecture = "BertForPreTraining"
@@ -202,28 +214,22 @@ def write_directory(
     elif "mlm_head" not in parts:
         architecture = "BertModel"
         tensors = {name.removeprefix("bert."): array for name, array in tensors.items()}
-    pieces = vocabulary.read(tokenizer)
-    if pieces is None or len(pieces.entries) > config.vocab_size:
-        found = "none" if pieces is None else f"{len(pieces.entries)} entries"
-        raise UserError(f"expected a vocabulary of {config.vocab_size} entries in {tokenizer}, found {found}")
-    document = _config_document(config, architecture, dtype, pieces.entries, classifier)
+    settings = read_tokenizer(tokenizer, config)
+    if settings is None:
+        raise UserError(f"expected a tokenizer of {config.vocab_size} tokens in {tokenizer}, found none")
+    document = _config_document(config, architecture, dtype, settings.entries.index("[PAD]"), classifier)
     (directory / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
     save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).exists():
-            shutil.copyfile(tokenizer / name, directory / name)
-    settings = vocabulary.read_json(directory / TOKENIZER_CONFIG_FILE)
-    if settings:
-        settings["model_max_length"] = config.max_position_embeddings
-        (directory / TOKENIZER_CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    longest = min(config.max_position_embeddings, settings.model_max_length or config.max_position_embeddings)
+    bert_tokenizer.write(directory, dataclasses.replace(settings, model_max_length=longest))
 
 
 def _config_document(
-    config: ModelConfig, architecture: str, dtype: str, entries: list[str], classifier: Classifier | None
+    config: ModelConfig, architecture: str, dtype: str, pad_token_id: int, classifier: Classifier | None
 ) -> dict[str, Any]:
     document: dict[str, Any] = {"architectures": [architecture], "model_type": "bert", "dtype": dtype}
     document |= {name: getattr(config, name) for name in ModelConfig.__dataclass_fields__}
-    document |= {"pad_token_id": entries.index("[PAD]"), "position_embedding_type": "absolute"}
+    document |= {"pad_token_id": pad_token_id, "position_embedding_type": "absolute"}
     if classifier is not None:
         labels = {str(number): label for number, label in sorted(classifier.id2label.items())}
         document |= {"id2label": labels, "label2id": {label: int(number) for number, label in labels.items()}}

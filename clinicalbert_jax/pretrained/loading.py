@@ -10,6 +10,7 @@ from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.pretrained import huggingface
 from clinicalbert_jax.runs import object_store, workdir
+from clinicalbert_jax.tokenizer_files.settings import Settings
 
 BEST = "best"
 
@@ -36,9 +37,9 @@ def find(source: str | Path) -> Source:
     path, _ = object_store.run(str(source))
     if (path / workdir.CHECKPOINTS).is_dir():
         return find_run(path)
-    directory = huggingface.find(source)
-    huggingface.read_config(directory)
-    return Source(directory, is_run=False)
+    found = Source(huggingface.find(source), is_run=False)
+    tokenizer_of(found)
+    return found
 
 
 def find_run(path: str | Path) -> Source:
@@ -48,6 +49,41 @@ def find_run(path: str | Path) -> Source:
     if not (directory / workdir.CHECKPOINTS).is_dir():
         raise UserError(f"--workdir: expected a run with checkpoints in {directory}, found none: train first")
     return Source(directory, is_run=True)
+
+
+def config_of(source: Source) -> ModelConfig:
+    """The model's configuration, read without its weights."""
+    return workdir.read_config(source.directory).model if source.is_run else huggingface.read_config(source.directory)
+
+
+def tokenizer_of(source: Source) -> Settings | None:
+    """The model's tokenizer, None where it comes with none; raises `UserError` where the two do not fit."""
+    directory = workdir.kept(source.directory, "tokenizer") if source.is_run else source.directory
+    return huggingface.read_tokenizer(directory, config_of(source))
+
+
+def check_rows(source: Source, length: int, pairs: bool) -> None:
+    """Raise `UserError` where a model cannot take rows of `length` tokens, or `pairs` of texts."""
+    config, tokenizer = config_of(source), tokenizer_of(source)
+    require_segments(config, source.directory, pairs)
+    limits = {"max_position_embeddings": config.max_position_embeddings}
+    if tokenizer is not None and tokenizer.model_max_length is not None:
+        limits["model_max_length"] = tokenizer.model_max_length
+    name = min(limits, key=limits.__getitem__)
+    if length > limits[name]:
+        raise UserError(
+            f"expected a model for rows of {length} tokens, found {name}={limits[name]} in {source.directory}: prepare "
+            "or set shorter rows, or give another model"
+        )
+
+
+def require_segments(config: ModelConfig, where: Path | str, pairs: bool = True) -> None:
+    """Raise `UserError` where a model that is to read `pairs` of texts cannot tell the second from the first."""
+    if pairs and config.type_vocab_size < 2:
+        raise UserError(
+            f"expected a model with two segment types, to read pairs of texts, found type_vocab_size="
+            f"{config.type_vocab_size} in {where}: give another model"
+        )
 
 
 def check_step(step: str | None) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 from clinicalbert_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.data.manifest import FILE_NAME as MANIFEST_FILE
-from clinicalbert_jax.data.manifest import TOKENIZER_FILES, Manifest, sha256_of
+from clinicalbert_jax.data.manifest import Manifest, sha256_of
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 CONFIG_FILE = "config.json"
 TASK_FILE = "task.json"  # of a fine-tuned model, instead of a manifest
@@ -111,7 +112,7 @@ def keep(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> N
     """Write what makes the run complete by itself. Safe to repeat."""
     try:
         (workdir / "tokenizer").mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES:
+        for name in bert_tokenizer.NAMES:
             shutil.copyfile(data_dir / name, workdir / "tokenizer" / name)
         manifest.save(workdir)
         checksummed_json.write(workdir / CONFIG_FILE, dataclasses.asdict(config))  # last: it says that there is a run

@@ -12,14 +12,14 @@ from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.pretrained import huggingface, loading
 from clinicalbert_jax.runs import provenance, workdir
-from clinicalbert_jax.tokenizer_files import vocabulary
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 
 def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: Path) -> Config:
     """The config with the layers, width, epsilon and activation of the model it starts from. Loads no JAX.
 
     Dropout rates stay the config's. A run that has begun knows them, and needs its source no more. Raises `UserError`
-    where `init_from` names no BERT, or one with too few positions or another vocabulary than the data's.
+    where `init_from` names no BERT, or one that cannot take the data: another tokenizer, too few positions.
     """
     if not config.init_from:
         return config
@@ -27,12 +27,11 @@ def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: 
         found = workdir.read_config(run).model
     else:
         source = loading.find(config.init_from)
-        _check_vocabulary(source, manifest, data_dir)
+        _check_tokenizer(source, data_dir)
         if not config.allow_other_splits:
             _check_splits(source, manifest, data_dir)
-        found = (
-            workdir.read_config(source.directory).model if source.is_run else huggingface.read_config(source.directory)
-        )
+        loading.check_rows(source, manifest.layout.max_seq_length, pairs=True)
+        found = loading.config_of(source)
         if config.init_optimizer:
             _check_optimizer(source, config)
     fixed = {name: getattr(found, name) for name in huggingface.ARCHITECTURE if name != "vocab_size"}
@@ -46,14 +45,10 @@ def pretrained(config: Config, manifest: Manifest, data_dir: Path) -> tuple[dict
     """
     source = loading.find(config.init_from)
     if source.is_run:
-        _check_vocabulary(source, manifest, data_dir)
+        _check_tokenizer(source, data_dir)
         return loading.load(source).params, []
-    _, params, fresh = huggingface.load_pretrained(
-        source.directory,
-        vocabulary_entries=_entries(data_dir),
-        do_lower_case=manifest.vocabulary.do_lower_case,
-        seed=config.train.seed,
-    )
+    tokenizer = bert_tokenizer.read(data_dir)
+    _, params, fresh = huggingface.load_pretrained(source.directory, tokenizer=tokenizer, seed=config.train.seed)
     return params, fresh
 
 
@@ -75,13 +70,14 @@ def _check_optimizer(source: loading.Source, config: Config) -> None:
         )
 
 
-def _check_vocabulary(source: loading.Source, manifest: Manifest, data_dir: Path) -> None:
+def _check_tokenizer(source: loading.Source, data_dir: Path) -> None:
+    ours, theirs = bert_tokenizer.read(data_dir), loading.tokenizer_of(source)
     if not source.is_run:
-        huggingface.origins_of_words(source.directory, _entries(data_dir), manifest.vocabulary.do_lower_case)
-    elif workdir.manifest_of(source.directory).vocabulary != manifest.vocabulary:
+        huggingface.origins_of_words(source.directory, ours)
+    elif theirs is None or theirs.tokens != ours.tokens or [*theirs.differences(ours)]:
         raise UserError(
-            f"config.init_from: expected a run with the vocabulary of {data_dir}, found another in "
-            f"{source.directory}: prepare the data with that run's tokenizer/vocab.txt"
+            f"config.init_from: expected a run with the vocabulary of {data_dir}, found another tokenizer in "
+            f"{source.directory}: prepare the data with --vocab_file=RUN/tokenizer, that run's"
         )
 
 
@@ -90,7 +86,7 @@ def _check_splits(source: loading.Source, manifest: Manifest, data_dir: Path) ->
     if source.is_run:
         trained_on = workdir.read_config(source.directory), workdir.manifest_of(source.directory)
         known = provenance.provenance(*trained_on, step=0)
-    elif not (known := vocabulary.read_json(source.directory / provenance.FILE_NAME)):
+    elif not (known := provenance.read_json(source.directory / provenance.FILE_NAME)):
         return
     there, here = known.get("split_rule"), provenance.split_rule_of(manifest)
     if there != here:
@@ -106,12 +102,3 @@ def _shown(split_rule: dict[str, Any] | None) -> str:
         return "no record of the splits"
     names = {"key": "split_key"}
     return ", ".join(f"--{names.get(name, name)}={value}" for name, value in split_rule.items())
-
-
-def _entries(data_dir: Path) -> list[str]:
-    pieces = vocabulary.read(data_dir)
-    if pieces is None:
-        raise UserError(
-            f"expected vocab.txt in {data_dir}, found none: restore it from a copy, or prepare the data again"
-        )
-    return pieces.entries

@@ -36,7 +36,7 @@ def make_manifest(plan: Plan, spilled: Spilled, built: Sequence[Built], fingerpr
         vocabulary=manifest.Vocabulary(
             sha256=hashlib.sha256("".join(f"{token}\n" for token in plan.tokenizer.vocabulary).encode()).hexdigest(),
             size=len(plan.tokenizer.vocabulary),
-            do_lower_case=plan.tokenizer.do_lower_case,
+            do_lower_case=plan.tokenizer.settings.do_lower_case,
         ),
         layout=config.example_layout,
         seed=config.seed,

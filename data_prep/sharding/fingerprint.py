@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import fsspec
 
 import clinicalbert_jax
-from clinicalbert_jax.data.manifest import TOKENIZER_FILES, sha256_of
+from clinicalbert_jax.data.manifest import sha256_of
 from clinicalbert_jax.errors import UserError
 from data_prep.config import PrepConfig
 from data_prep.reading import files, selection
@@ -32,7 +31,7 @@ def of(config: PrepConfig, states: States, given: Tokenizer | None) -> Fingerpri
         "project_version": clinicalbert_jax.__version__,
         "input_sha256": [_content_sha256(of_files) for of_files in states],
         "exclude_text_sha256": [sha256_of(Path(path).expanduser()) for path in config.exclude_text],
-        "vocab_file_sha256": given and _tokenizer_sha256(given),
+        "vocab_file_sha256": given and hashlib.sha256(repr(given.settings).encode()).hexdigest(),
     }
     return json.loads(json.dumps(named))
 
@@ -117,11 +116,3 @@ def _state(url: str) -> tuple:
         if details.get(name) and not str(details[name]).startswith("W/"):  # a weak ETag: not byte for byte
             return name, str(details[name])
     return "url", str(sorted((name, str(value)) for name, value in details.items()))
-
-
-def _tokenizer_sha256(given: Tokenizer) -> str:
-    """A hash of the files that the dataset's directory will hold of it: every setting is in them."""
-    with tempfile.TemporaryDirectory() as directory:
-        given.save(Path(directory))
-        each = [sha256_of(Path(directory) / name) for name in TOKENIZER_FILES]
-    return hashlib.sha256("".join(each).encode()).hexdigest()

@@ -1,12 +1,11 @@
-"""WordPiece: a vocabulary with its casing, sentences to ids, and the files that transformers opens.
+"""Sentences to ids by a BERT's own tokenizer.
 
-Shape legend: T pieces, S sentences, D documents, W words.
+Shape legend: T tokens, S sentences, D documents, W words.
 """
 
-import json
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.tokenizer_files.settings import Settings, is_uncased
 from data_prep.text.sentences import Sentences
 
 # Preparation runs one process a core; threads inside each would only stand in each other's way.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _CHUNK = 4096  # texts whose words are in memory at a time
 _MAX_CHARACTERS = 500_000  # of the words whose pieces are stored
 
@@ -42,19 +42,21 @@ class TokenizedNotes:
 
 
 class Tokenizer:
-    """BERT's tokenizer for one vocabulary and casing. Text is text: '[MASK]' in a note gives no special token."""
+    """BERT's tokenizer for notes. Text is text: '[MASK]' in a note gives no special token.
 
-    def __init__(self, vocabulary: Sequence[str], do_lower_case: bool) -> None:
-        from tokenizers import Tokenizer as FastTokenizer
-        from tokenizers import models, normalizers, pre_tokenizers
+    Raises `UserError` for an added token with white space: `ids` tokenizes one word at a time.
+    """
 
-        self.vocabulary = tuple(vocabulary)
-        self.do_lower_case = do_lower_case
+    def __init__(self, settings: Settings) -> None:
+        if any(len(token.content.split()) != 1 for token in settings.added_tokens):
+            raise UserError(
+                "--vocab_file: expected added tokens without white space, found one with: data preparation does not "
+                "support them, so remove it from the files of the tokenizer"
+            )
+        self.settings = settings
+        self.vocabulary = settings.tokens
         self.id_of = {token: number for number, token in enumerate(self.vocabulary)}
-        model = models.WordPiece(dict(self.id_of), unk_token="[UNK]", max_input_chars_per_word=100)
-        self._fast = FastTokenizer(model)
-        self._fast.normalizer = normalizers.BertNormalizer(lowercase=do_lower_case)
-        self._fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._fast = bert_tokenizer.build(settings, special_tokens=False)
         self._words: dict[str, int] = {}  # word -> number
         self._offsets = np.zeros(1, np.int64)
         self._pieces = np.empty(0, np.int32)  # of word w: self._pieces[offsets[w] : offsets[w + 1]]
@@ -101,113 +103,29 @@ class Tokenizer:
         """For each id whether it goes on with a word ('##...'): bool [V]."""
         return np.array([token.startswith("##") for token in self.vocabulary])
 
-    def save(self, directory: Path) -> None:
-        """Write `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, as transformers' `AutoTokenizer` opens."""
-        (directory / "vocab.txt").write_text("".join(f"{token}\n" for token in self.vocabulary), "utf-8")
-        (directory / "tokenizer.json").write_text(self._fast_file(), "utf-8")
-        config = {
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": self.do_lower_case,
-            "strip_accents": None,
-            "tokenize_chinese_chars": True,
-            "model_max_length": 512,
-            **{f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS},
-        }
-        (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-
-    def _fast_file(self) -> str:
-        from tokenizers import Tokenizer as FastTokenizer
-        from tokenizers import decoders, processors
-
-        whole = FastTokenizer.from_str(self._fast.to_str())
-        whole.add_special_tokens(list(SPECIAL_TOKENS))
-        whole.post_processor = processors.TemplateProcessing(
-            single="[CLS]:0 $A:0 [SEP]:0",
-            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-            special_tokens=[("[CLS]", self.id_of["[CLS]"]), ("[SEP]", self.id_of["[SEP]"])],
-        )
-        whole.decoder = decoders.WordPiece(prefix="##")
-        return str(whole.to_str(pretty=True)) + "\n"
-
 
 def load(path: str | Path, do_lower_case: bool | None = None) -> Tokenizer:
-    """The tokenizer of a `vocab.txt`, or of a directory with one or with a `tokenizer.json`.
+    """The tokenizer of a `vocab.txt` or of a directory, as `bert_tokenizer.read` finds it.
 
-    `do_lower_case` None: as the directory says, else as the vocabulary shows. Raises `UserError` for a file that is
-    no BERT vocabulary and for a casing that contradicts it.
+    Raises `UserError` where the casing, as the files say it or as `do_lower_case` asks, contradicts the vocabulary,
+    and for an added token with white space.
     """
-    path = Path(path).expanduser()
-    if path.is_dir() and not (path / "vocab.txt").exists() and (path / "tokenizer.json").exists():
-        file = path / "tokenizer.json"
-        vocabulary = _checked(_vocabulary_of_json(file), file)
-    else:
-        file = path / "vocab.txt" if path.is_dir() else path
-        vocabulary = read_vocabulary(file)
-    said = _said_casing(path) if path.is_dir() else None
-    shown = is_uncased(vocabulary)
-    asked = do_lower_case if do_lower_case is not None else said if said is not None else shown
+    settings = bert_tokenizer.read(path)
+    shown = is_uncased(settings.entries)
+    asked = settings.do_lower_case if do_lower_case is None else do_lower_case
     if asked != shown:
         kinds = {True: "uncased (no entry has a capital letter)", False: "cased (entries have capital letters)"}
         raise UserError(
-            f"{file} is {kinds[shown]}, but do_lower_case={asked} was asked for, which would make "
+            f"{path} is {kinds[shown]}, but do_lower_case={asked} was asked for, which would make "
             f"{'capitalised words' if shown else 'its capitalised entries'} "
             f"{'unknown' if shown else 'unreachable'}: give do_lower_case={shown}, or another vocabulary"
         )
-    return Tokenizer(vocabulary, asked)
-
-
-def read_vocabulary(file: Path) -> list[str]:
-    """The entries of a `vocab.txt`; raises `UserError` if it is none of BERT's kind."""
-    try:
-        vocabulary = file.read_text("utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"--vocab_file: expected a vocab.txt at {file}, found none") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--vocab_file: {file} cannot be read ({type(error).__name__})") from None
-    vocabulary = [token.rstrip("\r") for token in vocabulary]
-    while vocabulary and not vocabulary[-1]:
-        vocabulary.pop()
-    return _checked(vocabulary, file)
-
-
-def _checked(vocabulary: list[str], file: Path) -> list[str]:
-    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-    if missing:
+    if asked != settings.do_lower_case:
         raise UserError(
-            f"--vocab_file: expected a BERT vocabulary with {' '.join(SPECIAL_TOKENS)}, one entry a line; "
-            f"{file} has no {missing[0]}"
+            f"--do_lower_case={asked}: the files of {path} say do_lower_case={settings.do_lower_case}: correct "
+            "them, or drop the flag"
         )
-    if len(set(vocabulary)) < len(vocabulary):
-        raise UserError(f"--vocab_file: expected each entry once, found {file} to repeat one")
-    return vocabulary
-
-
-def _vocabulary_of_json(file: Path) -> list[str]:
-    """The entries of a `tokenizer.json`, which is all that transformers 5 saves, in the order of their ids."""
-    try:
-        model = json.loads(file.read_text("utf-8"))["model"]
-        ids = {str(token): int(number) for token, number in model["vocab"].items()}
-        is_berts = model["type"] == "WordPiece" and model["continuing_subword_prefix"] == "##"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        is_berts, ids = False, {}
-    if not is_berts or sorted(ids.values()) != list(range(len(ids))):
-        raise UserError(f"--vocab_file: expected a vocab.txt or the tokenizer.json of a WordPiece, found {file}")
-    return sorted(ids, key=ids.__getitem__)
-
-
-def is_uncased(vocabulary: Iterable[str]) -> bool:
-    """Whether no entry but the bracketed ones has a capital letter."""
-    return not any(token != token.lower() for token in vocabulary if not token.startswith("["))
-
-
-def _said_casing(directory: Path) -> bool | None:
-    """What `tokenizer_config.json` says of the casing, if anything."""
-    try:
-        config = json.loads((directory / "tokenizer_config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    said = config.get("do_lower_case") if isinstance(config, dict) else None
-    return said if isinstance(said, bool) else None
+    return Tokenizer(settings)
 
 
 def tokenize(

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from clinicalbert_jax.errors import UserError
-from data_prep.wordpiece.tokenizer import SPECIAL_TOKENS
+from clinicalbert_jax.tokenizer_files.settings import MAX_WORD_CHARACTERS, SPECIAL_TOKENS, Settings, normalizer
 
 MIN_PATIENTS = 20
 _MAX_TRAINING_WORDS = 20_000_000
-_MAX_WORD_CHARACTERS = 100  # longer ones are [UNK] to BERT
 
 
 @dataclass
@@ -35,14 +34,15 @@ class WordCounts:
         return sorted(words, key=lambda word_and_count: (-word_and_count[1], word_and_count[0]))
 
 
-def count_words(patients: Sequence[str], texts: Sequence[str], do_lower_case: bool) -> WordCounts:
-    """Count the words of cleaned notes; `patients[i]` is whose note `texts[i]` is.
+def count_words(patients: Sequence[str], texts: Sequence[str], settings: Settings) -> WordCounts:
+    """Count the words of cleaned notes, as a tokenizer of these settings sees them; `patients[i]` is the patient of
+    `texts[i]`.
 
     All notes of a patient must be counted in one call, since a patient counts once for a word.
     """
-    from tokenizers import normalizers, pre_tokenizers
+    from tokenizers import pre_tokenizers
 
-    normalizer, cutter = normalizers.BertNormalizer(lowercase=do_lower_case), pre_tokenizers.BertPreTokenizer()
+    normalized, splitter = normalizer(settings), pre_tokenizers.BertPreTokenizer()
     words_of: dict[str, list[str]] = {}
     occurrences: Counter[str] = Counter()
     by_patient: dict[str, set[str]] = {}
@@ -52,7 +52,7 @@ def count_words(patients: Sequence[str], texts: Sequence[str], do_lower_case: bo
         by_patient.setdefault(patient, set()).update(chunks)
     counts = WordCounts()
     for chunk, count in occurrences.items():
-        words_of[chunk] = [word for word, _ in cutter.pre_tokenize_str(normalizer.normalize_str(chunk))]
+        words_of[chunk] = [word for word, _ in splitter.pre_tokenize_str(normalized.normalize_str(chunk))]
         for word in words_of[chunk]:
             counts.occurrences[word] += count
     for chunks_held in by_patient.values():
@@ -67,7 +67,7 @@ def train(counts: WordCounts, vocab_size: int, do_lower_case: bool, min_patients
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    words = [(word, count) for word, count in counts.common(min_patients) if len(word) <= _MAX_WORD_CHARACTERS]
+    words = [(word, count) for word, count in counts.common(min_patients) if len(word) <= MAX_WORD_CHARACTERS]
     if not words:
         raise UserError(
             f"--train_vocab: expected words that the notes of at least {min_patients} patients hold, found none: "

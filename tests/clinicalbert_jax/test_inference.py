@@ -9,7 +9,7 @@ import pytest
 from clinicalbert_jax import text_input
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.inference import Inference, load_tokenizer
+from clinicalbert_jax.inference import Inference
 from clinicalbert_jax.pretrained import huggingface, weight_names
 
 WORDS = (  # noqa: SIM905
@@ -143,19 +143,6 @@ def test_equals_transformers(model: Inference, directory: Path) -> None:
     for prediction in model.fill_mask(TEXTS, top_k=5)[0][0]:
         expected = float(log_p[0, place, WORDS.index(prediction.text)].exp())
         assert prediction.probability == pytest.approx(expected, abs=1e-5)
-
-
-def test_tokenizer_built_from_a_vocabulary_equals_transformers(shared_data: Path) -> None:
-    pytest.importorskip("torch")
-    import transformers
-
-    for casing, lower in (("cased", False), ("uncased", True)):
-        vocabulary = shared_data / "vocab" / f"bert-base-{casing}"
-        theirs = transformers.BertTokenizer(str(vocabulary / "vocab.txt"), do_lower_case=lower)
-        ours = load_tokenizer(vocabulary)
-        for text in ("Pt. c/o SOB, Tmax 101.4°F; [MASK] naïve", "the Heart's Rate", "b.i.d.\n5mg/kg x3"):
-            assert ours.encode(text, "second text").ids == theirs(text, "second text")["input_ids"]
-            assert ours.encode(text, "second text").type_ids == theirs(text, "second text")["token_type_ids"]
 
 
 @pytest.mark.fast

@@ -19,6 +19,7 @@ from clinicalbert_jax.evaluate import heldout, per_token, summary
 from clinicalbert_jax.evaluate.bootstrap import PatientSums, ratios, sums_by_patient
 from clinicalbert_jax.evaluate.token_classes import CLASSES, TokenClasses
 from clinicalbert_jax.pretrained import huggingface, loading
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from tests import toy_dataset, toy_run
 
 ROOT = Path(__file__).parents[3]
@@ -112,12 +113,17 @@ def test_command_writes_a_table_and_json(run: Path, exported: Path, data_dir: Pa
 def test_mistakes_are_refused(run: Path, exported: Path, data_dir: Path, tmp_path: Path) -> None:
     manifest = Manifest.load(data_dir)
     shutil.copytree(exported, tmp_path / "other")
-    words = (tmp_path / "other/vocab.txt").read_text().split("\n")
-    (tmp_path / "other/vocab.txt").write_text("\n".join([*words[:20], words[21], words[20], *words[22:]]))
-    with pytest.raises(UserError, match="two vocabularies cannot be compared"):
-        heldout.check_fits(loading.find(tmp_path / "other"), data_dir, manifest)
+    settings = bert_tokenizer.read(exported)
+    words = settings.entries
+    for changes, message in (
+        ({"entries": (*words[:20], words[21], words[20], *words[22:])}, "two vocabularies cannot be compared"),
+        ({"strip_accents": False}, "with strip_accents True"),
+    ):
+        bert_tokenizer.write(tmp_path / "other", dataclasses.replace(settings, **changes))
+        with pytest.raises(UserError, match=message):
+            heldout.check_fits(loading.find(tmp_path / "other"), data_dir, manifest)
     longer = dataclasses.replace(manifest, layout=dataclasses.replace(manifest.layout, max_seq_length=64))
-    with pytest.raises(UserError, match="at least 64 positions"):
+    with pytest.raises(UserError, match="for rows of 64 tokens"):
         heldout.check_fits(loading.find(exported), data_dir, longer)
     for arguments in ((), (f"--workdir={run}", run, run), (f"--workdir={tmp_path}",)):
         done = command(f"--data_dir={data_dir}", *arguments)

@@ -17,6 +17,7 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.inference import Inference
 from clinicalbert_jax.pretrained import huggingface, loading, weight_names
 from clinicalbert_jax.runs import checkpoint
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from tests import toy_dataset, toy_run
 
 ROOT = Path(__file__).parents[3]
@@ -174,11 +175,9 @@ def test_cased_text_stays_cased(tmp_path: Path, shared_data: Path) -> None:
     pytest.importorskip("torch")
     import transformers
 
-    from data_prep.wordpiece import tokenizer
-
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "out").mkdir()
-    tokenizer.load(shared_data / "vocab/bert-base-cased/vocab.txt").save(tmp_path / "tokenizer")
+    bert_tokenizer.write(tmp_path / "tokenizer", bert_tokenizer.read(shared_data / "vocab/bert-base-cased/vocab.txt"))
     config = ModelConfig(vocab_size=28_996, hidden_size=4, num_hidden_layers=1, num_attention_heads=1)
     tensors = {w.name: np.zeros(w.shape, np.float32) for w in weight_names.table(config)}
     params, _ = weight_names.from_huggingface(config, tensors)

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import pytest
 
-from clinicalbert_jax import inference
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune import finetuned_model
@@ -20,6 +19,7 @@ from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.modeling import bert as model
 from clinicalbert_jax.pretrained import huggingface, loading
 from clinicalbert_jax.runs import metrics_log
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from tests.clinicalbert_jax.finetune import toy_tokenizer
 
 ROOT = Path(__file__).parents[3]
@@ -178,7 +178,7 @@ def test_an_export_predicts_the_same_here_and_in_pytorch(
     theirs = transformers.AutoModelForTokenClassification.from_pretrained(out).eval()
     assert theirs.config.id2label == dict(enumerate(ours.task.labels))
     examples = ours.task.config.read(data["test"], Reading())
-    rows = ours.task.rows(examples, inference.load_tokenizer(out), False)
+    rows = ours.task.rows(examples, bert_tokenizer.build(bert_tokenizer.read(out)), False)
     logits = []
     for ids in rows.input_ids:
         with torch.no_grad():

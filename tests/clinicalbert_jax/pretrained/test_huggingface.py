@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.pretrained import extend_vocabulary, huggingface, weight_names
-from clinicalbert_jax.tokenizer_files import vocabulary
+from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
 
 SHAPES = [
     ModelConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16),
@@ -29,7 +29,7 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> weight_names.Tensors:
 
 
 def entries(size: int) -> list[str]:
-    return [*vocabulary.SPECIAL, "ad", "##mit", "##ted", *(f"word{i}" for i in range(size - 8))]
+    return [*SPECIAL_TOKENS, "ad", "##mit", "##ted", *(f"word{i}" for i in range(size - 8))]
 
 
 def write_tokenizer(directory: Path, words: list[str], lower: bool = False) -> Path:
@@ -250,7 +250,7 @@ def test_grown_vocabulary_starts_at_the_mean_of_the_pieces(tmp_path: Path) -> No
     new = [*old, "admitted", "##mitted", "word1word2", "§"]
     tensors = random_tensors(TINY)
     source = write_model(tmp_path / "model", TINY, tied_names(tensors))
-    overrides, params, _ = huggingface.load_pretrained(source, vocabulary_entries=new, do_lower_case=False)
+    overrides, params, _ = huggingface.load_pretrained(source, tokenizer=Settings(tuple(new), False))
     assert overrides["vocab_size"] == len(new)
     for theirs, ours in (
         (tensors["bert.embeddings.word_embeddings.weight"], params["embeddings"]["word"]["embedding"]),
@@ -283,14 +283,14 @@ def test_another_vocabulary_or_casing_is_refused(tmp_path: Path) -> None:
     words = entries(TINY.vocab_size)
     swapped = [*words[:10], words[11], words[10], *words[12:]]
     with pytest.raises(UserError, match="entry 10 differs, 2 in all"):
-        huggingface.load_pretrained(source, vocabulary_entries=swapped)
+        huggingface.load_pretrained(source, tokenizer=Settings(tuple(swapped), False))
     with pytest.raises(UserError, match="entries at the end are gone"):
-        huggingface.load_pretrained(source, vocabulary_entries=words[:-1])
-    with pytest.raises(UserError, match="found uncased ones"):
-        huggingface.load_pretrained(source, vocabulary_entries=words, do_lower_case=True)
+        huggingface.load_pretrained(source, tokenizer=Settings(tuple(words[:-1]), False))
+    with pytest.raises(UserError, match="do_lower_case False, found True"):
+        huggingface.load_pretrained(source, tokenizer=Settings(tuple(words), True))
     (source / "vocab.txt").unlink()
     with pytest.raises(UserError, match="found 29 in the data"):
-        huggingface.load_pretrained(source, vocabulary_entries=words[:-1])
+        huggingface.load_pretrained(source, tokenizer=Settings(tuple(words[:-1]), False))
 
 
 @pytest.mark.parametrize("name", ["BertModel", "BertForMaskedLM", "BertForPreTraining"])

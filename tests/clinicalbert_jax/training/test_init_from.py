@@ -16,6 +16,8 @@ from clinicalbert_jax.export.write_run import Options, export
 from clinicalbert_jax.pretrained import huggingface
 from clinicalbert_jax.runs import checkpoint, workdir
 from clinicalbert_jax.runs.checkpoint import restore_params
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.tokenizer_files.settings import AddedToken
 from clinicalbert_jax.training import init_from, train_loop
 from clinicalbert_jax.training import pretrain as pretraining
 from tests import toy_dataset
@@ -129,10 +131,17 @@ def test_a_model_of_another_vocabulary_is_refused_before_anything_is_written(
     config, params, tokenizer_dir, _ = restore_params(parent)
     (tmp_path / "model").mkdir()
     huggingface.write_directory(tmp_path / "model", config.model, params, tokenizer_dir)
-    words = (tmp_path / "model" / "vocab.txt").read_text()
-    (tmp_path / "model" / "vocab.txt").write_text(words.replace("word7\n", "other\n"))
-    with pytest.raises(UserError, match=r"entry 12 differs, 1 in all"):
-        start(from_source(tmp_path / "model"), data_dir, tmp_path / "run")
+    settings = bert_tokenizer.read(tmp_path / "model")
+    other = ["other" if entry == "word7" else entry for entry in settings.entries]
+    for changes, message in (
+        ({"entries": tuple(other)}, r"entry 12 differs, 1 in all"),
+        ({"strip_accents": False}, r"with strip_accents False, found True"),
+        ({"added_tokens": (AddedToken("word3"),)}, r"with added tokens 1 tokens, found 0 tokens, not the same"),
+        ({"model_max_length": 8}, r"found model_max_length=8"),
+    ):
+        bert_tokenizer.write(tmp_path / "model", dataclasses.replace(settings, **changes))
+        with pytest.raises(UserError, match=message):
+            start(from_source(tmp_path / "model"), data_dir, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -143,9 +152,8 @@ def test_what_does_not_fit_is_one_clear_line(data_dir: Path, parent: Path, tmp_p
         start(dataclasses.replace(small_config(), init_from=str(tmp_path / "absent")), data_dir, tmp_path / "run")
     other = tmp_path / "other"
     shutil.copytree(parent, other)
-    manifest = Manifest.load(other)
-    vocabulary = dataclasses.replace(manifest.vocabulary, sha256="0" * 64)
-    dataclasses.replace(manifest, vocabulary=vocabulary).save(other)
+    settings = bert_tokenizer.read(other / "tokenizer")
+    bert_tokenizer.write(other / "tokenizer", dataclasses.replace(settings, tokenize_chinese_chars=False))
     with pytest.raises(UserError, match=r"config.init_from: expected a run with the vocabulary of"):
         start(from_source(other), data_dir, tmp_path / "run")
 

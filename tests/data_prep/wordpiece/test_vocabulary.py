@@ -1,21 +1,24 @@
+import dataclasses
 import subprocess
 import sys
 
 import pytest
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
 from data_prep.wordpiece import vocabulary
-from data_prep.wordpiece.tokenizer import SPECIAL_TOKENS, Tokenizer
+from data_prep.wordpiece.tokenizer import Tokenizer
 from data_prep.wordpiece.vocabulary import WordCounts, count_words, extend, train
 
 # 25 patients speak of pneumonia; one, in a thousand notes, of a rare name.
 PATIENTS = [str(number) for number in range(25)] + ["7"] * 1000
+CASED, UNCASED = Settings(SPECIAL_TOKENS, do_lower_case=False), Settings(SPECIAL_TOKENS, do_lower_case=True)
 TEXTS = ["Pneumonia, treated: 5 mg."] * 25 + ["Zsuzsanna Pneumonia"] * 1000
 
 
 @pytest.fixture(scope="module")
 def counts():
-    return count_words(PATIENTS, TEXTS, do_lower_case=False)
+    return count_words(PATIENTS, TEXTS, CASED)
 
 
 @pytest.mark.fast
@@ -24,15 +27,17 @@ def test_words_are_counted_as_bert_cuts_them(counts):
     assert counts.patients["Pneumonia"] == 25
     assert counts.patients["Zsuzsanna"] == 1
     assert {",", ":", "5", "mg", "."} <= counts.patients.keys()
-    assert count_words(["1"], ["Ünder É."], do_lower_case=True).occurrences == {"under": 1, "e": 1, ".": 1}
+    assert count_words(["1"], ["Ünder É."], UNCASED).occurrences == {"under": 1, "e": 1, ".": 1}
+    accents = dataclasses.replace(UNCASED, strip_accents=False)
+    assert count_words(["1"], ["Ünder É."], accents).occurrences == {"ünder": 1, "é": 1, ".": 1}
 
 
 def test_counts_of_buckets_add_up_to_those_of_the_whole():
     parts = WordCounts()
     for chosen in (range(0, 10), range(10, 25)):
         of = [index for index, patient in enumerate(PATIENTS) if int(patient) in chosen]
-        parts.add(count_words([PATIENTS[i] for i in of], [TEXTS[i] for i in of], do_lower_case=False))
-    assert parts == count_words(PATIENTS, TEXTS, do_lower_case=False)
+        parts.add(count_words([PATIENTS[i] for i in of], [TEXTS[i] for i in of], CASED))
+    assert parts == count_words(PATIENTS, TEXTS, CASED)
 
 
 @pytest.mark.fast
@@ -44,18 +49,20 @@ def test_words_of_few_patients_never_enter(counts):
         assert not any("Zs" in word or "zs" in word or "anna" in word for word in words)
     assert "Zsuzsanna" in extend(SPECIAL_TOKENS, counts, 1000, min_patients=1)
     with pytest.raises(UserError, match="at least 20 patients"):
-        train(count_words(["1"], ["Pneumonia"], False), 1000, False)
+        train(count_words(["1"], ["Pneumonia"], CASED), 1000, False)
 
 
 @pytest.mark.fast
 def test_a_trained_vocabulary_has_its_size_and_reads_all_of_ascii(counts):
-    for do_lower_case in (False, True):
-        trained = train(count_words(PATIENTS, TEXTS, do_lower_case), 200, do_lower_case)
+    for settings in (CASED, UNCASED):
+        trained = train(count_words(PATIENTS, TEXTS, settings), 200, settings.do_lower_case)
         assert len(trained) <= 200 and len(set(trained)) == len(trained)
         assert tuple(trained[:5]) == SPECIAL_TOKENS
         unknown = trained.index("[UNK]")
         printable = "".join(map(chr, range(33, 127)))
-        ids, _ = Tokenizer(trained, do_lower_case).ids([printable, "xyz Quick 0123456789"])
+        ids, _ = Tokenizer(dataclasses.replace(settings, entries=tuple(trained))).ids(
+            [printable, "xyz Quick 0123456789"]
+        )
         assert unknown not in ids
     with pytest.raises(UserError, match="--vocab_size"):
         train(counts, 50, False)
