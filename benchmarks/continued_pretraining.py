@@ -24,7 +24,7 @@ from clinicalbert_jax.tokenizer_files import bert_tokenizer
 class Options:
     """The options of the command."""
 
-    model: str = option("Directory or hub name of a Hugging Face BERT.")
+    model: str = option("Directory of a Hugging Face BERT, or hf://NAME on its hub.")
     data_dir: str = option("The NAME/VERSION directory that `python -m data_prep` wrote.")
     steps: int = option("Training steps of each arm.", 200, lowest=1)
     batch_size: int = option("Rows per step.", 16, lowest=1)

@@ -217,11 +217,11 @@ class TrainConfig:
 class Config:
     """One pre-training experiment; what `configs/*.py` return.
 
-    `init_from`: the directory or hub name of a BERT, or another run's directory, to start from; its architecture
-    replaces `model`'s. Empty: random weights. `init_optimizer`: take the moments of that run's optimizer as well; the
-    schedule begins anew. `allow_other_splits`: start from a model whose training data were split by another key or
-    other fractions, so that it may have seen held-out patients of these data. `profile`: trace steps 10 to 15 after the
-    start into WORKDIR/profile, for XProf.
+    `init_from`: the directory of a BERT, its hf://NAME on the hub, or another run's directory, to start from; its
+    architecture replaces `model`'s. Empty: random weights. `init_optimizer`: take the moments of that run's optimizer
+    as well; the schedule starts at step 0. `allow_other_splits`: start from a model whose training data were split by
+    another key or other fractions, so that it may have seen held-out patients of these data. `profile`: trace steps 10
+    to 15 after the start into WORKDIR/profile, for XProf.
     """
 
     init_from: str = ""

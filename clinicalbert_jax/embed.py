@@ -7,6 +7,7 @@ import numpy as np
 
 from clinicalbert_jax import cli, text_input
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import loading
 
@@ -15,7 +16,7 @@ from clinicalbert_jax.pretrained import loading
 class Options:
     """The options of the command."""
 
-    model: str = option("A run, an exported directory, or a Hugging Face BERT.")
+    model: str = option("A run, the directory of a Hugging Face BERT, or hf://NAME on its hub.")
     input: str = option("One text a line ('-': standard input), or .jsonl with `id` and `text`.")
     output: str = option("The file to write: FILE.parquet or FILE.npz.")
     pooling: str = option("Mean over all tokens, or the vector of [CLS].", "mean", choices=("mean", "cls"))
@@ -24,20 +25,17 @@ class Options:
 
 def main(options: Options) -> None:
     """Write ids and vectors, one row for each text, in the order of the input."""
-    output = Path(options.output).expanduser()
+    output = atomic_output.check_file(options.output, options.overwrite, [options.input])
     if output.suffix not in (".parquet", ".npz") or not output.parent.is_dir():
         raise UserError(f"--output: expected FILE.parquet or FILE.npz in an existing directory, found {output}")
-    if output.exists() and not options.overwrite:
-        raise UserError(f"--output: {output} exists: give another name, or --overwrite")
     ids, texts = text_input.read_records(options.input)
     source = loading.find(options.model)
     from clinicalbert_jax.inference import Inference  # imports JAX, which takes seconds: after the options are checked
 
     model = Inference(loading.load(source), show_progress=True)
     vectors_NxD, truncated = model.embed(texts, options.pooling)
-    partial = output.with_name(f".{output.name}.partial{output.suffix}")
-    _write(partial, ids, vectors_NxD)
-    partial.replace(output)
+    with atomic_output.file(output, options.overwrite, [options.input]) as partial:
+        _write(partial, ids, vectors_NxD)
     print(
         f"{len(ids):,} vectors of {vectors_NxD.shape[1]} in {output}; {truncated:,} texts were truncated to "
         f"{model.max_length} tokens"

@@ -14,7 +14,7 @@ class Options:
     """The options of the command."""
 
     texts: tuple[str, ...] = option("Texts with one [MASK] or more.", (), kind=POSITIONAL)
-    model: str = option("A run, an exported directory, or a Hugging Face BERT.")
+    model: str = option("A run, the directory of a Hugging Face BERT, or hf://NAME on its hub.")
     input: str | None = option("File with one text a line ('-': standard input), instead of arguments.", None)
     top_k: int = option("How many predictions to give for each [MASK].", 5, lowest=1)
     candidates: tuple[str, ...] = option("Score these words or phrases, comma-separated, and no others.", ())

@@ -14,7 +14,7 @@ class Options:
     """The options of the command."""
 
     texts: tuple[str, ...] = option("Two texts.", (), kind=POSITIONAL)
-    model: str = option("A run, an exported directory, or a Hugging Face BERT.")
+    model: str = option("A run, the directory of a Hugging Face BERT, or hf://NAME on its hub.")
     input: str | None = option("File with one pair a line, separated by a tab ('-': standard input).", None)
     json: bool = option("Print one JSON object for each pair instead of a table.", False)
 

@@ -41,7 +41,7 @@ def read_records(file: str) -> tuple[list[str], list[str]]:
 
 
 def _numbered(file: str) -> list[tuple[int, str]]:
-    # Only a line end ends a line: notes hold form feeds and other characters at which `str.splitlines` cuts.
+    # Only a line end ends a line: notes hold form feeds and other characters at which `str.splitlines` splits.
     lines = [(n, line) for n, line in enumerate(_content(file).split("\n"), start=1) if line.strip()]
     if not lines:
         raise UserError(f"--input={file}: expected one text a line, found none")
@@ -53,4 +53,4 @@ def _content(file: str) -> str:
         content = sys.stdin.read() if file == "-" else Path(file).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--input={file}: expected a UTF-8 text file, found none ({type(error).__name__})") from None
-    return content.removeprefix("\ufeff")  # a byte-order mark
+    return content.removeprefix("\ufeff")  # the byte-order mark of Windows programs

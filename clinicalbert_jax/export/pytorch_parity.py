@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import transformers
 
+from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import loading, weight_names
 
@@ -25,7 +26,7 @@ class Comparison:
     @property
     def equal(self) -> bool:
         """No tensor differs at all, and no output by more than rounding explains."""
-        return not any(self.tensors.values()) and max(self.outputs.values()) <= OUTPUT_TOLERANCE
+        return not any(self.tensors.values()) and all(value <= OUTPUT_TOLERANCE for value in self.outputs.values())
 
     def report(self) -> str:
         """A table, the outputs in the order of the computation; of the tensors those that differ."""
@@ -54,9 +55,11 @@ def compare(directory: Path, loaded: loading.Loaded, dtype: str) -> Comparison:
     prefix = "" if architecture == "BertForPreTraining" else "bert."
     state = {prefix + name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
     tensors = {name: float(np.abs(state[name] - array.astype(np.float32)).max()) for name, array in exported.items()}
-    tensors |= {name: float("inf") for kind in ("missing_keys", "unexpected_keys") for name in info[kind]}
+    tensors |= {
+        name: float("inf") for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[kind]
+    }
 
-    rows = _rows(config.vocab_size, min(_LENGTH, config.max_position_embeddings))
+    rows = _rows(config)
     rounded = {name: array.astype(np.float32) for name, array in exported.items()}
     params, _ = weight_names.from_huggingface(config, rounded)
     return Comparison(tensors, _output_differences(loaded, params, theirs, rows))
@@ -90,9 +93,10 @@ def _output_differences(
     return {name: float(np.abs(np.asarray(a) - b.numpy()).max()) for name, (a, b) in pairs.items()}
 
 
-def _rows(vocab_size: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rows(config: ModelConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
+    length = min(_LENGTH, config.max_position_embeddings)
     lengths_Bx1 = np.array([[length], [length // 2], [length // 3 + 1], [2]])
     mask_BxL = (np.arange(length) < lengths_Bx1).astype(np.int64)
-    segments_BxL = (np.arange(length) >= lengths_Bx1 // 2) * mask_BxL
-    return generator.integers(0, vocab_size, mask_BxL.shape) * mask_BxL, segments_BxL, mask_BxL
+    segments_BxL = (np.arange(length) >= lengths_Bx1 // 2) * mask_BxL % config.type_vocab_size
+    return generator.integers(0, config.vocab_size, mask_BxL.shape) * mask_BxL, segments_BxL, mask_BxL

@@ -4,12 +4,14 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.export import model_card
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import huggingface, loading, weight_names
 from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 EXIT_DIFFERENT = 1
 _TOLERANCE = 1e-4  # of a fine-tuned model's logits
@@ -37,10 +39,11 @@ def export(options: Options) -> int:
     output = atomic_output.check_directory(options.output_dir, options.overwrite, huggingface.is_export)
     atomic_output.clean_up_when_terminated()
     fine_tuned = workdir.kept(source.directory, workdir.TASK_FILE).exists()
-    return (_fine_tuned if fine_tuned else _pretrained)(source, output, options)
+    equal = (_fine_tuned if fine_tuned else _pretrained)(source, output, options)
+    return 0 if equal else EXIT_DIFFERENT
 
 
-def _pretrained(source: loading.Source, output: Path, options: Options) -> int:
+def _pretrained(source: loading.Source, output: Path, options: Options) -> bool:
     loaded = loading.load(source, options.step)
     assert loaded.step is not None  # of a run it is known
     parts = ("encoder", "pooler") if options.encoder_only else weight_names.PARTS
@@ -51,15 +54,15 @@ def _pretrained(source: loading.Source, output: Path, options: Options) -> int:
         model_card.write(partial, source.directory, loaded.step)
     print(f"step {loaded.step:,} of {source.directory} exported to {output}")
     if not options.verify:
-        return 0
+        return True
     from clinicalbert_jax.export import pytorch_parity
 
     comparison = pytorch_parity.compare(output, loaded, options.dtype)
     print(comparison.report())
-    return 0 if comparison.equal else EXIT_DIFFERENT
+    return _is_tokenizer_equal(output, loaded.tokenizer_dir, loaded.config) and comparison.equal
 
 
-def _fine_tuned(source: loading.Source, output: Path, options: Options) -> int:
+def _fine_tuned(source: loading.Source, output: Path, options: Options) -> bool:
     if options.encoder_only:
         raise UserError("--encoder_only: expected a pre-trained model, found one fine-tuned for a task: drop the flag")
     from clinicalbert_jax.finetune import export, finetuned_model
@@ -69,7 +72,15 @@ def _fine_tuned(source: loading.Source, output: Path, options: Options) -> int:
         export.write(partial, model, source.directory, options.dtype)
     print(f"step {model.step:,} of {source.directory} exported to {output}")
     if not options.verify:
-        return 0
-    difference = export.difference(output, model)
+        return True
+    difference = export.difference(output, model, options.dtype)
     print(f"largest difference of logits in PyTorch: {difference:.1e}")
-    return 0 if options.dtype != "float32" or difference < _TOLERANCE else EXIT_DIFFERENT
+    return _is_tokenizer_equal(output, model.tokenizer_dir, model.config) and difference < _TOLERANCE
+
+
+def _is_tokenizer_equal(output: Path, tokenizer_dir: Path, config: ModelConfig) -> bool:
+    from clinicalbert_jax.export import tokenizer_parity
+
+    comparison = tokenizer_parity.compare(output, bert_tokenizer.read(tokenizer_dir), config.max_position_embeddings)
+    print(comparison.report())
+    return comparison.equal

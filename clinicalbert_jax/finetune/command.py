@@ -16,7 +16,7 @@ class Options:
     """The options of the command."""
 
     config: FinetuneConfig = option("The experiment: a file in configs/finetune/.", kind=CONFIG_FILE)
-    model: str = option("The BERT to start from: a run, an exported directory, or a hub name.")
+    model: str = option("The BERT to start from: a run, a directory, or hf://NAME on the hub.")
     train: str = option("Annotated records to train on.")
     validation: str = option("Annotated records to choose the best model by.")
     test: str | None = option("Annotated records to measure the chosen model on.", None)

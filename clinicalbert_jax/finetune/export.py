@@ -12,7 +12,7 @@ from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.finetune import finetuned_model
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import Rows
-from clinicalbert_jax.pretrained import huggingface
+from clinicalbert_jax.pretrained import huggingface, weight_names
 from clinicalbert_jax.runs import metrics_log
 from clinicalbert_jax.runs.workdir import TASK_FILE
 
@@ -38,8 +38,12 @@ def write(directory: Path, model: finetuned_model.Trained, run: Path, dtype: str
     (directory / "README.md").write_text(_card(model, run), encoding="utf-8")
 
 
-def difference(directory: Path, model: finetuned_model.Trained) -> float:
-    """The largest difference between our logits and those of the directory in PyTorch, on rows of random words."""
+def difference(directory: Path, model: finetuned_model.Trained, dtype: str = "float32") -> float:
+    """The largest difference between our logits and those of the directory in PyTorch, on rows of random words.
+
+    Both compute in float32, with the weights rounded to `dtype` as they were written. Infinite where the labels differ.
+    """
+    import jax
     import torch
     import transformers
 
@@ -49,10 +53,13 @@ def difference(directory: Path, model: finetuned_model.Trained) -> float:
     generator = np.random.default_rng(0)
     length = min(64, model.config.max_position_embeddings)
     ids_BxL = generator.integers(0, model.config.vocab_size, (8, length)).astype(np.int32)
-    segments_BxL = np.tile(np.arange(length) >= length // 2, (8, 1)).astype(np.int32)
+    segments_BxL = np.tile(np.arange(length) >= length // 2, (8, 1)).astype(np.int32) % model.config.type_vocab_size
     rows = Rows(list(ids_BxL), list(segments_BxL), np.arange(8), [np.zeros((length, 2), int)] * 8)
-    ours = Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(model.params, rows)
+    params = jax.tree.map(lambda x: np.asarray(x, weight_names.DTYPES[dtype]).astype(np.float32), model.params)
+    ours = Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(params, rows)
     theirs = getattr(transformers, model.task.architecture).from_pretrained(directory, dtype=torch.float32).eval()
+    if model.task.head != "span" and theirs.config.id2label != dict(enumerate(model.task.labels)):
+        return float("inf")
     with torch.no_grad():
         inputs = {"input_ids": torch.tensor(ids_BxL), "token_type_ids": torch.tensor(segments_BxL)}
         found = theirs(**inputs)

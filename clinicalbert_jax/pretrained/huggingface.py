@@ -7,13 +7,12 @@ checkpoint by TensorFlow, where installed.
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from clinicalbert_jax.config import ModelConfig
@@ -26,6 +25,7 @@ from clinicalbert_jax.tokenizer_files.settings import Settings
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+HUB = "hf://"  # before the name of a model on the Hugging Face hub
 
 # The fields of a config that the weights fix. Dropout rates are not among them: they are the training's to choose.
 ARCHITECTURE = (
@@ -58,7 +58,7 @@ def load_pretrained(
     tokenizer: Settings | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """A pre-trained BERT from a directory or, failing that, from the Hugging Face hub by name.
+    """A pre-trained BERT from a directory, or from the Hugging Face hub: see `find`.
 
     `tokenizer` is the data's, where there are data: the model's must be the same, or the data's vocabulary an extension
     of it, and then the new rows start at the mean of their old tokens.
@@ -81,27 +81,36 @@ def load_pretrained(
     return overrides, params, fresh
 
 
-def find(source: str | Path) -> Path:
-    """The directory of a model: `source` itself, or the local copy of the hub's model of that name."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source)):
-        raise UserError(f"expected the directory of a BERT or a name on the Hugging Face hub, found {source}")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def is_on_hub(source: str | Path) -> bool:
+    """Whether `source` is the name of a model on the Hugging Face hub, hf://NAME."""
+    return str(source).startswith(HUB)
 
-    files = [CONFIG_FILE, "tokenizer*.json", "vocab.txt"]
+
+def find(source: str | Path) -> Path:
+    """The directory of a model: `source`, or the local copy of hf://NAME[@REVISION]. No other name is fetched."""
+    if not is_on_hub(source):
+        path = Path(source).expanduser()
+        if not path.is_dir():
+            raise UserError(
+                f"expected the directory of a BERT, found none at {source} (a model of the Hugging Face hub is named "
+                f"{HUB}NAME or {HUB}NAME@REVISION)"
+            )
+        return path
+    name, _, revision = str(source).removeprefix(HUB).partition("@")
+    from huggingface_hub import snapshot_download
+
+    def copy(*patterns: str) -> Path:
+        files = [CONFIG_FILE, "*token*.json", "vocab.txt", *patterns]
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=files))
+
     try:
-        directory = Path(snapshot_download(str(source), allow_patterns=[*files, "model*.safetensors*"]))
-        if not list(directory.glob("model*.safetensors")):
-            directory = Path(snapshot_download(str(source), allow_patterns=[*files, "pytorch_model*.bin*"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        directory = copy("model*.safetensors*")
+        return directory if list(directory.glob("model*.safetensors")) else copy("pytorch_model*.bin*")
+    except Exception as error:  # the hub's, the network's, the disk's
         raise UserError(
-            f"expected a directory, or a model on the Hugging Face hub, found neither by the name {source} "
-            f"({type(error).__name__}): give the path of a directory with {CONFIG_FILE} and {WEIGHTS_FILE}"
+            f"{source} cannot be fetched from the Hugging Face hub ({type(error).__name__}): check its name and "
+            f"the network, or give the path of a directory with {CONFIG_FILE} and {WEIGHTS_FILE}"
         ) from None
-    return directory
 
 
 def is_export(directory: Path) -> bool:
@@ -253,7 +262,7 @@ def _read_safetensors(path: Path) -> weight_names.Tensors:
     try:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # of safetensors, of NumPy for a type that it lacks, of the file system
         raise UserError(f"{path} is damaged ({type(error).__name__}): restore it from a copy") from None
 
 
@@ -265,14 +274,31 @@ def _read_pytorch(path: Path) -> weight_names.Tensors:
             f"expected {WEIGHTS_FILE} in {path.parent}, found {path.name}, which only PyTorch reads: "
             "install PyTorch here, or convert the model where it is installed"
         ) from None
+
+    def is_weights(value: Any) -> bool:
+        return isinstance(value, Mapping) and bool(value) and all(map(torch.is_tensor, value.values()))
+
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        # A training script's own file holds the weights under a name, beside the state of its optimizer.
+        wrapped = found.values() if isinstance(found, Mapping) else ()
+        inner = [value for value in wrapped if is_weights(value) and any("word_embeddings" in name for name in value)]
+        weights = [found] if is_weights(found) else inner
+        tensors = {
+            name.removeprefix("module."): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+            for name, tensor in (weights[0] if len(weights) == 1 else {}).items()
+        }
     except Exception as error:  # PyTorch documents no closed set
-        raise UserError(f"{path} is damaged ({type(error).__name__}): restore it from a copy") from None
-    return {
-        name: tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
-        for name, tensor in tensors.items()
-    }
+        raise UserError(
+            f"{path} is damaged, or holds more than weights ({type(error).__name__}): restore it from a copy, or save "
+            "the model's state_dict() alone"
+        ) from None
+    if not tensors:
+        raise UserError(
+            f"{path}: expected the weights of a BERT, found {len(weights)} sets of weights: save the model's "
+            "state_dict() alone"
+        )
+    return tensors
 
 
 def _read_tensorflow(prefix: Path) -> weight_names.Tensors:
@@ -287,5 +313,5 @@ def _read_tensorflow(prefix: Path) -> weight_names.Tensors:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except tf.errors.OpError as error:
+    except Exception as error:  # TensorFlow documents no closed set
         raise UserError(f"{prefix} is damaged ({type(error).__name__}): restore it from a copy") from None

@@ -34,9 +34,10 @@ class Loaded(NamedTuple):
 
 def find(source: str | Path) -> Source:
     """Locate a model; raises `UserError` where there is none that could be loaded."""
-    path, _ = object_store.run(str(source))
-    if (path / workdir.CHECKPOINTS).is_dir():
-        return find_run(path)
+    if not huggingface.is_on_hub(source):
+        path, _ = object_store.run(str(source))
+        if (path / workdir.CHECKPOINTS).is_dir():
+            return find_run(path)
     found = Source(huggingface.find(source), is_run=False)
     tokenizer_of(found)
     return found

@@ -27,6 +27,12 @@ _WORDS = "bert.embeddings.word_embeddings.weight"
 _BIAS = "cls.predictions.bias"
 _TIED = {"cls.predictions.decoder.weight": _WORDS, "cls.predictions.decoder.bias": _BIAS}
 PER_WORD = (_WORDS, _BIAS)  # those with a row for each entry of the vocabulary
+_SETTING_OF_ROWS = {
+    _WORDS: "vocab_size",
+    _BIAS: "vocab_size",
+    "bert.embeddings.position_embeddings.weight": "max_position_embeddings",
+    "bert.embeddings.token_type_embeddings.weight": "type_vocab_size",
+}
 # Index tables that old versions of transformers saved among the weights, and the heads of fine-tuned models.
 _NO_WEIGHTS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 _TASK_HEADS = ("classifier.", "qa_outputs.")
@@ -124,7 +130,9 @@ def from_huggingface(
     for weight in weights:
         if weight.name in required:
             array = np.asarray(theirs[weight.name]).astype(np.float32)
-            _require_shape(weight.name, array.shape, weight.shape)
+            setting = _SETTING_OF_ROWS.get(weight.name)
+            hint = f"; config.json says {setting}={weight.shape[0]}: set it to the rows that were trained"
+            _require_shape(weight.name, array.shape, weight.shape, hint if setting else "")
         else:
             array = _initial(weight, config, generator)
         array = np.ascontiguousarray(array.T) if weight.transposed else array
@@ -198,10 +206,10 @@ def _require_same_names(what: str, found: set[Any], expected: set[Any]) -> None:
         )
 
 
-def _require_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def _require_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...], hint: str = "") -> None:
     if found != expected:
         raise UserError(
-            f"{name}: expected shape {expected} by its config, found {found}: the two do not belong together"
+            f"{name}: expected shape {expected} by its config, found {found}: the two do not belong together{hint}"
         )
 
 

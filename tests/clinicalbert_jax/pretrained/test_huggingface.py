@@ -10,8 +10,9 @@ from safetensors.numpy import load_file, save_file
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.pretrained import extend_vocabulary, huggingface, weight_names
-from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
+from clinicalbert_jax.pretrained import extend_vocabulary, huggingface, loading, weight_names
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, AddedToken, Settings
 
 SHAPES = [
     ModelConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16),
@@ -240,8 +241,8 @@ def test_name_unknown_offline_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="found neither by the name nobody/nothing-here"):
-        huggingface.load_pretrained("nobody/nothing-here")
+    with pytest.raises(UserError, match="hf://nobody/nothing-here cannot be fetched from the Hugging Face hub"):
+        huggingface.load_pretrained("hf://nobody/nothing-here")
 
 
 @pytest.mark.fast
@@ -375,3 +376,64 @@ def test_a_model_is_read_from_a_hub_cache(tmp_path: Path, in_shards: bool) -> No
     expected, _ = weight_names.from_huggingface(TINY, random_tensors(TINY))
     assert fresh == []
     np.testing.assert_array_equal(params["pooler"]["kernel"], expected["pooler"]["kernel"])
+
+
+@pytest.mark.parametrize("name", ["model", "state_dict"])
+def test_weights_wrapped_by_a_training_script_are_read(tmp_path: Path, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    source = write_model(tmp_path / "model", TINY)
+    tensors = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    weights = {f"module.{key}": torch.tensor(array) for key, array in tensors.items()}
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "lr": 1.0}
+    torch.save({name: weights, "optimizer": optimizer, "epoch": 3}, source / "pytorch_model.bin")
+    read = huggingface.read_tensors(source)
+    assert all(np.array_equal(read[key], tensors[key]) for key in tensors)
+    for other in ({"model": weights, "ema": weights}, {"model": {"lstm.weight": torch.zeros(2)}}, [1], {}):
+        torch.save(other, source / "pytorch_model.bin")
+        with pytest.raises(UserError, match=r"pytorch_model\.bin: expected the weights of a BERT, found [02] sets"):
+            huggingface.read_tensors(source)
+
+
+@pytest.mark.fast
+def test_only_a_name_of_the_hub_is_asked_for_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: list[tuple[str, str | None]] = []
+
+    def snapshot_download(name: str, revision: str | None = None, **_: object) -> str:
+        asked.append((name, revision))
+        (tmp_path / "model.safetensors").touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    for name in ("bert-base-cased", "emilyalsentzer/Bio_ClinicalBERT", "models/none", "./none"):
+        with pytest.raises(UserError, match="expected the directory of a BERT, found none at"):
+            huggingface.find(name)
+    assert asked == []
+    assert huggingface.find("hf://someone/bert") == huggingface.find("hf://someone/bert@refs/pr/1") == tmp_path
+    assert asked == [("someone/bert", None), ("someone/bert", "refs/pr/1")]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", ["vocab_size", "max_position_embeddings", "type_vocab_size"])
+def test_a_table_with_other_rows_than_the_config_says_names_the_setting(tmp_path: Path, name: str) -> None:
+    source = write_model(tmp_path / "model", TINY, random_tensors(dataclasses.replace(TINY, **{name: 600})))
+    with pytest.raises(UserError, match=rf"config\.json says {name}={getattr(TINY, name)}: set it"):
+        huggingface.load_pretrained(source)
+
+
+@pytest.mark.fast
+def test_what_a_model_cannot_take_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", dataclasses.replace(TINY, type_vocab_size=1))
+    (model / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="type_vocab_size=1"):
+        loading.check_rows(loading.find(model), 32, pairs=True)
+    loading.check_rows(loading.find(model), 32, pairs=False)
+    settings = bert_tokenizer.read(model)
+    bert_tokenizer.write(model, dataclasses.replace(settings, model_max_length=16))
+    with pytest.raises(UserError, match="model_max_length=16"):
+        loading.check_rows(loading.find(model), 32, pairs=False)
+    bert_tokenizer.write(model, dataclasses.replace(settings, added_tokens=(AddedToken("covid19"),)))
+    with pytest.raises(UserError, match=r"expected at most 30 tokens.*found 31"):
+        loading.find(model)
