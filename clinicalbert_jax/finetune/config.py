@@ -40,7 +40,7 @@ class FinetuneConfig:
     shape and vocabulary, but not its weights, as a baseline for pre-training.
     """
 
-    task: Any = field(default_factory=EntitiesConfig)  # of one of TASKS
+    task: "TaskConfig" = field(default_factory=EntitiesConfig)  # of one of TASKS
     epochs: float = 3.0
     max_steps: int = 0
     evaluations_per_epoch: float = 1.0
