@@ -18,9 +18,16 @@ from clinicalbert_jax.finetune.classification.task import ClassificationConfig
 from clinicalbert_jax.finetune.entities.task import EntitiesConfig
 from clinicalbert_jax.finetune.questions.task import QuestionsConfig
 from clinicalbert_jax.finetune.relations.task import RelationsConfig
+from clinicalbert_jax.finetune.similarity.task import SimilarityConfig
 from clinicalbert_jax.finetune.task import TaskConfig
 
-TASKS: tuple[type[TaskConfig], ...] = (EntitiesConfig, RelationsConfig, ClassificationConfig, QuestionsConfig)
+TASKS: tuple[type[TaskConfig], ...] = (
+    EntitiesConfig,
+    RelationsConfig,
+    ClassificationConfig,
+    QuestionsConfig,
+    SimilarityConfig,
+)
 
 
 def task_config(settings: dict[str, Any]) -> TaskConfig:

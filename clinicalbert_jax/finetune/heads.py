@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from clinicalbert_jax.config import Config, ModelConfig
-from clinicalbert_jax.finetune.task import ONE_LABEL, SEVERAL_LABELS
+from clinicalbert_jax.finetune.task import ONE_LABEL, REGRESSION, SEVERAL_LABELS
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.training.losses import Batch, Objective, Sums, cross_entropy
 
@@ -52,10 +52,10 @@ def logits(
 def objective(head: str, num_labels: int, problem_type: str = ONE_LABEL) -> Callable[[Config, Mesh], Objective]:
     """The objective of a head, for `train_step.build`. What its batches hold beside the inputs:
 
-    'token': `labels` and `label_weights`, B x L. 'sequence': `labels`, B (B x C of 0 and 1 where the `problem_type` is
-    several labels) and `label_weights`, B. 'span': `start_positions`, `end_positions` and `label_weights`, B.
+    'token': `labels` and `label_weights`, B x L. 'sequence': `labels`, B (B x C of 0 and 1 for several labels; numbers
+    for regression) and `label_weights`, B. 'span': `start_positions`, `end_positions` and `label_weights`, B.
     """
-    sequence = {ONE_LABEL: _label_sums, SEVERAL_LABELS: _multi_label_sums}[problem_type]
+    sequence = {ONE_LABEL: _label_sums, SEVERAL_LABELS: _multi_label_sums, REGRESSION: _regression_sums}[problem_type]
     sums_of = {"token": _label_sums, "sequence": sequence, "span": _span_sums}[head]
 
     def make(config: Config, _: Mesh) -> Objective:
@@ -93,6 +93,13 @@ def _multi_label_sums(logits_BxC: jax.Array, batch: Batch) -> Sums:
     losses_B = jnp.mean(jax.nn.softplus(logits_BxC) - labels_BxC * logits_BxC, axis=-1)
     hits_B = jnp.mean((logits_BxC > 0) == (labels_BxC > 0.5), axis=-1)
     return _task(jnp.sum(losses_B * weights_B), jnp.sum(hits_B * weights_B), jnp.sum(weights_B))
+
+
+def _regression_sums(logits_Bx1: jax.Array, batch: Batch) -> Sums:
+    """Squared error, as PyTorch's `MSELoss`."""
+    weights_B = batch["label_weights"]
+    squared_B = (logits_Bx1[:, 0] - batch["labels"]) ** 2
+    return {"task_loss": (jnp.sum(squared_B * weights_B), jnp.sum(weights_B))}
 
 
 def _span_sums(logits_BxLx2: jax.Array, batch: Batch) -> Sums:

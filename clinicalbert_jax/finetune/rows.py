@@ -24,6 +24,12 @@ def joined(tokenizer: tokenizers.Tokenizer, *parts: Sequence[int] | np.ndarray) 
     return ids, (np.arange(len(ids)) > len(parts[0]) + 1).astype(np.int32)
 
 
+def truncated(first: Sequence[int], second: Sequence[int], room: int) -> tuple[Sequence[int], Sequence[int]]:
+    """The beginnings of two texts that have room for so many tokens together; the longer text is truncated first."""
+    first = first[: max(room - len(second), room // 2)]
+    return first, second[: room - len(first)]
+
+
 @dataclass(frozen=True)
 class Rows:
     """What the model reads, one entry a row; a long example makes several rows.

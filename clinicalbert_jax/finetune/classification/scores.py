@@ -59,10 +59,14 @@ def auroc(truth_N: np.ndarray, scores_N: np.ndarray) -> float:
     negatives = len(truth_N) - positives
     if not positives or not negatives:
         return math.nan
-    _, places_N, counts_T = np.unique(scores_N, return_inverse=True, return_counts=True)
-    mean_ranks_T = np.cumsum(counts_T) - (counts_T - 1) / 2
-    rank_sum = mean_ranks_T[places_N][truth_N].sum()
+    rank_sum = mean_ranks(scores_N)[truth_N].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def mean_ranks(values_N: np.ndarray) -> np.ndarray:
+    """The rank of each value from 1, equal values sharing the mean of theirs."""
+    _, numbers_N, counts_T = np.unique(values_N, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts_T) - (counts_T - 1) / 2)[numbers_N]
 
 
 def average_precision(truth_N: np.ndarray, scores_N: np.ndarray) -> float:

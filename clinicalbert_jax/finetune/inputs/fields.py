@@ -1,5 +1,6 @@
-"""The fields of one record: texts, names (ids, labels, patients) and spans. Each raises `BadRecord`."""
+"""The fields of one record: texts, names (ids, labels, patients), numbers and spans. Each raises `BadRecord`."""
 
+import math
 from typing import Any
 
 from clinicalbert_jax.finetune.inputs import record_files
@@ -29,6 +30,18 @@ def name(record: Record, field: str) -> str:
             "number), found otherwise"
         )
     return value
+
+
+def number(record: Record, field: str) -> float:
+    """A number, or text that says one."""
+    value = record.get(field)
+    try:
+        found = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise BadRecord(f"expected a number in the field {field!r}, found otherwise")
+    return found
 
 
 def identifier(record: Record, default: str, field: str = "id") -> str:

@@ -12,15 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune import finetuned_model
 from clinicalbert_jax.finetune.inputs.reading import Reading
-from clinicalbert_jax.modeling import bert as model
-from clinicalbert_jax.pretrained import huggingface, loading
+from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs import metrics_log
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
-from tests.clinicalbert_jax.finetune import toy_tokenizer
+from tests.clinicalbert_jax.finetune import toy_bert
 
 ROOT = Path(__file__).parents[3]
 TAGGED = {"aspirin": "B-DRUG", "fever": "B-PROBLEM", "liver": "B-PROBLEM", "failure": "I-PROBLEM"}
@@ -35,23 +33,7 @@ SETTINGS = [
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny pre-trained BERT, as an exported directory."""
-    directory = tmp_path_factory.mktemp("model")
-    words = toy_tokenizer.make().get_vocab()
-    (directory / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(words, key=words.__getitem__)))
-    (directory / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
-    config = ModelConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=128,
-    )
-    params = jax.device_get(model.init(config, jax.random.key(0)))
-    out = directory / "bert"
-    out.mkdir()
-    huggingface.write_directory(out, config, params, directory)
-    return out
+    return toy_bert.write(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

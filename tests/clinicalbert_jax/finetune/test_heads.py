@@ -10,7 +10,7 @@ from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerCo
 from clinicalbert_jax.finetune import finetuned_model, heads
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import RowBatches, Rows
-from clinicalbert_jax.finetune.task import ONE_LABEL, SEVERAL_LABELS
+from clinicalbert_jax.finetune.task import ONE_LABEL, REGRESSION, SEVERAL_LABELS
 from clinicalbert_jax.pretrained import weight_names
 from clinicalbert_jax.training import train_step
 from clinicalbert_jax.training.sharding import make_mesh
@@ -31,6 +31,7 @@ KINDS = {
     "token": ("BertForTokenClassification", "token", ONE_LABEL),
     "sequence": ("BertForSequenceClassification", "sequence", ONE_LABEL),
     "multi_label": ("BertForSequenceClassification", "sequence", SEVERAL_LABELS),
+    "regression": ("BertForSequenceClassification", "sequence", REGRESSION),
     "span": ("BertForQuestionAnswering", "span", ONE_LABEL),
 }
 
@@ -66,6 +67,8 @@ def some_rows(head: str, problem_type: str, count: int = 60) -> Rows:
     elif problem_type == SEVERAL_LABELS:
         labels_NxC = (rng.random((count, LABELS)) < 0.4).astype(np.float32)
         row_targets = {"labels": labels_NxC, "label_weights": weights_N}
+    elif problem_type == REGRESSION:
+        row_targets = {"labels": rng.uniform(0, 5, count).astype(np.float32), "label_weights": weights_N}
     else:
         row_targets = {"labels": rng.integers(0, LABELS, count).astype(np.int32), "label_weights": weights_N}
     offsets = [np.zeros((length, 2), np.int64) for length in lengths]
@@ -74,7 +77,7 @@ def some_rows(head: str, problem_type: str, count: int = 60) -> Rows:
 
 def build(kind: str, devices: int = 1, **train: object) -> train_step.Program:
     _, head, problem_type = KINDS[kind]
-    outputs = 2 if head == "span" else LABELS
+    outputs = {"span": 2, "regression": 1}.get(kind, LABELS)
     return train_step.build(config(**train), jax.devices()[:devices], heads.objective(head, outputs, problem_type))
 
 
@@ -90,7 +93,7 @@ def test_fifty_losses_and_the_predictions_are_those_of_hugging_face(kind: str) -
     batches = RowBatches(rows)
 
     fields = {name: getattr(MODEL, name) for name in MODEL.__dataclass_fields__}
-    outputs = 2 if head == "span" else LABELS
+    outputs = {"span": 2, "regression": 1}.get(kind, LABELS)
     theirs_config = transformers.BertConfig(**fields, num_labels=outputs)
     theirs_config.problem_type = problem_type
     theirs = getattr(transformers, architecture)(theirs_config).train()
@@ -146,7 +149,9 @@ def _labels(torch: Any, kind: str, batch: dict[str, np.ndarray]) -> dict[str, An
     labels = batch["labels"]
     if kind == "token":
         labels = np.where(batch["label_weights"] > 0, labels, -100)
-    return {"labels": torch.tensor(labels, dtype=torch.float32 if kind == "multi_label" else torch.long)}
+    return {
+        "labels": torch.tensor(labels, dtype=torch.float32 if kind in ("multi_label", "regression") else torch.long)
+    }
 
 
 @pytest.mark.fast

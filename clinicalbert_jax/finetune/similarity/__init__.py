@@ -1,0 +1,1 @@
+"""How similar two sentences are, as a number."""
