@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clinicalbert_jax import cli
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune import task_json
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import option
@@ -25,19 +26,22 @@ class Options:
     step: str = option("Checkpoint of a run: its number, or 'best' by validation.", loading.BEST)
     reading: Reading
     show_text: bool = option("Write the text of records into the files as well.", False)
+    overwrite: bool = option("Replace earlier predictions of the same names.", False)
 
 
 def main(options: Options) -> None:
     """Predict, write, and print which files were written."""
     source = loading.find(options.model)
     loading.check_step(options.step)
-    settings = task_json.read(source.directory).settings
-    path, output = Path(options.input), Path(options.output).expanduser()
+    trained = task_json.read(source.directory)
+    path, output = Path(options.input), atomic_output.local_path(options.output, "--output")
     if not path.is_file():
         raise UserError(f"--input: expected a file, found none at {path}")
-    if not output.absolute().parent.is_dir():
+    if not output.parent.is_dir():
         raise UserError(f"--output: expected a name in an existing directory, found {output}")
-    examples = settings.read(path, options.reading, annotated=False)
+    for end in trained.settings.task_with_labels(trained.labels).files([], [], options.show_text):
+        atomic_output.check_file(output.with_name(output.name + end), options.overwrite, [path])
+    examples = trained.settings.read(path, options.reading, annotated=False)
 
     from clinicalbert_jax.config import MeshConfig
     from clinicalbert_jax.finetune import finetuned_model, predictor
@@ -50,7 +54,7 @@ def main(options: Options) -> None:
     rows = model.task.rows(examples, bert_tokenizer.build(bert_tokenizer.read(model.tokenizer_dir)), False)
     logits = predictor.Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(model.params, rows)
     predictions = model.task.decode(examples, rows, logits)
-    for written in model.task.write(output, examples, predictions, options.show_text):
+    for written in model.task.write(output, examples, predictions, options.show_text, options.overwrite, [path]):
         print(written)
     if options.reading.counts:
         print(f"skipped {options.reading.counts.total()} records that could not be used")

@@ -45,6 +45,8 @@ def text(results: Mapping[str, Any]) -> str:
     for split, scores in results["scores"].items():
         lines.append(f"{split}, {results['num_examples'][split]:,} examples, {len(results['seeds'])} seeds:")
         for name, value in scores.items():
+            if "/" in name:  # a label's, and labels are not printed
+                continue
             mark = " *" if name == results["main"] else ""
             lines.append(f"  {name:<32} {_with_deviation(value)}{mark}")
     return "\n".join(lines)

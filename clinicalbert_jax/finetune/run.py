@@ -7,7 +7,6 @@ WORKDIR/results.html            the same as a page
 """
 
 import dataclasses
-import json
 import math
 import statistics
 from collections import Counter
@@ -17,13 +16,14 @@ from typing import Any
 
 import jax
 
-from clinicalbert_jax.data import checksummed_json
+from clinicalbert_jax.data import checksummed_json, patients
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune import finetuned_model, heads, result_page, task_json
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import RowBatches, Rows
-from clinicalbert_jax.finetune.task import Scores, Task
+from clinicalbert_jax.finetune.task import Scores, Task, json_line
 from clinicalbert_jax.modeling.bert import Params
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs.state import State
@@ -45,6 +45,9 @@ class Data:
 
 def check_patients(data: Data) -> None:
     """Raise `UserError` where a patient is in two splits: the model would be evaluated on its training patients."""
+    everyone = {example.patient for examples in data.examples.values() for example in examples if example.patient}
+    if alike := patients.count_lookalikes(everyone):
+        print(f"warning: {alike} patients differ from another only by leading zeros or letter case")
     of = {split: {e.patient for e in examples if e.patient} for split, examples in data.examples.items()}
     for first in of:
         for second in of:
@@ -85,13 +88,14 @@ def run(config: FinetuneConfig, task: Task, data: Data, source: loading.Source, 
             predictions = task.decode(examples, rows[split], predictor(params, rows[split]))
             seeds[seed][split] = task.score(examples, predictions)
             if leader:
-                task.write(directory / split, examples, predictions, show_text)
+                task.write(directory / split, examples, predictions, show_text, overwrite=True)
                 _write_errors(directory / f"{split}-errors.jsonl", seeds[seed][split].errors)
     if leader:
         results = summary(config, data, rows, seeds)
         checksummed_json.write(workdir / RESULTS, results)
         page = result_page.page(workdir.resolve().name, config, results, seeds, workdir)
-        (workdir / "results.html").write_text(page, encoding="utf-8")
+        with atomic_output.file(workdir / "results.html", overwrite=True) as partial:
+            partial.write_text(page, encoding="utf-8")
         print(result_page.text(results))
     return train_loop.EXIT_DONE
 
@@ -174,4 +178,5 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(error) + "\n" for error in errors), encoding="utf-8")
+    with atomic_output.file(path, overwrite=True) as partial:
+        partial.write_text("".join(map(json_line, errors)), encoding="utf-8")

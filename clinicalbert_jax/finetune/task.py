@@ -17,9 +17,13 @@ import numpy as np
 import tokenizers
 
 from clinicalbert_jax.config import require, require_types
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.rows import Rows
 
+# Labels that are more, more different or longer than this (in words; in words on average) are text in the wrong column.
+_MANY_LABELS, _MOST_DIFFERENT, _LONGEST_LABEL, _MEAN_LABEL = 10, 0.7, 20, 8
 # The heads, each with the class of transformers that has it.
 ARCHITECTURES = {
     "token": "BertForTokenClassification",
@@ -161,14 +165,36 @@ class Task:
         pairs = zip(examples, predictions, strict=True)
         return {".jsonl": (json_line(self.record(example, found, show_text)) for example, found in pairs)}
 
-    def write(self, path: Path, examples: Sequence[Any], predictions: Sequence[Any], show_text: bool) -> list[Path]:
-        """Write predictions to files whose names begin with `path`; returns them."""
+    def write(
+        self,
+        path: Path,
+        examples: Sequence[Any],
+        predictions: Sequence[Any],
+        show_text: bool,
+        overwrite: bool = False,
+        inputs: Sequence[Path] = (),
+    ) -> list[Path]:
+        """Write predictions to files whose names begin with `path`, as `atomic_output.file` does; returns them."""
         written = []
         for end, lines in self.files(examples, predictions, show_text).items():
             written.append(path.with_name(path.name + end))
-            with written[-1].open("w", encoding="utf-8", newline="\n") as file:
+            with (
+                atomic_output.file(written[-1], overwrite, inputs) as partial,
+                partial.open("w", encoding="utf-8", newline="\n") as file,
+            ):
                 file.writelines(lines)
         return written
+
+
+def check_names(counts: Mapping[str, int], field: str) -> None:
+    """Raise `UserError` where labels, with how often each occurs, are text: sentences, or nearly all different."""
+    words = [len(label.split()) for label in counts]
+    different = len(counts) > _MANY_LABELS and len(counts) > _MOST_DIFFERENT * sum(counts.values())
+    if different or max(words, default=0) > _LONGEST_LABEL or sum(words) > _MEAN_LABEL * len(words):
+        raise UserError(
+            f"{field}: expected labels, found what looks like text ({len(counts):,} different values in "
+            f"{sum(counts.values()):,}, the longest of {max(words)} words): name the field that holds labels"
+        )
 
 
 def json_line(document: Any) -> str:

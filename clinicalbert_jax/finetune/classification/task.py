@@ -5,7 +5,7 @@ Shape legend: N rows (chunks), E examples, C labels.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,16 @@ from clinicalbert_jax.finetune.inputs import fields, record_files
 from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
 from clinicalbert_jax.finetune.inputs.record_files import Record
 from clinicalbert_jax.finetune.rows import Rows, joined
-from clinicalbert_jax.finetune.task import ONE_LABEL, SEVERAL_LABELS, Example, Scores, Task, TaskConfig, softmax
+from clinicalbert_jax.finetune.task import (
+    ONE_LABEL,
+    SEVERAL_LABELS,
+    Example,
+    Scores,
+    Task,
+    TaskConfig,
+    check_names,
+    softmax,
+)
 
 _AT_ONCE = 256  # documents whose tokenization is in memory in the library's own, large form
 
@@ -52,7 +61,9 @@ class ClassificationConfig(TaskConfig):
     outcome. It, or a label of several, is given from the probability `threshold` on. `class_weights` 'balanced'
     weighs an example by 1 / (its label's fraction). `main` is the score that training maximises.
     In CSV the labels of a document are joined by `label_separator`, in JSON lines they are a list. Where no column
-    is named 'id', the line is the id. `text_b_column` and `patient_column` '' say that there is none. `fresh_pooler`:
+    is named 'id', the line is the id. `text_b_column` and `patient_column` '' say that there is none. Rows with
+    the same value in `group_column`, such as the notes of an admission, are one document with that id: their texts are
+    joined in the file's order, and labels and patient must be the same. `fresh_pooler`:
     the layer over the first token, which next sentence prediction trained for itself, is re-initialised, after Zhang
     et al. 2021, "Revisiting Few-sample BERT Fine-tuning"; small models gain by it.
     """
@@ -74,6 +85,7 @@ class ClassificationConfig(TaskConfig):
     label_separator: str = ";"
     id_column: str = "id"
     patient_column: str = ""
+    group_column: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,6 +101,7 @@ class ClassificationConfig(TaskConfig):
         require(0 < self.threshold < 1, "task.threshold", "a value in (0, 1)", self.threshold)
         for name in ("text_column", "label_column", "label_separator", "id_column"):
             require(bool(getattr(self, name)), f"task.{name}", "a name", getattr(self, name))
+        require(not (self.group_column and self.text_b_column), "task.group_column", "'' for pairs", self.group_column)
         if self.multi_label:
             require(self.pooling != "readmission", "task.pooling", "'mean' or 'max' with multi_label", self.pooling)
             require(self.class_weights == "none", "task.class_weights", "'none' with multi_label", self.class_weights)
@@ -97,9 +110,12 @@ class ClassificationConfig(TaskConfig):
     def read(self, path: Path, reading: Reading, annotated: bool = True) -> list[Document]:
         """The documents of a CSV, TSV or JSON-lines file, plain or gzipped; raises `UserError`."""
         required = [self.text_column, self.text_b_column, self.patient_column, *[self.label_column] * annotated]
-        required += [self.id_column] if self.id_column != "id" else []
-        records = record_files.read(path, required, reading)
-        return reading.each(path, records, lambda line, record: self._document(line, record, annotated))
+        required += [self.id_column] if self.id_column != "id" and not self.group_column else []
+        records = record_files.read(path, [*required, self.group_column], reading)
+        rows = reading.each(
+            path, records, lambda line, record: self._document(line, record, annotated), not self.group_column
+        )
+        return _grouped(path, rows, reading) if self.group_column else rows
 
     def task(self, examples: Sequence[Document]) -> "Classification":
         """The task with the labels of the training examples; raises `UserError` where there is nothing to tell apart.
@@ -107,6 +123,7 @@ class ClassificationConfig(TaskConfig):
         Labels are in the order of the alphabet, but of two the positive one comes second.
         """
         counts = Counter(label for example in examples for label in example.labels)
+        check_names(counts, f"config.task.label_column={self.label_column}")
         labels = sorted(counts)
         if not labels or (len(labels) == 1 and not self.multi_label):
             raise UserError(
@@ -135,7 +152,8 @@ class ClassificationConfig(TaskConfig):
         text_b = fields.text(record, self.text_b_column) if self.text_b_column else ""
         labels = self._labels(record) if annotated else ()
         patient = fields.patient(record, self.patient_column)
-        return Document(fields.identifier(record, f"line-{line}", self.id_column), line, patient, text, text_b, labels)
+        id_ = fields.identifier(record, f"line-{line}", self.group_column or self.id_column)
+        return Document(id_, line, patient, text, text_b, labels)
 
     def _labels(self, record: Record) -> tuple[str, ...]:
         if not self.multi_label:
@@ -252,6 +270,18 @@ class Classification(Task, of=ClassificationConfig):
     def _probabilities(self, labels: Sequence[str] | set[str], prediction: Decision) -> dict[str, float]:
         shown = zip(self.labels, prediction.probabilities_C.tolist(), strict=True)
         return {label: round(probability, 6) for label, probability in shown if label in labels}
+
+
+def _grouped(path: Path, rows: Sequence[Document], reading: Reading) -> list[Document]:
+    groups: dict[str, list[Document]] = {}
+    for row in rows:
+        first = groups.setdefault(row.id, [row])[0]
+        if (row.labels, row.patient) != (first.labels, first.patient):
+            problem = "expected the labels and the patient of the earlier rows of the group, found others"
+            reading.found(path, row.line, problem)
+        elif row is not first:
+            groups[row.id].append(row)
+    return [replace(of_group[0], text="\n".join(row.text for row in of_group)) for of_group in groups.values()]
 
 
 def _tokenized(documents: Sequence[Document], tokenizer: tokenizers.Tokenizer) -> Iterator[list[np.ndarray]]:

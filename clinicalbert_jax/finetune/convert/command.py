@@ -1,10 +1,11 @@
-"""What the converter does: read a corpus, write JSON lines by split, print the counts of labels."""
+"""What the converter does: read a corpus, write JSON lines by split, print how many there are."""
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.convert.corpora import ade, chemprot, hallmarks
 from clinicalbert_jax.finetune.inputs.reading import Reading
@@ -30,24 +31,24 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Convert, and print how many records of each label there are."""
-    source, output = Path(options.input), Path(options.output_dir)
+    """Convert, and print how many records there are by label."""
+    source = Path(options.input)
     if not source.exists():
         raise UserError(f"--input: expected a corpus, found nothing at {source}")
-    if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise UserError(f"--output_dir: expected a new directory, found {output} with something in it")
+    output = atomic_output.check_directory(options.output_dir, False, lambda _: False, [source])
     splits = _converted(options, source)
     if not any(splits.values()):
         raise UserError(f"{source}: expected at least one record, found none that can be used")
-    output.mkdir(parents=True, exist_ok=True)
+    with atomic_output.directory(output, False, lambda _: False, [source]) as partial:
+        for name, records in splits.items():
+            common.write(partial / f"{name}.jsonl", records)
     for name, records in splits.items():
-        common.write(output / f"{name}.jsonl", records)
         labels = Counter(label for record in records for label in record.get("labels", [record.get("label")]))
         unlabelled = sum(record.get("labels") == [] for record in records)
         documents = len({record["patient"] for record in records})
-        counts = ", ".join(f"{count:,} {label}" for label, count in sorted(labels.items()))
+        counts = ", ".join(f"{count:,}" for _, count in labels.most_common())  # labels are not printed
         counts += f", {unlabelled:,} without a label" if unlabelled else ""
-        print(f"{name:<12}{len(records):>8,} records of {documents:,} documents: {counts}")
+        print(f"{name:<12}{len(records):>8,} records of {documents:,} documents, by label: {counts}")
     for path, count in sorted(options.reading.counts.items()):
         print(f"skipped: {count:,} lines of {path}")
 

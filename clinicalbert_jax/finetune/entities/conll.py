@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.inputs import fields, record_files, tags
 from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
 
@@ -38,18 +37,16 @@ def read(path: Path, scheme: str, reading: Reading, annotated: bool) -> tuple[li
     """The sentences of a file with their lines, and the scheme of their tags: that given, or found where it is ''.
 
     A line has columns, between tabs where it has one and else between spaces: the first is the word, the last its tag.
-    Not `annotated`: the first column alone is read. Raises `UserError` where the tags are IOB1.
+    Not `annotated`: the first column alone is read.
     """
-    sentences = reading.each(path, _sentences(path), lambda _, lines: _sentence(lines, annotated), unique_ids=False)
+    sentences = reading.each(
+        path, _sentences(path, reading), lambda _, lines: _sentence(lines, annotated), unique_ids=False
+    )
     numbered = [(sentence.lines[0], sentence) for sentence in sentences]
     if not annotated:
         return numbered, "IOB2"
-    number = tags.looks_like_iob1(sentence.tags for sentence in sentences)
-    if number is not None and scheme != "IOBES":
-        raise UserError(
-            f"{path}: expected IOB2 or IOBES tags, found entities that begin with 'I-', the first in the sentence on "
-            f"line {sentences[number].lines[0]}: convert IOB1 tags to IOB2"
-        )
+    for sentence, normal in zip(sentences, tags.normalized([one.tags for one in sentences]), strict=True):
+        sentence.tags = normal
     return numbered, scheme or tags.best_scheme([sentence.tags for sentence in sentences])
 
 
@@ -68,9 +65,9 @@ def lines(sentences: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> Iter
         yield "\n"
 
 
-def _sentences(path: Path) -> Iterator[tuple[int, _Lines]]:
+def _sentences(path: Path, reading: Reading) -> Iterator[tuple[int, _Lines]]:
     sentence = _Lines(1)
-    with record_files.opened(path, newline="\n") as file:
+    with reading.opened(path, newline="\n") as file:
         for number, line in enumerate([*file, "\n"], start=1):
             line = line.rstrip("\r\n")
             comment = None if sentence.columns or "\t" in line else _COMMENT.fullmatch(line)
@@ -91,7 +88,7 @@ def _sentence(lines: _Lines, annotated: bool) -> Sentence:
     for name in found.keys() & lines.comments.keys():
         number, value = lines.comments[name]
         try:
-            found[name] = fields.name({name: value}, name)
+            found[name] = (fields.patient if name == "patient" else fields.name)({name: value}, name)
         except BadRecord as problem:
             raise BadRecord(str(problem), number) from None
     sentence = Sentence(found["id"], found["patient"])
@@ -103,7 +100,7 @@ def _sentence(lines: _Lines, annotated: bool) -> Sentence:
             raise BadRecord("expected a word and its tag, found one column", number)
         if annotated and not tags.is_tag(columns[-1]):
             raise BadRecord(
-                "expected a tag in the last column (O, B-TYPE, I-TYPE, and E-TYPE, S-TYPE in IOBES), found none", number
+                "expected a tag in the last column (O, B-TYPE, I-TYPE, E-, S-, L- or U-TYPE), found none", number
             )
         sentence.lines.append(number)
         sentence.words.append(columns[0])

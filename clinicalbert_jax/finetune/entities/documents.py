@@ -10,7 +10,7 @@ import numpy as np
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.entities import conll
 from clinicalbert_jax.finetune.inputs import fields, record_files, tags
-from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
+from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading, suffix
 from clinicalbert_jax.finetune.inputs.record_files import Record
 from clinicalbert_jax.finetune.inputs.tags import Span
 from clinicalbert_jax.finetune.task import Example
@@ -35,13 +35,13 @@ def read(path: Path, scheme: str, reading: Reading, annotated: bool) -> list[Doc
 
     Raises `UserError` for a file of another kind, and for one without a document.
     """
-    suffix = record_files.suffix(path)
-    if suffix in conll.SUFFIXES and (annotated or suffix != ".txt"):
+    kind = suffix(path)
+    if kind in conll.SUFFIXES and (annotated or kind != ".txt"):
         sentences, scheme = conll.read(path, scheme, reading, annotated)
         return reading.each(path, sentences, lambda line, sentence: _from_sentence(line, sentence, scheme))
-    if suffix == ".txt":
-        records = _text_lines(path)
-    elif suffix in record_files.JSON:
+    if kind == ".txt":
+        records = _text_lines(path, reading)
+    elif kind in record_files.JSON:
         records = record_files.read(path, ("text", "entities") if annotated else ("text",), reading)
     else:
         kinds = ", ".join(conll.SUFFIXES + record_files.JSON)
@@ -49,8 +49,8 @@ def read(path: Path, scheme: str, reading: Reading, annotated: bool) -> list[Doc
     return reading.each(path, records, lambda line, record: _from_record(line, record, annotated))
 
 
-def _text_lines(path: Path) -> Iterator[tuple[int, Record]]:
-    with record_files.opened(path, newline="\n") as file:
+def _text_lines(path: Path, reading: Reading) -> Iterator[tuple[int, Record]]:
+    with reading.opened(path, newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, {"text": line.rstrip("\r\n")}
@@ -59,7 +59,13 @@ def _text_lines(path: Path) -> Iterator[tuple[int, Record]]:
 def _from_record(line: int, record: Record, annotated: bool) -> Document:
     text = fields.text(record, "text")
     entities = _entities(record["entities"], text) if annotated else ()
-    return Document(fields.identifier(record, str(line)), line, fields.patient(record), text, entities)
+    return Document(
+        fields.identifier(record, str(line)),
+        line,
+        fields.optional_patient(record),
+        text,
+        entities,
+    )
 
 
 def _entities(value: object, text: str) -> tuple[Span, ...]:

@@ -6,6 +6,7 @@ decided, in training and in prediction alike, in the one where it has most conte
 Shape legend: N rows, l length of a row, W words (of a document, or those decided in a row), C tags, E examples.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.inputs.tags import Span
 from clinicalbert_jax.finetune.inputs.words import Words, WordTokenizer
 from clinicalbert_jax.finetune.rows import Rows, joined
-from clinicalbert_jax.finetune.task import Scores, Task, TaskConfig
+from clinicalbert_jax.finetune.task import Scores, Task, TaskConfig, check_names
 
 
 class Tagged(NamedTuple):
@@ -59,7 +60,8 @@ class EntitiesConfig(TaskConfig):
 
     def task(self, examples: Sequence[Document]) -> "Entities":
         """The task with every type of entity that the examples have; raises `UserError` where they have none."""
-        types = {entity.label for document in examples for entity in document.entities}
+        types = Counter(entity.label for document in examples for entity in document.entities)
+        check_names(types, "the types of the entities")
         if not types:
             raise UserError(f"expected training texts with entities, found none in {len(examples)} texts")
         scheme = self.scheme or next((d.scheme for d in examples if d.scheme), tags.SCHEMES[0])

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from clinicalbert_jax.data import patients
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.inputs import record_files
 from clinicalbert_jax.finetune.inputs.reading import BadRecord
 from clinicalbert_jax.finetune.inputs.record_files import Record
@@ -49,9 +51,22 @@ def identifier(record: Record, default: str, field: str = "id") -> str:
     return name(record, field) if field in record else default
 
 
-def patient(record: Record, field: str = "patient") -> str:
-    """Whom the record is about, '' where it has no such field."""
-    return name(record, field) if field in record else ""
+def patient(record: Record, column: str) -> str:
+    """Whom the record is about in the one spelling of `patients.identifier`; '' where no column is named."""
+    if not column:
+        return ""
+    try:
+        found = patients.identifier(record.get(column))
+    except UserError as error:
+        raise BadRecord(str(error)) from None
+    if not record_files.is_text(found) or len(found) > _LONGEST_NAME:
+        raise BadRecord(f"expected the identifier of a patient in the field {column!r}, found none")
+    return found
+
+
+def optional_patient(record: Record) -> str:
+    """`patient` of the field 'patient', which a record need not have."""
+    return patient(record, "patient" if "patient" in record else "")
 
 
 def span(value: Any, text: str, what: str, label_field: str) -> Span:

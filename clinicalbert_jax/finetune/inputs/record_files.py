@@ -1,21 +1,16 @@
 """Records of CSV, TSV, JSON-lines and JSON files, plain or gzipped, each with the line it begins on."""
 
-import contextlib
 import csv
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePath
-from typing import IO, Any, cast
+from pathlib import Path
+from typing import IO, Any
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune.inputs.reading import Reading
+from clinicalbert_jax.finetune.inputs.reading import TABLES, Reading, suffix
+from data_prep.reading import csv_rows
 
-TABLES = {".csv": ",", ".tsv": "\t"}
 JSON = (".jsonl", ".ndjson", ".json")
-# A longer field is a quotation mark that was never closed.
-_MAX_FIELD_CHARACTERS = 1 << 27
 
 Record = dict[str, Any]
 
@@ -28,36 +23,15 @@ def read(path: Path, required: Sequence[str], reading: Reading) -> Iterator[tupl
     """
     kind, required = suffix(path), [name for name in required if name]
     if kind in TABLES:
-        with opened(path, newline="") as file:
-            yield from _table(path, file, TABLES[kind], required, reading)
+        with reading.opened(path, newline="") as file:
+            yield from _table(path, file, required, reading)
     elif kind in JSON:
-        with opened(path, newline="\n") as file:
+        with reading.opened(path, newline="\n") as file:
             records = _array(path, file.read()) if kind == ".json" else _lines(file)
             yield from _objects(path, records, required, reading)
     else:
         kinds = ", ".join([*TABLES, *JSON])
         raise UserError(f"{path}: expected a file ending in {kinds} (or one of these with .gz)")
-
-
-def suffix(path: Path) -> str:
-    """How a file's name ends, in small letters and without '.gz'."""
-    return PurePath(path.name.lower().removesuffix(".gz")).suffix
-
-
-@contextlib.contextmanager
-def opened(path: Path, newline: str) -> Iterator[IO[str]]:
-    """A UTF-8 text file, gunzipped where its name ends in .gz. What is not UTF-8 becomes lone surrogates.
-
-    Raises `UserError` where there is no such file, and where it turns out damaged.
-    """
-    if not path.is_file():
-        raise UserError(f"expected a file, found none at {path}")
-    open_file = gzip.open if path.name.lower().endswith(".gz") else open
-    try:
-        with open_file(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
-            yield cast(IO[str], file)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: damaged ({type(error).__name__}): restore it from a copy") from None
 
 
 def is_text(value: Any) -> bool:
@@ -71,11 +45,9 @@ def is_text(value: Any) -> bool:
     return True
 
 
-def _table(
-    path: Path, file: IO[str], separator: str, required: Sequence[str], reading: Reading
-) -> Iterator[tuple[int, Record]]:
-    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    rows = csv.reader(file, delimiter=separator, strict=True)
+def _table(path: Path, file: IO[str], required: Sequence[str], reading: Reading) -> Iterator[tuple[int, Record]]:
+    delimiter = reading.delimiter(path)
+    rows = csv_rows.rows(file, delimiter, reading.csv_quoting, reading.csv_escape)
     header = None
     while True:
         line = rows.line_num + 1
@@ -84,29 +56,33 @@ def _table(
         except StopIteration:
             return
         except csv.Error:  # its message may quote the text
-            reading.found(
-                path, line, "expected quotation marks around a whole field, doubled inside it, found otherwise"
-            )
+            problem = "expected quotation marks around a whole field, doubled inside it, found otherwise"
+            reading.found(path, line, problem, malformed=True)
             continue
         if not values:  # a blank line
             continue
         if header is None:
             header = values
-            _check_header(path, header, required)
+            _check_header(path, header, required, reading)
         elif len(values) != len(header):
-            reading.found(path, line, f"expected {len(header)} fields as in the header, found {len(values)}")
+            problem = f"expected {len(header)} fields as in the header, found {len(values)}"
+            reading.found(path, line, problem, malformed=True)
+        elif reading.csv_quoting == "auto" and csv_rows.is_merged(values, delimiter):
+            problem = "expected one row, found what looks like several, merged by quotation marks: give "
+            problem += "--csv_quoting=none if these are part of the text, else --csv_quoting=doubled"
+            reading.found(path, line, problem)
         else:
             yield line, dict(zip(header, values, strict=True))
 
 
-def _check_header(path: Path, header: list[str], required: Sequence[str]) -> None:
+def _check_header(path: Path, header: list[str], required: Sequence[str], reading: Reading) -> None:
     # The names found are not shown: in a table without a header they would be a record.
     for name in required:
         if header.count(name) != 1:
             found = "none" if name not in header else "several"
             raise UserError(
                 f"{path}, line 1: expected a column named {name!r} among the {len(header)} there, found {found}: "
-                "name the columns in the task's settings"
+                f"name the columns in the task's settings ({reading.cause(path)})"
             )
 
 
@@ -115,7 +91,7 @@ def _objects(
 ) -> Iterator[tuple[int, Record]]:
     for line, value in values:
         if not isinstance(value, dict):
-            reading.found(path, line, "expected one JSON object, found otherwise")
+            reading.found(path, line, "expected one JSON object, found otherwise", malformed=True)
         elif missing := [name for name in required if name not in value]:
             reading.found(path, line, f"expected a field named {missing[0]!r}, found none")
         else:

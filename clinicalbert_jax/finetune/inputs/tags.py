@@ -1,7 +1,7 @@
 """Tags of words, in the schemes IOB2 and IOBES, and the spans of words they stand for.
 
 IOB2: an entity's first word is `B-TYPE`, its others `I-TYPE`. IOBES: an entity of one word is `S-TYPE`, a longer one
-`B-TYPE`, any number of `I-TYPE`, `E-TYPE`. All else is `O`.
+`B-TYPE`, any number of `I-TYPE`, `E-TYPE`. All else is `O`. Files in other schemes are rewritten: see `normalized`.
 """
 
 import re
@@ -11,7 +11,9 @@ from typing import NamedTuple
 OUTSIDE = "O"
 SCHEMES = ("IOB2", "IOBES")
 _PREFIXES = {"IOB2": "BI", "IOBES": "BIES"}
-_TAG = re.compile(r"O|[BIES]-\S(?:[^\t\r\n]*\S)?")
+UNTYPED = "Entity"  # the type of tags without one, such as BioBERT's `B`, `I` and `O`
+_TAG = re.compile(r"O|[BIESLU](?:-\S(?:[^\t\r\n]*\S)?)?")
+_BILOU = {"L": "E", "U": "S"}
 
 
 class Span(NamedTuple):
@@ -23,7 +25,7 @@ class Span(NamedTuple):
 
 
 def is_tag(text: str) -> bool:
-    """Whether this is a tag of either scheme."""
+    """Whether this is a tag of some scheme."""
     return _TAG.fullmatch(text) is not None
 
 
@@ -40,6 +42,27 @@ def types(tags: Iterable[str]) -> set[str]:
 def scheme_of(tags: Iterable[str]) -> str:
     """IOBES where a tag is one that only IOBES has, else IOB2."""
     return "IOBES" if any(tag[:2] in ("E-", "S-") for tag in tags) else "IOB2"
+
+
+def normalized(sequences: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The tags of a file in IOB2 or IOBES.
+
+    BILOU (L for E, U for S) and IOB1 (`I-` begins entities, `B-` only after another of the same type) are rewritten,
+    and tags get the type `UNTYPED` where none in the file has one.
+    """
+    found = {tag for tags in sequences for tag in tags} - {OUTSIDE}
+    rewritten = [list(tags) for tags in sequences]
+    if found and all(len(tag) == 1 for tag in found):
+        rewritten = [[tag if tag == OUTSIDE else f"{tag}-{UNTYPED}" for tag in tags] for tags in rewritten]
+    prefixes = {tag[0] for tag in found}
+    if prefixes & set("LU") and not prefixes & set("ES"):
+        rewritten = [[_BILOU.get(tag[0], tag[0]) + tag[1:] for tag in tags] for tags in rewritten]
+    if _is_iob1(rewritten):
+        for tags in rewritten:
+            for position, (before, tag) in enumerate(zip([OUTSIDE, *tags], list(tags), strict=False)):
+                if tag[0] == "I" and before[1:] != tag[1:]:
+                    tags[position] = "B" + tag[1:]
+    return rewritten
 
 
 def best_scheme(sequences: Sequence[Sequence[str]]) -> str:
@@ -88,29 +111,26 @@ def of_spans(spans: Iterable[Span], length: int, scheme: str) -> list[str]:
 def first_break(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
     """Where a sequence of tags first breaks its scheme, and how in words, or None."""
     sound = of_spans(spans(tags, scheme), len(tags), scheme)
-    place = next((n for n, (tag, other) in enumerate(zip(tags, sound, strict=True)) if tag != other), None)
-    if place is None:
+    position = next((n for n, (tag, other) in enumerate(zip(tags, sound, strict=True)) if tag != other), None)
+    if position is None:
         return None
-    tag = tags[place]
-    if tag[:1] not in _PREFIXES[scheme]:
-        return place, f"expected tags of {scheme}, found {tag!r}"
-    if tag[:1] == "B":
-        return place, f"expected {'E-' + tag[2:]!r} at the end of what {tag!r} begins (IOBES), found none"
-    before = repr(tags[place - 1]) if place else "the beginning"
-    return place, f"expected {'B-' + tag[2:]!r} to begin an entity ({scheme}), found {tag!r} after {before}"
+    prefix = tags[position][0]  # a tag's type is not quoted: in a malformed file it may be text
+    if len(tags[position]) == 1:
+        return position, f"expected a tag with a type, as others in the file, found {prefix} without"
+    if prefix not in _PREFIXES[scheme]:
+        return position, f"expected tags of {scheme}, found one that begins with {prefix}-"
+    if prefix == "B":
+        return position, "expected E- of the same type at the end of what B- begins (IOBES), found none"
+    return position, f"expected B- to begin an entity ({scheme}), found {prefix}- that continues none of its type"
 
 
-def looks_like_iob1(sequences: Iterable[Sequence[str]]) -> int | None:
-    """Number of the first sequence with an entity that begins with `I-`, where no other kind of entity stands alone.
-
-    IOB1 begins entities with `I-`, and has `B-` only between two neighbours of one type.
-    """
-    first = None
-    for number, tags in enumerate(sequences):
+def _is_iob1(sequences: Iterable[Sequence[str]]) -> bool:
+    """Whether some entity begins with `I-`, and each that begins otherwise follows one of its type."""
+    found = False
+    for tags in sequences:
         for before, tag in zip([OUTSIDE, *tags], tags, strict=False):
-            if before[2:] == tag[2:] or tag == OUTSIDE:
-                continue
-            if tag[:1] != "I":
-                return None
-            first = number if first is None else first
-    return first
+            if tag != OUTSIDE and before[1:] != tag[1:]:
+                if tag[0] != "I":
+                    return False
+                found = True
+    return found

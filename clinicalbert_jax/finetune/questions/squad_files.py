@@ -1,7 +1,9 @@
 """SQuAD 1.1 and 2.0 files: articles of paragraphs, each a context with questions, whose answers lie in the context.
 
 The layout is that of Rajpurkar et al. (2016, 2018): `{"data": [{"paragraphs": [{"context": ..., "qas": [{"id": ...,
-"question": ..., "is_impossible": ..., "answers": [{"text": ..., "answer_start": ...}]}]}]}]}`.
+"question": ..., "is_impossible": ..., "answers": [{"text": ..., "answer_start": ...}]}]}]}]}`. JSON lines hold a
+question each, as the library datasets writes them: `{"id": ..., "context": ..., "question": ..., "answers":
+{"text": [...], "answer_start": [...]}}`; one without an answer cannot be answered.
 """
 
 import json
@@ -13,7 +15,7 @@ from typing import Any
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.inputs import fields, record_files
-from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
+from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading, suffix
 from clinicalbert_jax.finetune.inputs.record_files import Record
 from clinicalbert_jax.finetune.task import Example
 
@@ -48,19 +50,23 @@ def read(path: Path, reading: Reading, annotated: bool, unanswerable: bool, pati
     def parse(line: int, record: Record) -> Question:
         try:
             id_ = fields.name(record, "id")
-            patient = fields.patient(record, patient_field) if patient_field else ""
+            patient = fields.patient(record, patient_field)
             question, context = fields.text(record, "question"), fields.text(record, "context")
             answers = _answers(record, context, unanswerable) if annotated else ()
         except BadRecord as problem:
-            raise BadRecord(f"{record['position']}: {problem}") from None
+            where = f"{record['position']}: " if "position" in record else ""
+            raise BadRecord(f"{where}{problem}") from None
         return Question(id_, line, patient, question, context, answers)
 
+    if suffix(path) in (".jsonl", ".ndjson"):
+        lines = record_files.read(path, ("id", "question", "context"), reading)
+        return reading.each(path, lines, lambda line, record: parse(line, _from_columns(record)))
     return reading.each(path, _records(path, reading), parse)
 
 
 def _records(path: Path, reading: Reading) -> Iterator[tuple[int, Record]]:
     """Each question with the fields of its paragraph and its position in the file."""
-    with record_files.opened(path, newline="") as file:
+    with reading.opened(path, newline="") as file:
         content = file.read()
     try:
         document = json.loads(content)
@@ -76,6 +82,18 @@ def _records(path: Path, reading: Reading) -> Iterator[tuple[int, Record]]:
             of_all = {name: value for name, value in paragraph.items() if name != "qas"}
             for qa in _elements(path, paragraph, "qas", reading):
                 yield lines.get(str(qa.get("id")), 1), of_all | qa
+
+
+def _from_columns(record: Record) -> Record:
+    """A question whose answers are columns, as `datasets` has them, in the form of SQuAD."""
+    answers = record.get("answers")
+    if not isinstance(answers, dict):
+        return record
+    texts, starts = answers.get("text"), answers.get("answer_start")
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+        raise BadRecord("expected lists 'text' and 'answer_start' of one length in 'answers', found otherwise")
+    listed = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+    return record | {"answers": listed, "is_impossible": not listed}
 
 
 def _elements(path: Path, parent: Record, key: str, reading: Reading) -> Iterator[Record]:

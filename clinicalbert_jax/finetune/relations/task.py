@@ -3,6 +3,7 @@
 Shape legend: N rows, l length of a row, C labels, E examples.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,14 +16,14 @@ import tokenizers
 from clinicalbert_jax.config import require
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.inputs import fields, record_files
-from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
+from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading, suffix
 from clinicalbert_jax.finetune.inputs.record_files import Record
 from clinicalbert_jax.finetune.inputs.tags import Span
 from clinicalbert_jax.finetune.inputs.words import WordTokenizer
 from clinicalbert_jax.finetune.relations import marking
 from clinicalbert_jax.finetune.relations import scores as relation_scores
 from clinicalbert_jax.finetune.rows import Rows, joined
-from clinicalbert_jax.finetune.task import Example, Scores, Table, Task, TaskConfig, softmax
+from clinicalbert_jax.finetune.task import Example, Scores, Table, Task, TaskConfig, check_names, softmax
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class RelationsConfig(TaskConfig):
 
     def read(self, path: Path, reading: Reading, annotated: bool = True) -> list[Pair]:
         """The pairs of a file; their labels only where `annotated`."""
-        if record_files.suffix(path) not in record_files.JSON:
+        if suffix(path) not in record_files.JSON:
             raise UserError(
                 f"{path}: expected a file ending in {', '.join(record_files.JSON)} (or one of these with .gz); "
                 "python -m clinicalbert_jax.finetune.convert makes one of a corpus"
@@ -78,7 +79,9 @@ class RelationsConfig(TaskConfig):
 
         Raises `UserError` where there are fewer than two labels, or none is the negative one.
         """
-        found = sorted({pair.label for pair in examples})
+        counts = Counter(pair.label for pair in examples)
+        check_names(counts, "the field 'label' of the pairs")
+        found = sorted(counts)
         if len(found) < 2:
             raise UserError(f"expected training pairs of two labels or more, found one label in {len(examples)} pairs")
         if self.negative_label and self.negative_label not in found:
@@ -167,7 +170,15 @@ def _pair(line: int, record: Record, annotated: bool) -> Pair:
     text = fields.text(record, "text")
     head, tail = (fields.span(record[name], text, f"a {name}", "type") for name in ("head", "tail"))
     label = fields.name(record, "label") if annotated else ""
-    return Pair(fields.identifier(record, str(line)), line, fields.patient(record), text, head, tail, label)
+    return Pair(
+        fields.identifier(record, str(line)),
+        line,
+        fields.optional_patient(record),
+        text,
+        head,
+        tail,
+        label,
+    )
 
 
 def _spans(pair: Pair) -> dict[str, Any]:

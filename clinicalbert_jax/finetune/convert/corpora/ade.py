@@ -80,7 +80,7 @@ def convert(
 
 def _annotated(path: Path, reading: Reading) -> Iterator[Sentence]:
     by_sentence: dict[tuple[str, str], list[_Line]] = defaultdict(list)
-    with record_files.opened(path, newline="\n") as file:
+    with reading.opened(path, newline="\n") as file:
         for number, row in enumerate(file, start=1):
             # A sentence may hold a '|' itself.
             before, *fields = row.rstrip("\r\n").rsplit("|", 6)
@@ -125,7 +125,7 @@ def _placed(text: str, mention: str, start: int, label: str) -> Span | None:
 
 def _unannotated(path: Path, reading: Reading) -> Iterator[Sentence]:
     seen = set()
-    with record_files.opened(path, newline="\n") as file:
+    with reading.opened(path, newline="\n") as file:
         for number, line in enumerate(file, start=1):
             document, _, rest = line.rstrip("\r\n").partition(" NEG ")
             if not line.strip():
@@ -146,7 +146,7 @@ def _names(sentences: Iterable[Sentence]) -> Names:
 def _read_names(path: Path) -> Names:
     sentences = []
     try:
-        with record_files.opened(path, newline="\n") as file:
+        with Reading().opened(path, newline="\n") as file:
             for record in map(json.loads, file):
                 head, tail = (Span(record[n]["start"], record[n]["end"], "") for n in ("head", "tail"))
                 if record["label"] == RELATED:

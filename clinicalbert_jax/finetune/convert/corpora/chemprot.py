@@ -96,7 +96,7 @@ def _sentences(text: str, spans: Sequence[Span]) -> list[tuple[int, int]]:
 
 
 def _fields(path: Path, number: int, reading: Reading) -> Iterator[tuple[int, list[str]]]:
-    with record_files.opened(path, newline="\n") as file:
+    with reading.opened(path, newline="\n") as file:
         for line, row in enumerate(file, start=1):
             fields = row.rstrip("\r\n").split("\t")
             if not row.strip():
