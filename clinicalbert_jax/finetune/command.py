@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import CONFIG_FILE, option
@@ -19,17 +20,20 @@ class Options:
     model: str = option("The BERT to start from: a run, a directory, or hf://NAME on the hub.")
     train: str = option("Annotated records to train on.")
     validation: str = option("Annotated records to choose the best model by.")
-    test: str | None = option("Annotated records to measure the chosen model on.", None)
+    test: str | None = option("Annotated records to evaluate the chosen model on.", None)
     workdir: str = option("Directory of the experiment: runs, scores, predictions.")
     reading: Reading
     show_text: bool = option("Write the text of records into the files of predictions as well.", False)
 
 
 def run(options: Options) -> int:
-    """Check options, config and data, and only then import JAX, which takes seconds. Returns the exit code."""
+    """Check options, config and data, then import JAX, which takes seconds, and run. Returns the exit code."""
     config = options.config
-    directory = Path(options.workdir).expanduser()
+    directory = atomic_output.local_path(options.workdir, "--workdir")
     workdir.check_path(directory)
+    results = [directory / name for name in ("results.json", "results.html")]
+    if any(path.exists() for path in results) and not any(directory.glob("seed-*")):
+        raise UserError("--workdir: expected a new directory or an earlier experiment, found others' results in it")
     source = loading.find(options.model)
     loading.check_rows(source, config.task.max_seq_length, pairs=config.task.kind == "questions")
     files = {"train": Path(options.train), "validation": Path(options.validation)}

@@ -75,10 +75,12 @@ def _card(model: finetuned_model.Trained, run: Path) -> str:
         for name, value in (best[-1] if best else {}).items()
         if name not in ("kind", "step", "time", "score")
     }
-    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if value is not None)
-    labels = ", ".join(f"`{label}`" for label in model.task.labels[:50])
+    rows = "\n".join(f"| {_escaped(name)} | {value:.3f} |" for name, value in scores.items() if value is not None)
+    labels = ", ".join(_escaped(label) for label in model.task.labels[:50])
     more = f" and {len(model.task.labels) - 50} more" if len(model.task.labels) > 50 else ""
-    settings = "\n".join(f"| {name} | {value} |" for name, value in dataclasses.asdict(model.task.config).items())
+    settings = "\n".join(
+        f"| {name} | {_escaped(str(value))} |" for name, value in dataclasses.asdict(model.task.config).items()
+    )
     return f"""---
 library_name: transformers
 tags: [clinical, bert, {model.task.config.kind}]
@@ -114,3 +116,8 @@ On the data by which this checkpoint was chosen, so the scores are optimistic; e
 It was trained on one data set and not evaluated on others. It is not a medical device. A model trained on restricted
 notes may have memorised parts of them: the terms of those notes, such as MIMIC's credentialed access, apply to it.
 """
+
+
+def _escaped(text: str) -> str:
+    """As Markdown and HTML show it: a label may hold their markup."""
+    return "".join(c if c.isalnum() or c in " _/" else f"&#{ord(c)};" for c in text)

@@ -1,4 +1,4 @@
-"""Logits of many rows, on every device there is.
+"""Logits of many rows, on all devices.
 
 Shape legend: N rows, B batch, L length, C labels.
 """
@@ -25,7 +25,7 @@ _INPUTS = ("input_ids", "segment_ids", "sequence_ids")
 
 
 class Predictor:
-    """Computes a head's logits. Call it again and again: shapes that were compiled are kept."""
+    """Computes a head's logits. Compiled shapes are kept for further calls."""
 
     def __init__(self, head: str, config: ModelConfig, mesh: Mesh, dtype: str = "float32") -> None:
         rows = _ROWS_A_CPU if mesh.devices.flat[0].platform == "cpu" else _ROWS_A_DEVICE
@@ -49,7 +49,7 @@ class Predictor:
 
     def __call__(self, params: bert.Params, rows: Rows) -> list[np.ndarray]:
         """For each row float32 logits, C or (its own length) x C. With several processes, all get all of them."""
-        # Rows of similar length together: less padding.
+        # Rows of similar length in one batch need less padding.
         order_N = np.argsort([len(ids) for ids in rows.input_ids], kind="stable")
         batches = RowBatches(rows.take(order_N))
         held_R = local_rows(self._size, self._mesh)
@@ -61,6 +61,6 @@ class Predictor:
             if jax.process_count() > 1:
                 logits_B = multihost_utils.process_allgather(logits_B, tiled=True)
             chosen = order_N[number * self._size : (number + 1) * self._size]
-            for place, logits in zip(chosen, np.asarray(logits_B), strict=False):  # the last batch is not full
-                results[place] = logits[: len(rows.input_ids[place])] if logits.ndim == 2 else logits
+            for row, logits in zip(chosen, np.asarray(logits_B), strict=False):  # the last batch is not full
+                results[row] = logits[: len(rows.input_ids[row])] if logits.ndim == 2 else logits
         return results

@@ -75,7 +75,7 @@ def _learning(seeds: Mapping[int, Mapping[str, Scores]], main: str, workdir: Pat
         losses[f"seed {seed}"] = [(r["step"], r["loss"]) for r in records if r["kind"] == "train" and r["loss"]]
         scores[f"seed {seed}"] = [(r["step"], r["score"]) for r in records if r["kind"] == "validation" and r["score"]]
     return [
-        html.line_chart(losses, "Training loss", "step", "nats"),
+        html.line_chart(losses, "Training loss", "step", "loss"),
         html.line_chart(scores, f"Validation: {main}", "step", ""),
     ]
 
@@ -83,7 +83,7 @@ def _learning(seeds: Mapping[int, Mapping[str, Scores]], main: str, workdir: Pat
 def _data(results: Mapping[str, Any]) -> html.Html:
     rows = [(split, count, results["num_rows"][split]) for split, count in results["num_examples"].items()]
     left_out = sum(results["left_out"].values())
-    return html.table(("split", "examples", "rows"), rows, f"Records left out because they were bad: {left_out}")
+    return html.table(("split", "examples", "rows"), rows, f"Bad records left out: {left_out}")
 
 
 def _settings(config: FinetuneConfig) -> html.Html:

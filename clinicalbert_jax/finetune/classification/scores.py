@@ -37,7 +37,7 @@ class Calibration(NamedTuple):
     """Predicted probabilities by bin, without the empty ones, and their distance from what came true."""
 
     predicted_K: np.ndarray  # mean
-    observed_K: np.ndarray  # share that was true
+    observed_K: np.ndarray  # fraction that was true
     counts_K: np.ndarray
     error: float
 

@@ -1,1 +1,1 @@
-"""What several tasks share in reading annotated files."""
+"""How annotated files are read."""

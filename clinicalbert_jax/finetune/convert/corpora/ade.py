@@ -8,8 +8,8 @@ needs pairs that are not related; here they are
 2. names of drugs and effects that the training side annotates elsewhere, where they stand in a sentence unannotated,
    paired with each other and with the annotated ones. No name is taken from the sentences to be predicted.
 
-A pair that reads as a related pair of the same sentence, at another place, is left out: it is neither. A name of fewer
-than four letters counts only in the same capitals, and one that is both a drug's and an effect's not at all.
+A pair with the words of a related pair of the same sentence, at other offsets, is left out: it is neither. A name of
+fewer than four letters must have the same capitals, and a name of both a drug and an effect is not used.
 """
 
 import json
@@ -57,7 +57,7 @@ class _Line(NamedTuple):
 def convert(
     directory: Path, split_percent: Sequence[int], names_file: Path | None, reading: Reading
 ) -> dict[str, list[common.Record]]:
-    """Pairs of each side, split by a hash of the PMID in shares of so many per cent.
+    """Pairs of each side, split by a hash of the PMID in the given percentages.
 
     `names_file`: an earlier conversion's training file, to take the names of drugs and effects from instead of this
     one's training side. Raises `UserError` where there is neither.
@@ -85,7 +85,7 @@ def _annotated(path: Path, reading: Reading) -> Iterator[Sentence]:
             # A sentence may hold a '|' itself.
             before, *fields = row.rstrip("\r\n").rsplit("|", 6)
             document, _, text = before.partition("|")
-            offsets = [fields[place] for place in (1, 2, 4, 5)] if len(fields) == 6 else []
+            offsets = [fields[number] for number in (1, 2, 4, 5)] if len(fields) == 6 else []
             if not row.strip():
                 continue
             if not offsets or not record_files.is_text(row) or not text or not all(o.isdecimal() for o in offsets):
@@ -159,7 +159,7 @@ def _read_names(path: Path) -> Names:
 
 
 class _Finder:
-    """Finds names that stand in a text as whole words, the longest where several begin at one place."""
+    """Finds names that stand in a text as whole words, the longest where several begin at one offset."""
 
     def __init__(self, names: Iterable[str], label: str) -> None:
         self.label = label

@@ -116,7 +116,7 @@ def _blue(path: Path, reading: Reading) -> Iterator[common.Record]:
             (start, end), one, other = found[0]
             head, tail = Span(start, end, one), Span(start, end, other)
         elif len(found) == 2 and not found[0][2] and not found[1][2]:
-            head, tail = sorted((Span(*place, kind) for place, kind, _ in found), key=lambda span: span.label)
+            head, tail = sorted((Span(*offsets, kind) for offsets, kind, _ in found), key=lambda span: span.label)
         else:
             reading.found(path, line, f"expected two blinded spans such as @GENE$, or one of both, found {len(found)}")
             continue

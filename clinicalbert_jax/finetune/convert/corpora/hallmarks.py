@@ -21,7 +21,7 @@ _FIELDS = ("pmid", "sentences", "sentence_labels")
 def convert(path: Path, split_percent: Sequence[int], reading: Reading) -> dict[str, list[common.Record]]:
     """Sentences of each side as `ClassificationConfig(multi_label=True, label_column="labels")` reads them.
 
-    The abstracts are split by a hash of their PMID, in shares of so many per cent; the PMID stands for a patient,
+    The abstracts are split by a hash of their PMID, in the given percentages; the PMID stands for a patient,
     since sentences of one abstract must not be on two sides. Raises `UserError`.
     """
     sides: dict[str, list[common.Record]] = {side: [] for side in common.SPLITS}

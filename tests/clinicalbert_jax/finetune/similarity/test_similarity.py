@@ -108,5 +108,16 @@ def test_it_is_trained_exported_and_used_like_every_task(tmp_path: Path) -> None
         output = str(tmp_path / name)
         predict.main(predict.Options(model=str(model), input=files["validation"], output=output, reading=Reading()))
     assert (tmp_path / "run.jsonl").read_text() == (tmp_path / "export.jsonl").read_text()
+    for changes, expected in (
+        ({}, "exists: give another name, or --overwrite"),
+        ({"output": str(tmp_path / "notes"), "input": str(tmp_path / "notes.jsonl"), "overwrite": True}, "an input of"),
+        ({"output": "gs://bucket/x"}, "found a URL"),
+    ):
+        (tmp_path / "notes.jsonl").write_text(json.dumps({"sentence1": SECRET, "sentence2": "fever"}))
+        options = {"model": str(run), "input": files["validation"], "output": str(tmp_path / "run")} | changes
+        with pytest.raises(UserError, match=expected):
+            predict.main(predict.Options(**options, reading=Reading()))
+        assert SECRET in (tmp_path / "notes.jsonl").read_text()
+    assert not Path("gs:").exists()
     found = [json.loads(line)["score"] for line in (tmp_path / "run.jsonl").read_text().splitlines()]
     assert np.corrcoef(found, [float(row.split("\t")[2]) for row in rows])[0, 1] > 0.8
