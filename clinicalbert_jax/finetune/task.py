@@ -84,6 +84,7 @@ class TaskConfig:
     shortest_row: ClassVar[int] = 8
     task_type: ClassVar[type["Task"]]  # whose settings these are
     fresh_pooler = False  # whether the pooler is re-initialised, as the head is
+    pairs = False  # whether rows hold two texts, so that the model needs two segment types
 
     def __post_init__(self) -> None:
         kind = type(self).kind

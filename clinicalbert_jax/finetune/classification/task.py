@@ -89,6 +89,7 @@ class ClassificationConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.pairs = bool(self.text_b_column)
         room = self.max_seq_length - 2
         require(0 <= self.stride <= room, "task.stride", f"0 (no overlap) to {room}", self.stride)
         for name, choices in (

@@ -47,6 +47,7 @@ class QuestionsConfig(TaskConfig):
     n_best_size: int = 20
     null_score_diff_threshold: float = 0.0
     patient_field: str = ""
+    pairs = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

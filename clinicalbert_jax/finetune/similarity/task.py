@@ -32,6 +32,7 @@ class SimilarityConfig(TaskConfig):
     text_b_column: str = "sentence2"
     score_column: str = "score"
     patient_column: str = ""
+    pairs = True
 
     def read(self, path: Path, reading: Reading, annotated: bool = True) -> list[Pair]:
         """The pairs of a file."""
@@ -76,5 +77,4 @@ class Similarity(Task, of=SimilarityConfig):
 
     def record(self, example: Pair, prediction: float, show_text: bool) -> dict[str, Any]:
         """The number found."""
-        texts = {"sentence1": example.texts[0], "sentence2": example.texts[1]} if show_text else {}
-        return {"id": example.id, "score": prediction, **texts}
+        return {"id": example.id, "score": prediction} | ({"texts": example.texts} if show_text else {})
