@@ -77,7 +77,7 @@ def experiments(data: Path, converted: Path) -> dict[str, Experiment]:
     entities = EntitiesConfig(max_seq_length=128)
     # Labels are rare, so their probabilities are still low after so few steps.
     hallmarks = ClassificationConfig(
-        multi_label=True, main="micro_f1", label_column="labels", max_seq_length=128, threshold=0.2
+        multi_label=True, main="micro_f1", label_column="labels", patient_column="patient", threshold=0.2
     )
     specialty = data / "classification/mtsamples_specialty"
     return {
