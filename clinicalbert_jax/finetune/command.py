@@ -35,7 +35,7 @@ def run(options: Options) -> int:
     if any(path.exists() for path in results) and not any(directory.glob("seed-*")):
         raise UserError("--workdir: expected a new directory or an earlier experiment, found others' results in it")
     source = loading.find(options.model)
-    loading.check_rows(source, config.task.max_seq_length, pairs=config.task.kind == "questions")
+    loading.check_rows(source, config.task.max_seq_length, config.task.pairs)
     files = {"train": Path(options.train), "validation": Path(options.validation)}
     if options.test:
         files["test"] = Path(options.test)
