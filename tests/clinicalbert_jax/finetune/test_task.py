@@ -1,9 +1,16 @@
-"""What tasks share: documents as the unit of resampling, and names of labels."""
+"""What tasks share: documents as the unit of resampling, what is printed, and where results may be written."""
+
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import finetune
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune import command, export, result_page, run
+from clinicalbert_jax.finetune.config import FinetuneConfig
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.questions.squad_files import Question
 from clinicalbert_jax.finetune.similarity.task import Pair
 
@@ -29,3 +36,44 @@ def test_intervals_are_those_of_independent_documents_not_of_their_copies() -> N
         assert found["value"] == pytest.approx(right_D[0].mean() - right_D[1].mean())
         widths.append(found["high"] - found["low"])
     assert widths[1] == pytest.approx(widths[0], rel=0.1)
+
+
+def test_scores_are_printed_without_those_of_labels() -> None:
+    value = {"mean": 0.5, "deviation": None}
+    scores = {"test": {"f1": value, "zyxquarrel/f1": value}}
+    shown = result_page.text({"scores": scores, "num_examples": {"test": 7}, "seeds": [0], "main": "f1"})
+    assert "f1" in shown
+    assert "zyxquarrel" not in shown
+
+
+def test_a_label_is_no_markup_in_the_card() -> None:
+    shown = export._escaped("a|`b` <b>_c</b> [x](y)")
+    assert not set("|`<>[]()") & set(shown)
+
+
+def test_patients_are_in_one_split_and_lookalikes_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    def data(*patients: str) -> run.Data:
+        of_splits = zip(("train", "validation"), patients, strict=True)
+        examples = {split: [Pair("1", 1, patient, ("a", "b"), 0)] for split, patient in of_splits}
+        return run.Data({split: Path(split) for split in examples}, examples, Counter())
+
+    run.check_patients(data("7", "8"))
+    assert capsys.readouterr().out == ""
+    run.check_patients(data("7", "007"))
+    assert "1 patients differ from another only by leading zeros" in capsys.readouterr().out
+    with pytest.raises(UserError, match="expected no patient in both, found 1"):
+        run.check_patients(data("7", "7"))
+
+
+@pytest.mark.parametrize(("workdir", "expected"), [("gs://bucket/run", "found a URL"), ("taken", "others' results")])
+def test_results_are_written_neither_over_others_nor_to_a_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workdir: str, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "results.json").write_text("{}")
+    options = {"model": "bert", "train": "a.tsv", "validation": "a.tsv"}
+    with pytest.raises(UserError, match=expected):
+        command.run(command.Options(config=FinetuneConfig(), workdir=workdir, reading=Reading(), **options))
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert (tmp_path / "taken" / "results.json").read_text() == "{}"
