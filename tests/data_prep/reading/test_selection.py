@@ -63,6 +63,7 @@ def test_some_that_have_no_notes_are_normal(listed) -> None:
         (["PT1001", "pt1002"], "Pt1002"),  # case
         (["1001", "10020"], "010020"),
         (["ABC", "ABD"], "abe"),
+        (["AB99", "Ab12"], "AB12"),  # of a form that there is, but a patient's with another case
     ],
 )
 def test_entries_of_another_form_are_refused(listed, patients: list[str], entry: str) -> None:
