@@ -1,6 +1,7 @@
 """Files of notes, local or behind an fsspec URL: finding them, and reading their bytes.
 
-Whatever goes wrong becomes one line. pyarrow's and the stores' own messages may quote a note, so none is passed on.
+Whatever goes wrong becomes one line. pyarrow's and the stores' own messages may quote a note, so none is passed on, and
+names of files may be those of patients, so that a message has the `label` of a file: its number in --input.
 """
 
 import gzip
@@ -22,6 +23,11 @@ def is_url(given: str) -> bool:
     return "://" in given
 
 
+def label_of(entry: int, count: int) -> str:
+    """How messages call an entry of --input."""
+    return f"--input entry {entry} of {count}" if count > 1 else "--input"
+
+
 def is_file(given: str) -> bool:
     """Whether `given` names one file, rather than a directory or a pattern."""
     if not is_url(given):
@@ -35,7 +41,7 @@ def is_file(given: str) -> bool:
         return False
 
 
-def expand(given: str) -> list[tuple[str, int]]:
+def expand(given: str, label: str = "--input") -> list[tuple[str, int]]:
     """A path, directory, glob or URL as (file, size) in the order of names."""
     found: list[tuple[str, int]]
     if is_url(given):
@@ -51,11 +57,11 @@ def expand(given: str) -> list[tuple[str, int]]:
             else:
                 entries = {name: filesystem.info(name)}
         except ImportError as error:
-            raise UserError(f"--input: {given} needs the package {error.name or 'for its protocol'}") from None
+            raise UserError(f"{label} needs the package {error.name or 'for its protocol'}") from None
         except FileNotFoundError:
-            raise UserError(f"--input: expected a file at {given}, found none") from None
+            raise UserError(f"{label}: expected a file or directory, found none") from None
         except Exception as error:  # every store raises its own kinds
-            raise UserError(f"--input: {given} cannot be reached ({type(error).__name__})") from None
+            raise UserError(f"{label} cannot be reached ({type(error).__name__})") from None
         found = sorted(
             (f"{protocol}://{name}" if "://" not in name else name, int(entry.get("size") or 0))
             for name, entry in entries.items()
@@ -70,16 +76,16 @@ def expand(given: str) -> list[tuple[str, int]]:
         elif _MAGIC.search(given):
             files = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
         else:
-            raise UserError(f"--input: expected a file or directory at {given}, found none")
+            raise UserError(f"{label}: expected a file or directory, found none")
         found = sorted((str(file), file.stat().st_size) for file in files if file.is_file())
     found = [(file, size) for file, size in found if not PurePosixPath(file).name.startswith((".", "_"))]
     if not found:
-        raise UserError(f"--input: expected files under {given}, found none")
+        raise UserError(f"{label}: expected files, found none (names that begin with . or _ do not count)")
     return found
 
 
 @contextmanager
-def reading(url: str) -> Iterator[IO[bytes]]:
+def reading(url: str, label: str) -> Iterator[IO[bytes]]:
     """A file's bytes, uncompressed; whatever goes wrong on the way becomes one line."""
     try:
         with _opened(url) as raw:
@@ -89,19 +95,19 @@ def reading(url: str) -> Iterator[IO[bytes]]:
             else:
                 yield raw
     except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise UserError(f"{url}: expected a whole gzip file, found a damaged one: fetch it again") from None
+        raise UserError(f"{label}: expected a whole gzip file, found a damaged one: fetch it again") from None
     except FileNotFoundError:
-        raise UserError(f"--input: expected a file at {url}, found none") from None
+        raise UserError(f"{label}: expected a file, found none") from None
     except OSError as error:
-        raise UserError(f"{url} cannot be read ({type(error).__name__})") from None
+        raise UserError(f"{label} cannot be read ({type(error).__name__})") from None
 
 
 @contextmanager
-def reading_text(url: str, encoding: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
+def reading_text(url: str, label: str, encoding: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
     """A file's text. Bytes that are none of the encoding's become U+FFFD; a byte order mark is passed over."""
     if encoding.lower().replace("-", "").replace("_", "") == "utf8":
         encoding = "utf-8-sig"
-    with reading(url) as stream, io.TextIOWrapper(stream, encoding, errors="replace", newline=newline) as text:
+    with reading(url, label) as stream, io.TextIOWrapper(stream, encoding, errors="replace", newline=newline) as text:
         yield text
 
 
@@ -115,7 +121,7 @@ def _opened(url: str) -> Any:
 
 
 @contextmanager
-def parquet(url: str) -> Iterator[Any]:
+def parquet(url: str, label: str) -> Iterator[Any]:
     """A `pyarrow.parquet.ParquetFile`."""
     import pyarrow
     import pyarrow.parquet
@@ -124,4 +130,4 @@ def parquet(url: str) -> Iterator[Any]:
         with _opened(url) as raw, pyarrow.parquet.ParquetFile(raw) as file:
             yield file
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{url} cannot be read as Parquet ({type(error).__name__})") from None
+        raise UserError(f"{label} cannot be read as Parquet ({type(error).__name__})") from None

@@ -109,17 +109,15 @@ def excluded_patients(config: SelectionConfig) -> frozenset[str]:
     try:
         lines = Path(path).expanduser().read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{expected}, found {path} ({type(error).__name__})") from None
+        raise UserError(f"{expected}, found none ({type(error).__name__})") from None
     for number, line in enumerate(lines, 1):
         if any(separator in line.strip() for separator in ",;\t"):
-            raise UserError(
-                f"{expected}, found several columns on line {number} of {path}: write the identifiers alone"
-            )
+            raise UserError(f"{expected}, found several columns on line {number}: keep the identifiers only")
     found = list(filter(None, map(identifier, lines)))
     if not found:
-        raise UserError(f"{expected}, found none in {path}")
+        raise UserError(f"{expected}, found no identifier in the file")
     if len(found) > 1 and not _has_digit(found[0]) and all(map(_has_digit, found[1:])):
-        raise UserError(f"{expected}, found what looks like a header at the top of {path}: remove that line")
+        raise UserError(f"{expected}, found what looks like a header on the first line: remove it")
     return frozenset(found)
 
 
@@ -187,8 +185,8 @@ def content_digest(text: str) -> bytes:
 class DigestSet:
     """A set of 128-bit digests in about 25 bytes each, where Python's own set takes 120.
 
-    Digests with the same first two bytes lie one after the other in one byte string, which is searched through: some
-    thirty digests at two million notes.
+    Digests with the same first two bytes are concatenated in one byte string, which is searched: some thirty digests at
+    two million notes.
     """
 
     def __init__(self) -> None:
@@ -202,7 +200,7 @@ class DigestSet:
             self._rests[prefix] = bytearray(rest)
             return True
         at = rests.find(rest)
-        while at != -1 and at % len(rest):  # found astride of two digests
+        while at != -1 and at % len(rest):  # a match that spans two digests
             at = rests.find(rest, at + 1)
         if at != -1:
             return False

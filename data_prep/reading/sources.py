@@ -6,6 +6,7 @@ the offending line, so they are never passed on.
 """
 
 import csv
+import dataclasses
 import itertools
 import json
 import sys
@@ -52,7 +53,7 @@ class SourceConfig:
     """Where notes come from, and which columns hold them.
 
     `input` are files, directories, globs or fsspec URLs, read in the order given. `input_format` 'auto' goes by the
-    file's name and, for CSV, by MIMIC's column names. Columns are needed for one's own csv, jsonl and parquet.
+    file's name and, for CSV, by MIMIC's column names. Columns are needed for your own csv, jsonl and parquet.
     For a directory of text files `patient_column='directory'` takes the name of a file's directory for its patient.
     In 'sentences' (one sentence a line, blank line between documents) every document is its own patient.
 
@@ -97,12 +98,16 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class Source:
-    """One file of notes: `url` as fsspec takes it, its number among the inputs, its text's guessed size."""
+    """One file of notes: `url` as fsspec takes it, its number among all, the size of its text (a guess).
+
+    `label` says in messages which file it is: its name may be that of a patient.
+    """
 
     url: str
     number: int
     format: str
     num_bytes: int
+    label: str = "--input"
 
 
 def resolve(config: SourceConfig) -> list[Source]:
@@ -114,14 +119,19 @@ def resolve(config: SourceConfig) -> list[Source]:
     MIMIC-IV, whose patients are partly the same people under different identifiers.
     """
     sources: list[Source] = []
-    for given in config.input:
-        for url, size in _without_companions(files.expand(given), given, config):
-            format_ = _detect_format(url, config)
+    for entry, given in enumerate(config.input, 1):
+        of_entry = files.label_of(entry, len(config.input))
+        found = _without_companions(files.expand(given, of_entry), given, of_entry, config)
+        for place, (url, size) in enumerate(found, 1):
+            label = f"{of_entry}, file {place} of {len(found)}" if len(found) > 1 else of_entry
+            source = Source(url, len(sources), "", size, label)
+            format_ = _detect_format(source, config)
             compressed = url.endswith(".gz") or format_ == "parquet"
-            sources.append(Source(url, len(sources), format_, size * (COMPRESSION if compressed else 1)))
+            num_bytes = size * (COMPRESSION if compressed else 1)
+            sources.append(dataclasses.replace(source, format=format_, num_bytes=num_bytes))
     if len({source.url for source in sources}) < len(sources):
         raise UserError("--input: expected each file once, found one of them named twice")
-    families = {_mimic_family(source.url, config) for source in sources if source.format in ("csv", *_MIMIC)}
+    families = {_mimic_family(source, config) for source in sources if source.format in ("csv", *_MIMIC)}
     if families >= set(_MIMIC) and not config.allow_patient_overlap:
         raise UserError(
             "--input holds both MIMIC-III and MIMIC-IV, which share patients under different identifiers, so that no "
@@ -151,20 +161,21 @@ def read(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator
     malformed = counts["malformed row"] - malformed
     if malformed > max(1, config.max_malformed_fraction * num_rows):
         raise UserError(
-            f"{source.url}: {malformed:,} of {num_rows:,} rows are malformed, {_probable_cause(source, config)}, or "
+            f"{source.label}: {malformed:,} of {num_rows:,} rows are malformed, {_probable_cause(source, config)}, or "
             "allow them by --max_malformed_fraction"
         )
     if source.format != "parquet" and num_undecodable > max(1, config.max_malformed_fraction * num_rows):
         raise UserError(
-            f"{source.url}: {num_undecodable:,} of {num_rows:,} notes hold undecodable bytes, probably since the file "
-            f"is not in {config.encoding}: give --encoding (such as cp1252), or allow them by --max_malformed_fraction"
+            f"{source.label}: {num_undecodable:,} of {num_rows:,} notes hold undecodable bytes, probably since the "
+            f"file is not in {config.encoding}: give --encoding (such as cp1252), or allow them by "
+            "--max_malformed_fraction"
         )
 
 
 def _probable_cause(source: Source, config: SourceConfig) -> str:
     if source.format == "parquet":
         return "probably since --text_column holds no text: name another column"
-    with files.reading_text(source.url, config.encoding, newline="") as text:
+    with files.reading_text(source.url, source.label, config.encoding, newline="") as text:
         sample = text.read(1 << 20)
     if source.format != "jsonl":
         delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
@@ -182,17 +193,17 @@ def _probable_cause(source: Source, config: SourceConfig) -> str:
 # --- formats and columns
 
 
-def _detect_format(url: str, config: SourceConfig) -> str:
+def _detect_format(source: Source, config: SourceConfig) -> str:
     if config.input_format != "auto":
         return config.input_format
-    suffix = PurePosixPath(url.lower().removesuffix(".gz")).suffix
+    suffix = PurePosixPath(source.url.lower().removesuffix(".gz")).suffix
     if suffix in (".csv", ".tsv"):
-        return _mimic_family(url, config) or "csv"
+        return _mimic_family(source, config) or "csv"
     by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text"}
     if suffix not in by_suffix:
         raise UserError(
-            "--input: expected a file ending in .csv, .tsv, .jsonl, .parquet or .txt (or one of these with .gz), "
-            f"found {url}: say which by --input_format"
+            f"{source.label}: expected a file ending in .csv, .tsv, .jsonl, .parquet or .txt (or one of these with "
+            ".gz), found another: say what it is by --input_format"
         )
     return by_suffix[suffix]
 
@@ -202,29 +213,30 @@ _DETAIL_COLUMNS = {"note_id", "subject_id", "field_name", "field_value", "field_
 _ABOUT = ("license.txt", "sha256sums.txt", "readme.txt", "readme.md", "index.html", "robots.txt")
 
 
-def _without_companions(found: list[tuple[str, int]], given: str, config: SourceConfig) -> list[tuple[str, int]]:
+def _without_companions(
+    found: list[tuple[str, int]], given: str, label: str, config: SourceConfig
+) -> list[tuple[str, int]]:
     """Leave out what lies beside the notes of MIMIC-IV in a directory as it was downloaded."""
     if config.input_format not in ("auto", "mimic_iv") or files.is_file(given):
         return found
     names = {url: PurePosixPath(url.lower()).name for url, _ in found}
-    details = {url for url, name in names.items() if _is_csv(name) and set(_csv_header(url, config)) >= _DETAIL_COLUMNS}
-    if not details and "sha256sums.txt" not in names.values():
+    headers = {url: _csv_header(Source(url, 0, "", 0, label), config) for url, name in names.items() if _is_csv(name)}
+    details = {url for url, header in headers.items() if set(header) >= _DETAIL_COLUMNS}
+    about = {url for url, name in names.items() if name in _ABOUT}
+    if not (details or "sha256sums.txt" in names.values()) or len(details | about) == len(found):
         return found
-    companions = details | {url for url, name in names.items() if name in _ABOUT}
-    if len(companions) == len(found):
-        return found
-    listed = ", ".join(sorted(names[url] for url in companions))
-    print(f"passed over, since they hold no notes: {listed}", file=sys.stderr)
-    return [(url, size) for url, size in found if url not in companions]
+    listed = "".join(f", {names[url]}" for url in sorted(about))
+    print(f"passed over, since they hold no notes: {len(details)} detail files{listed}", file=sys.stderr)
+    return [(url, size) for url, size in found if url not in details | about]
 
 
 def _is_csv(name: str) -> bool:
     return name.removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
-def _mimic_family(url: str, config: SourceConfig) -> str:
+def _mimic_family(source: Source, config: SourceConfig) -> str:
     """'mimic_iii' or 'mimic_iv' if a CSV file has the columns of one, whatever it is to be read as; else ''."""
-    columns = {column.lower() for column in _csv_header(url, config)}
+    columns = {column.lower() for column in _csv_header(source, config)}
     return next((family for family, needed in _MIMIC.items() if columns.issuperset(needed)), "")
 
 
@@ -237,23 +249,23 @@ _MIMIC = {
 
 def _check_columns(source: Source, config: SourceConfig) -> None:
     if source.format in _MIMIC:
-        found = [name.lower() for name in _csv_header(source.url, config)]
+        found = [name.lower() for name in _csv_header(source, config)]
         _require_columns(source, _MIMIC[source.format], found, config)
         return
     if source.format == "sentences":
         return
     if source.format != "text" and not config.text_column:
         if source.format != "csv":
-            raise UserError(f"{source.url}: expected the name of the column that holds the notes: give --text_column")
+            raise UserError(f"{source.label}: expected the name of the column that holds the notes: give --text_column")
         raise UserError(
-            f"{source.url}: expected the columns of NOTEEVENTS ({', '.join(_MIMIC['mimic_iii']).upper()}) or of "
+            f"{source.label}: expected the columns of NOTEEVENTS ({', '.join(_MIMIC['mimic_iii']).upper()}) or of "
             f"MIMIC-IV-Note ({', '.join(_MIMIC['mimic_iv'])}), found "
-            f"{_others(_csv_header(source.url, config), source, config)}: for other files name the --text_column and "
+            f"{_others(_csv_header(source, config), source, config)}: for other files name the --text_column and "
             "the --patient_column"
         )
     if not config.patient_column and not config.each_note_is_a_patient:
         raise UserError(
-            f"{source.url}: expected to know whose note each is, so that no patient falls in two splits: name the "
+            f"{source.label}: expected to know whose note each is, so that no patient falls in two splits: name the "
             "--patient_column, or say --each_note_is_a_patient"
         )
     if source.format == "text":
@@ -265,12 +277,12 @@ def _check_columns(source: Source, config: SourceConfig) -> None:
         return
     needed = [name for name in _own_columns(config) if name]
     if source.format == "csv":
-        found = _csv_header(source.url, config)
+        found = _csv_header(source, config)
     elif source.format == "parquet":
-        with files.parquet(source.url) as file:
+        with files.parquet(source.url, source.label) as file:
             found = file.schema_arrow.names
     else:
-        found = _json_keys(source.url, config)
+        found = _json_keys(source, config)
     _require_columns(source, needed, found, config)
 
 
@@ -294,9 +306,9 @@ def _check_options_used(sources: Sequence[Source], config: SourceConfig) -> None
                 raise UserError(f"--{flag}: expected a CSV file, found only {', '.join(sorted(formats))}: leave it out")
 
 
-def _json_keys(url: str, config: SourceConfig) -> list[str]:
+def _json_keys(source: Source, config: SourceConfig) -> list[str]:
     """The keys of the first records of a JSON-lines file: any of them may lack some."""
-    with files.reading_text(url, config.encoding) as text:
+    with files.reading_text(source.url, source.label, config.encoding) as text:
         records = [record for line in itertools.islice(text, 100) if (record := _parse_json(line)) is not None]
     return list(dict.fromkeys(key for record in records for key in record))
 
@@ -315,7 +327,7 @@ def _require_columns(source: Source, needed: Sequence[str], found: Sequence[str]
     for name in needed:
         if found.count(name) != 1:
             raise UserError(
-                f"{source.url}: expected one column {name}, found {'several' if name in found else 'none'} among "
+                f"{source.label}: expected one column {name}, found {'several' if name in found else 'none'} among "
                 f"{_others(found, source, config)}: name the columns by --text_column, --patient_column, --id_column, "
                 "--time_column, --category_column"
             )
@@ -325,22 +337,22 @@ def _others(columns: Sequence[str], source: Source, config: SourceConfig) -> str
     """How many columns there are, and what may be wrong with the header. Names are not shown: they may be cells."""
     cause = ""
     if source.format in ("csv", *_MIMIC):
-        with files.reading_text(source.url, config.encoding, newline="") as text:
+        with files.reading_text(source.url, source.label, config.encoding, newline="") as text:
             delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
             cause = csv_rows.cause_in_header(text.read(1 << 16), delimiter)
     return f"{len(columns)} columns" + (f" ({cause})" if cause else "")
 
 
-def _csv_header(url: str, config: SourceConfig) -> list[str]:
-    with files.reading_text(url, config.encoding, newline="") as text:
+def _csv_header(source: Source, config: SourceConfig) -> list[str]:
+    with files.reading_text(source.url, source.label, config.encoding, newline="") as text:
         try:
-            return next(_csv_rows(text, url, config), [])
+            return next(_csv_rows(text, source, config), [])
         except csv.Error:
             return []
 
 
-def _csv_rows(text: Any, url: str, config: SourceConfig) -> Any:
-    delimiter = csv_rows.delimiter_of(config.csv_delimiter, url)
+def _csv_rows(text: Any, source: Source, config: SourceConfig) -> Any:
+    delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
     return csv_rows.rows(text, delimiter, config.csv_quoting, config.csv_escape)
 
 
@@ -348,8 +360,8 @@ def _csv_rows(text: Any, url: str, config: SourceConfig) -> Any:
 
 
 def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with files.reading_text(source.url, config.encoding, newline="") as text:
-        rows = _csv_rows(text, source.url, config)
+    with files.reading_text(source.url, source.label, config.encoding, newline="") as text:
+        rows = _csv_rows(text, source, config)
         delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
         header: list[str] = next(rows, [])
         if source.format != "csv":
@@ -388,8 +400,8 @@ def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Ite
                 yield note
         if config.csv_quoting == "auto" and num_merged > config.max_malformed_fraction * number:
             raise UserError(
-                f"{source.url}: {num_merged:,} of {number:,} rows look like several rows merged by quotation marks: if "
-                "these are part of the text, give --csv_quoting=none, else --csv_quoting=doubled"
+                f"{source.label}: {num_merged:,} of {number:,} rows look like several rows merged by quotation marks: "
+                "if these are part of the text, give --csv_quoting=none, else --csv_quoting=doubled"
             )
 
 
@@ -432,13 +444,13 @@ def _mimic_rows(header: list[str], source: Source, config: SourceConfig) -> Any:
 
 def _picker(header: list[str], config: SourceConfig) -> Any:
     """A function from a row to its (text, patient, id, time, category), None where no column was named."""
-    places = [header.index(name) if name else None for name in _own_columns(config)]
-    return lambda row: [None if place is None else row[place] for place in places]
+    columns = [header.index(name) if name else None for name in _own_columns(config)]
+    return lambda row: [None if column is None else row[column] for column in columns]
 
 
 def _read_jsonl(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
     columns = _own_columns(config)
-    with files.reading_text(source.url, config.encoding, newline="\n") as text:
+    with files.reading_text(source.url, source.label, config.encoding, newline="\n") as text:
         for number, line in enumerate(text, 1):
             if line.isspace():
                 continue
@@ -465,7 +477,7 @@ def _parse_json(line: str) -> dict[str, Any] | None:
 def _read_parquet(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
     columns = _own_columns(config)
     number = 0
-    with files.parquet(source.url) as file:
+    with files.parquet(source.url, source.label) as file:
         for batch in file.iter_batches(batch_size=512, columns=sorted({c for c in columns if c}), use_threads=False):
             for record in batch.to_pylist():
                 number += 1
@@ -477,7 +489,7 @@ def _read_parquet(source: Source, config: SourceConfig, counts: Counter[str]) ->
 
 
 def _read_text(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with files.reading_text(source.url, config.encoding) as stream:
+    with files.reading_text(source.url, source.label, config.encoding) as stream:
         text = stream.read()
     path = PurePosixPath(source.url)
     patient = path.parent.name if config.patient_column else None
@@ -489,7 +501,7 @@ def _read_text(source: Source, config: SourceConfig, counts: Counter[str]) -> It
 
 
 def _read_sentences(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with files.reading_text(source.url, config.encoding) as text:
+    with files.reading_text(source.url, source.label, config.encoding) as text:
         lines: list[str] = []
         number = 0
         for line in text:

@@ -27,7 +27,7 @@ from data_prep.reading.sources import Note, Source, SourceConfig
 
 SPLITS = ("train", "validation", "test")
 
-_BUFFER_BYTES = 16 << 20  # spilled text held in memory, over all buckets together
+_BUFFER_BYTES = 16 << 20  # spilled text in memory, over all buckets
 _LENGTHS = struct.Struct("<5I")
 
 
@@ -49,7 +49,7 @@ class Bucket:
 class Spilled:
     """What stage 1 did. `num_read` = the sum of `kept` + the sum of `drops`; `kept` counts by split and category.
 
-    `num_undecodable` counts notes kept that hold bytes which are none of the encoding's (they are left out),
+    `num_undecodable` counts notes kept that hold bytes which are invalid in the encoding (they are left out),
     `num_lookalikes` patients whose identifier differs from another one only by leading zeros or case, and
     `num_excluded_met` patients of `--exclude_patients` who have notes.
     """
@@ -102,9 +102,9 @@ class Spilled:
 
 
 def plan_buckets(files: Iterable[Source], config: SelectionConfig) -> list[Bucket]:
-    """The buckets of every split. Their number depends on the input's size alone, never on who will work on them."""
+    """The buckets of every split. Their number depends on the input's size alone, never on the number of workers."""
     megabytes = sum(file.num_bytes for file in files) / 2**20
-    # A small input is cut finer, so that two workers or four have enough to share.
+    # A small input gets smaller buckets, so that there are enough for several workers.
     size = min(config.bucket_megabytes, max(1.0, megabytes / 8))
     buckets = []
     for split, fraction in config.fractions().items():
@@ -199,7 +199,7 @@ class _Writer:
 
 
 def encode_note(note: Note) -> bytes:
-    """A note as it lies in a spill file: five lengths, then the five fields in UTF-8."""
+    """A note as a record of a spill file: five lengths, then the five fields in UTF-8."""
     values = (note.row_id, note.patient_id, note.time, note.category, note.text)
     encoded = [value.encode("utf-8", "surrogatepass") for value in values]
     return _LENGTHS.pack(*map(len, encoded)) + b"".join(encoded)

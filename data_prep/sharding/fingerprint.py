@@ -50,7 +50,8 @@ def states_of(inputs: Sequence[str]) -> States:
     for given in filter(files.is_url, inputs):
         with contextlib.suppress(Exception):  # said in one line by `expand`
             fsspec.core.url_to_fs(given)[0].invalidate_cache()  # or it answers with the listing of before
-    return [{url: _state(url) for url, _ in files.expand(given)} for given in inputs]
+    labels = [files.label_of(entry, len(inputs)) for entry in range(1, len(inputs) + 1)]
+    return [{url: _state(url) for url, _ in files.expand(*one)} for one in zip(inputs, labels, strict=True)]
 
 
 def require_unchanged(inputs: Sequence[str], before: States) -> None:

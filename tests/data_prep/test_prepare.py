@@ -457,7 +457,7 @@ def cut_gzip(corpus: Path, directory: Path) -> list[str]:
 
 
 MISTAKES: dict[str, tuple[Any, str]] = {
-    "missing file": (lambda c, d: [f"--input={d / 'none.csv'}"], "none.csv"),
+    "missing file": (lambda c, d: [f"--input={d / 'none.csv'}"], "--input: expected a file or directory, found none"),
     "no TEXT": (without_text, "TEXT"),
     "no [MASK]": (without_mask, "[MASK]"),
     "no vocabulary": (lambda c, d: ["--vocab_file="], "--vocab_file"),
@@ -468,7 +468,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "unknown pairing": (lambda c, d: ["--pairing=mixed"], "pairing"),
     "stray word": (lambda c, d: ["NOTEEVENTS.csv"], "NOTEEVENTS.csv"),
     "nowhere to write": (lambda c, d: ["--output_dir=/proc/none"], "--output_dir"),
-    "cut gzip": (cut_gzip, "NOTEEVENTS.csv.gz"),
+    "cut gzip": (cut_gzip, "--input: expected a whole gzip file"),
     "no output": (lambda c, d: ["--output_dir="], "--output_dir: expected a value"),
     "no workers": (lambda c, d: ["--num_workers=0"], "--num_workers"),
 }

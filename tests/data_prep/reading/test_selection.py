@@ -82,10 +82,10 @@ def test_entries_of_another_form_are_refused(listed, patients: list[str], entry:
         (("1001,2020-01-01", "1002,2020-01-02"), "several columns on line 1"),
         (("1001", "1002;x"), "several columns on line 2"),
         (("1001", "a\tb"), "several columns on line 2"),
-        (("subject_id", "1001", "1002"), "looks like a header"),
-        (('"patient"', '"1001"'), "looks like a header"),
-        (("", " ", '""'), "found none in"),
-        ((), "found none in"),
+        (("subject_id", "1001", "1002"), "looks like a header on the first line"),
+        (('"patient"', '"1001"'), "looks like a header on the first line"),
+        (("", " ", '""'), "found no identifier"),
+        ((), "found no identifier"),
     ],
 )
 def test_lists_that_are_no_lists_are_refused(listed, lines: tuple[str, ...], expected: str) -> None:
