@@ -54,7 +54,7 @@ def test_a_marker_word_is_nowhere(notes: Path, tmp_path: Path) -> None:
     said = command(
         *("-m", "data_prep", f"--input={notes}", f"--output_dir={tmp_path / 'data'}", "--train_vocab"),
         *("--vocab_size=600", "--max_seq_length=32", "--validation_fraction=0.2", "--test_fraction=0.2"),
-        *("--dupe_factor=1", "--verbosity=1"),
+        *("--dupe_factor=1", "--verbosity=1", "--max_malformed_fraction=0.05"),
     )
     assert said.startswith("0\n"), said
     data_dir = tmp_path / "data" / "clinical_notes" / "1.0.0"

@@ -436,6 +436,10 @@ def test_mistakes_with_beam_are_one_line(corpus: Path, tmp_path: Path) -> None:
     nothing = dataclasses.replace(config(corpus).selection, categories=("none",))
     with pytest.raises(UserError, match=r"--categories: .* none of number 1 of the 1 named"):
         prepare.run(config(corpus, selection=nothing), tmp_path, EngineConfig("beam"))
+    (tmp_path / "opted_out.txt").write_text("nobody-1\n")
+    nobody = dataclasses.replace(config(corpus).selection, exclude_patients=str(tmp_path / "opted_out.txt"))
+    with pytest.raises(UserError, match="--exclude_patients: 0 of 1 met"):
+        prepare.run(config(corpus, selection=nobody), tmp_path, EngineConfig("beam"))
     # What the mistake left behind is in nobody's way.
     prepare.run(config(corpus), tmp_path, EngineConfig("beam"))
 
@@ -457,7 +461,7 @@ def cut_gzip(corpus: Path, directory: Path) -> list[str]:
 
 
 MISTAKES: dict[str, tuple[Any, str]] = {
-    "missing file": (lambda c, d: [f"--input={d / 'none.csv'}"], "--input: expected a file or directory, found none"),
+    "missing file": (lambda c, d: [f"--input={d / 'none.csv'}"], "--input entry 2 of 2: expected a file or directory"),
     "no TEXT": (without_text, "TEXT"),
     "no [MASK]": (without_mask, "[MASK]"),
     "no vocabulary": (lambda c, d: ["--vocab_file="], "--vocab_file"),
@@ -466,9 +470,9 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "ill-typed flag": (lambda c, d: ["--max_seq_length=long"], "max_seq_length"),
     "wrong value": (lambda c, d: ["--dupe_factor=0"], "--dupe_factor: expected 1 to 1000, found 0"),
     "unknown pairing": (lambda c, d: ["--pairing=mixed"], "pairing"),
-    "stray word": (lambda c, d: ["NOTEEVENTS.csv"], "NOTEEVENTS.csv"),
+    "stray word": (lambda c, d: ["NOTEEVENTS.csv"], "a word that belongs to none"),
     "nowhere to write": (lambda c, d: ["--output_dir=/proc/none"], "--output_dir"),
-    "cut gzip": (cut_gzip, "--input: expected a whole gzip file"),
+    "cut gzip": (cut_gzip, "--input entry 2 of 2: expected a whole gzip file"),
     "no output": (lambda c, d: ["--output_dir="], "--output_dir: expected a value"),
     "no workers": (lambda c, d: ["--num_workers=0"], "--num_workers"),
 }
