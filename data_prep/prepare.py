@@ -53,7 +53,9 @@ class EngineConfig:
 
     engine: str = option("Local processes, or Apache Beam.", "local", choices=("local", "beam"))
     num_workers: int = option("Processes that build shards; the bytes do not depend on it.", 2)
-    beam_options: tuple[str, ...] = option("Pipeline options for Beam, as runner=DirectRunner,...", ())
+    beam_options: tuple[str, ...] = option(
+        "Beam's own options, as --runner=FlinkRunner,...; default: in this process.", ()
+    )
 
     def __post_init__(self) -> None:
         if self.engine not in ("local", "beam"):

@@ -1,4 +1,4 @@
-"""Which counts of patients and notes a page may show, so that none under `LEAST` can be told from it.
+"""Which counts of patients and notes a page may show, so that none under `LEAST` can be told from it, and which names.
 
 A count from 1 to 10 becomes '<11' (primary suppression, the rule of the US Centers for Medicare & Medicaid Services).
 Where it would follow from the totals beside it, larger counts become '11 or more' (complementary suppression), until
@@ -12,10 +12,18 @@ import numpy as np
 
 LEAST = 11
 FEW, SOME = f"<{LEAST}", f"{LEAST} or more"
+MIN_PATIENTS = 20  # a string from the notes that fewer patients have may be of one of them
+OTHER = "other"
 
 Key = TypeVar("Key", bound=Hashable)
 Sums = Sequence[tuple[Key, Sequence[Key]]]  # a total and the counts that add up to it
 Orders = Sequence[tuple[Key, Key]]  # a count and one that it cannot exceed
+
+
+def pooled(patients: Mapping[str, int]) -> tuple[str, ...]:
+    """The names that `MIN_PATIENTS` patients have, in alphabetical order; `OTHER` is among them for all the others."""
+    names = {name if count >= MIN_PATIENTS else OTHER for name, count in patients.items()}
+    return tuple(sorted(names))
 
 
 def shown(counts: Mapping[Key, int], sums: Sums = (), orders: Orders = ()) -> dict[Key, int | str]:

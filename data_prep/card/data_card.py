@@ -17,11 +17,10 @@ from typing import Any
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.report import html, suppression
 from clinicalbert_jax.report.html import Html
-from clinicalbert_jax.report.suppression import LEAST
+from clinicalbert_jax.report.suppression import LEAST, MIN_PATIENTS
 from data_prep.examples.pairs import NUM_SPECIALS
 from data_prep.reading.spill import SPLITS
 from data_prep.sharding.statistics import FILL_BINS, Statistics
-from data_prep.wordpiece.vocabulary import MIN_PATIENTS
 
 MARKDOWN_FILE = "data_card.md"
 HTML_FILE = "data_card.html"

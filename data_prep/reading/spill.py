@@ -6,13 +6,14 @@ identifier, so all notes of a patient lie in one bucket of one split, whatever e
 
 import math
 import struct
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from clinicalbert_jax.data.patients import bucket_of, without_zeros_and_case
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.report.suppression import MIN_PATIENTS, pooled
 from data_prep.reading import sources
 from data_prep.reading.selection import (
     DigestSet,
@@ -60,11 +61,12 @@ class Spilled:
     num_excluded_met: int = 0
     drops: Counter[str] = field(default_factory=Counter)
     kept: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
+    patients_by_category: dict[str, int] = field(default_factory=dict)  # as far as they matter: see `pooled`
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Every category kept, in alphabetical order."""
-        return tuple(sorted(set().union(*self.kept.values())))
+        """The categories of the dataset, in alphabetical order: those of few patients are one."""
+        return pooled(self.patients_by_category)
 
     def check(self, source_config: SourceConfig, config: SelectionConfig, met: Met) -> None:
         """Raise `UserError` for too many malformed rows, a selection that was not met, and where nothing is left."""
@@ -129,6 +131,7 @@ def spill(
     for a selection that was not met, and where nothing is left.
     """
     report, met = Spilled(), Met()
+    patients_by_category: defaultdict[str, set[str]] = defaultdict(set)
     patients, alike = DigestSet(), DigestSet()
     counts = Counter(bucket.split for bucket in buckets)
     for bucket in buckets:
@@ -140,11 +143,14 @@ def spill(
         if patients.add(content_digest(note.patient_id)):
             report.num_lookalikes += not alike.add(content_digest(without_zeros_and_case(note.patient_id)))
         report.kept[split][note.category] += 1
+        if len(patients_of := patients_by_category[note.category]) < MIN_PATIENTS:
+            patients_of.add(note.patient_id)
         report.num_read += 1
         report.num_undecodable += "\ufffd" in note.text
         if report.num_read % 1024 == 0:
             progress(report.num_read)
     writer.close()
+    report.patients_by_category = {category: len(of) for category, of in patients_by_category.items()}
     report.num_read += sum(report.drops.values())
     progress(report.num_read)
     report.check(source_config, config, met)

@@ -6,6 +6,7 @@ puts them, byte for byte. Imported only with `--engine=beam`.
 
 import ast
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from clinicalbert_jax.data.patients import bucket_of, without_zeros_and_case
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.report.suppression import pooled
 from data_prep.reading import selection, sources, spill
 from data_prep.reading.selection import Met, SelectionConfig
 from data_prep.reading.sources import Note, Source, SourceConfig
@@ -23,13 +25,18 @@ from data_prep.sharding.work_directory import ResumableError
 
 try:
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 except ImportError:
     raise UserError("--engine=beam: expected Apache Beam, found none: pip install 'clinicalbert_jax[beam]'") from None
 
+# At low levels Beam logs what it processes: whole notes. Workers import this module too.
+logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
 Key = tuple[str, int]  # split and bucket number: a Bucket without its `of`
 _COUNTS = "counts"
-_READ, _DROPPED, _KEPT, _UNDECODABLE, _ALIKE, _MET = "read", "dropped", "kept", "undecodable", "alike", "met"
+_READ, _DROPPED, _KEPT, _UNDECODABLE = "read", "dropped", "kept", "undecodable"
+_ALIKE, _MET, _PATIENTS = "alike", "met", "patients"
 
 
 def run(
@@ -42,11 +49,14 @@ def run(
 ) -> Spilled:
     """Read, de-duplicate, group by bucket and build; `plan.categories` are found on the way. Returns stage 1's counts.
 
-    `options` are Beam's own, such as ('--runner=DirectRunner',).
+    `options` are Beam's own; without a runner among them, everything runs in this process.
     """
     counts_file = shard_directory / "counts"
     try:
-        beginning = beam.Pipeline(options=PipelineOptions(list(options), save_main_session=False))
+        given = PipelineOptions(list(options), save_main_session=False)
+        # Beam's own DirectRunner would download a program, Prism, and run that.
+        is_direct = given.view_as(StandardOptions).runner in (None, "DirectRunner")
+        beginning = beam.Pipeline(runner=FnApiRunner() if is_direct else None, options=given)
     except (ValueError, ImportError) as error:
         raise ResumableError(f"--beam_options: {' '.join(str(error).split())}") from None
     with beginning as pipeline:
@@ -64,9 +74,12 @@ def run(
         )
         categories = (
             kept.notes
-            | "categories" >> beam.Map(lambda keyed: keyed[1].category)
+            | "categories" >> beam.Map(lambda keyed: (keyed[1].category, keyed[1].patient_id))
             | beam.Distinct()
-            | beam.combiners.ToList()
+            | beam.combiners.Count.PerKey()
+        )
+        patients = categories | "patients by category" >> beam.Map(
+            lambda counted: ((_PATIENTS, counted[0]), counted[1])
         )
         lookalikes = (
             kept.notes
@@ -84,12 +97,10 @@ def run(
             | "with empty buckets" >> beam.Flatten()
             | "by bucket" >> beam.GroupByKey()
             | "build"
-            >> beam.Map(
-                _build, plan, list(buckets), spill_directory, shard_directory, beam.pvalue.AsSingleton(categories)
-            )
+            >> beam.Map(_build, plan, list(buckets), spill_directory, shard_directory, beam.pvalue.AsDict(categories))
         )
         _ = (
-            (read[_COUNTS], kept[_COUNTS], lookalikes)
+            (read[_COUNTS], kept[_COUNTS], lookalikes, patients)
             | "all counts" >> beam.Flatten()
             | "total" >> beam.CombinePerKey(sum)
             | "one list" >> beam.combiners.ToList()
@@ -145,7 +156,7 @@ def _build(
     buckets: Sequence[Bucket],
     spill_directory: Path,
     shard_directory: Path,
-    categories: list[str],
+    patients_by_category: dict[str, int],
 ) -> None:
     """Spill a bucket's notes and build its shard, as a worker of the local engine would."""
     bucket = next(bucket for bucket in buckets if (bucket.split, bucket.number) == keyed[0])
@@ -154,7 +165,7 @@ def _build(
     spill_file = spill_directory / bucket.file_name
     spill_file.write_bytes(b"".join(spill.encode_note(note) for note in keyed[1] if note is not None))
     local.build_bucket(
-        bucket, dataclasses.replace(plan, categories=tuple(sorted(categories))), spill_directory, shard_directory
+        bucket, dataclasses.replace(plan, categories=pooled(patients_by_category)), spill_directory, shard_directory
     )
     spill_file.unlink()
 
@@ -172,6 +183,8 @@ def _read_counts(path: Path) -> tuple[Spilled, Met]:
             spilled.num_undecodable += count
         elif key[0] == _ALIKE:
             spilled.num_lookalikes += count
+        elif key[0] == _PATIENTS:
+            spilled.patients_by_category[key[1]] = count
         elif key[0] == _MET:
             met.add(key[1:])
         elif key[0] == _DROPPED:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from clinicalbert_jax.data import counter_rng, manifest, masking, tfrecord
 from clinicalbert_jax.data.patients import patient_group
+from clinicalbert_jax.report.suppression import OTHER
 from data_prep.config import PrepConfig
 from data_prep.examples import packing, pairs
 from data_prep.overlap import downstream, near_duplicates, splits
@@ -124,12 +125,13 @@ def tokenized(notes: list[Note], plan: Plan, drops: Counter[str], clock: "_Clock
     config = plan.config
     split = sentences.split_lines if config.source.input_format == "sentences" else sentences.split
     documents = [split(note.text) for note in notes]
+    number_of = {category: number for number, category in enumerate(plan.categories)}
     clock.lap("sentences")
     result = tokenize(
         plan.tokenizer,
         documents,
         [patient_group(note.patient_id, plan.salt) for note in notes],
-        [plan.categories.index(note.category) for note in notes],
+        [number_of.get(note.category, number_of.get(OTHER, 0)) for note in notes],
     )
     drops["nothing left after cleaning"] += len(notes) - len(result.patient_D)
     clock.lap("tokenization")

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.report.suppression import MIN_PATIENTS
 from clinicalbert_jax.tokenizer_files.settings import MAX_WORD_CHARACTERS, SPECIAL_TOKENS, Settings, normalizer
 
-MIN_PATIENTS = 20
 _MAX_TRAINING_WORDS = 20_000_000
 
 

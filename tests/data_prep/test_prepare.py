@@ -1,7 +1,9 @@
 """The command from notes to a dataset: what it writes, that nothing is lost, and how it starts, stops and refuses."""
 
+import csv
 import dataclasses
 import errno
+import logging
 import os
 import random
 import shutil
@@ -423,10 +425,37 @@ def test_tfds_opens_the_dataset(dataset: Path) -> None:
     }
 
 
-def test_beam_writes_the_same_bytes(corpus: Path, dataset: Path) -> None:
+def test_beam_writes_the_same_bytes_fetches_nothing_and_logs_no_note(
+    corpus: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install '.[beam]'")
-    on_beam = prepare.run(config(corpus), corpus / "beam", EngineConfig("beam"))
+    from apache_beam.runners.portability.prism_runner import PrismRunner
+
+    fetched: list[Any] = []
+    monkeypatch.setattr(PrismRunner, "run_pipeline", lambda *arguments: fetched.append(arguments))
+    with caplog.at_level(logging.DEBUG):
+        on_beam = prepare.run(config(corpus), corpus / "beam", EngineConfig("beam"))
     assert contents(on_beam) == contents(dataset)
+    assert not fetched
+    logged = [record for record in caplog.records if record.name.startswith("apache_beam")]
+    assert not logged, logged[0].name
+
+
+def test_categories_of_few_patients_are_one(corpus: Path, dataset: Path) -> None:
+    with (corpus / "NOTEEVENTS.csv").open(newline="") as file:
+        patients: dict[str, set[str]] = {}
+        for row in csv.DictReader(file):
+            if row["ISERROR"] != "1" and row["TEXT"].strip():
+                patients.setdefault(row["CATEGORY"].strip(), set()).add(row["SUBJECT_ID"])
+    rare = {category for category, of in patients.items() if len(of) < 20}
+    manifest = Manifest.load(dataset)
+    assert rare
+    assert set(manifest.categories) == patients.keys() - rare | {"other"}
+    for split in manifest.splits.values():
+        assert set(split.notes_by_category) <= set(manifest.categories)
+        assert sum(split.notes_by_category.values()) == split.num_notes
+    found = all_examples(dataset, "train")["note_category"]
+    assert (found == manifest.categories.index("other")).any()
 
 
 def test_mistakes_with_beam_are_one_line(corpus: Path, tmp_path: Path) -> None:
