@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clinicalbert_jax.data.schema import Layout
-from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.errors import UserError, redacted
 from clinicalbert_jax.options import option
 from data_prep.examples.pairs import NUM_SPECIALS, PairConfig
 from data_prep.reading.selection import SelectionConfig
@@ -119,13 +119,8 @@ class PrepConfig:
         for part in ("source", "vocabulary", "selection"):
             flat |= flat.pop(part)
         del flat["salt_file"]
-        flat["input"] = map(_without_credentials, flat["input"])
+        flat["input"] = map(redacted, flat["input"])
         return {name: list(value) if isinstance(value, tuple | map) else value for name, value in flat.items()}
-
-
-def _without_credentials(given: str) -> str:
-    """A path or URL without a user, a password, and what follows a question mark, which signs a request."""
-    return re.sub(r"(?<=://)[^/@]*@", "", given).split("?")[0] if "://" in given else given
 
 
 def _require(holds: object, flag: str, expected: str, found: object) -> None:

@@ -35,7 +35,7 @@ from data_prep.reading import salt_file, sources, spill
 from data_prep.reading.files import is_url
 from data_prep.reading.sources import Source
 from data_prep.reading.spill import Bucket, Spilled
-from data_prep.sharding import fingerprint, local, shards, work_directory
+from data_prep.sharding import fingerprint, local, shards, small_splits, work_directory
 from data_prep.sharding.fingerprint import Fingerprint
 from data_prep.sharding.shards import Built, Plan
 from data_prep.sharding.statistics import Statistics
@@ -127,7 +127,11 @@ def _prepare(
             plan = dataclasses.replace(plan, tokenizer=_final_tokenizer(work, plan, given, buckets, engine.num_workers))
         with _timed(seconds, "building"):
             built = _build_all(work, plan, spilled, buckets, engine.num_workers)
-    for line in spilled.notices(config.selection):
+    patients = Counter({bucket.split: 0 for bucket in buckets})
+    for one in built:
+        patients[one.split] += one.num_patients
+    small = small_splits.notices(patients, spilled.next_uniforms, config.selection.split_rule)
+    for line in (*spilled.notices(config.selection), *small):
         print(line, file=sys.stderr)
     with _timed(seconds, "publishing"):
         _publish(work, plan, spilled, built, asked, dataset_dir, seconds, started)

@@ -75,9 +75,13 @@ class SplitRule:
     validation_fraction: float
     test_fraction: float
 
+    def uniform_of(self, patient: str) -> float:
+        """The number in [0, 1) that decides: the lowest ones are in the test split, the next ones in validation."""
+        return _hash(patient, _digest(self.key.encode()), b"split") / 2**64
+
     def split_of(self, patient: str) -> str:
         """'train', 'validation' or 'test'."""
-        uniform = _hash(patient, _digest(self.key.encode()), b"split") / 2**64
+        uniform = self.uniform_of(patient)
         if uniform < self.test_fraction:
             return "test"
         if uniform < self.test_fraction + self.validation_fraction:

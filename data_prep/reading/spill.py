@@ -4,6 +4,7 @@ Every note read is spilled or counted under a reason. Splits and buckets are key
 identifier, so all notes of a patient lie in one bucket of one split, whatever else is in the input.
 """
 
+import bisect
 import math
 import struct
 from collections import Counter, defaultdict
@@ -27,6 +28,7 @@ from data_prep.reading.selection import (
 from data_prep.reading.sources import Note, Source, SourceConfig
 
 SPLITS = ("train", "validation", "test")
+NUM_UNIFORMS = 20
 
 _BUFFER_BYTES = 16 << 20  # spilled text in memory, over all buckets
 _LENGTHS = struct.Struct("<5I")
@@ -61,6 +63,7 @@ class Spilled:
     num_excluded_met: int = 0
     drops: Counter[str] = field(default_factory=Counter)
     kept: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
+    next_uniforms: list[float] = field(default_factory=list)  # the lowest ones outside the test split
     patients_by_category: dict[str, int] = field(default_factory=dict)  # as far as they matter: see `pooled`
 
     @property
@@ -141,6 +144,9 @@ def spill(
         split = config.split_rule.split_of(note.patient_id)
         writer.write(Bucket(split, bucket_of(note.patient_id, counts[split], salt), counts[split]), note)
         if patients.add(content_digest(note.patient_id)):
+            if (uniform := config.split_rule.uniform_of(note.patient_id)) >= config.test_fraction:
+                bisect.insort(report.next_uniforms, uniform)
+                del report.next_uniforms[NUM_UNIFORMS:]
             report.num_lookalikes += not alike.add(content_digest(without_zeros_and_case(note.patient_id)))
         report.kept[split][note.category] += 1
         if len(patients_of := patients_by_category[note.category]) < MIN_PATIENTS:

@@ -18,7 +18,7 @@ from clinicalbert_jax.report.suppression import pooled
 from data_prep.reading import selection, sources, spill
 from data_prep.reading.selection import Met, SelectionConfig
 from data_prep.reading.sources import Note, Source, SourceConfig
-from data_prep.reading.spill import SPLITS, Bucket, Spilled
+from data_prep.reading.spill import NUM_UNIFORMS, SPLITS, Bucket, Spilled
 from data_prep.sharding import local
 from data_prep.sharding.shards import Plan
 from data_prep.sharding.work_directory import ResumableError
@@ -36,7 +36,7 @@ logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
 Key = tuple[str, int]  # split and bucket number: a Bucket without its `of`
 _COUNTS = "counts"
 _READ, _DROPPED, _KEPT, _UNDECODABLE = "read", "dropped", "kept", "undecodable"
-_ALIKE, _MET, _PATIENTS = "alike", "met", "patients"
+_ALIKE, _MET, _PATIENTS, _UNIFORM = "alike", "met", "patients", "uniform"
 
 
 def run(
@@ -81,10 +81,19 @@ def run(
         patients = categories | "patients by category" >> beam.Map(
             lambda counted: ((_PATIENTS, counted[0]), counted[1])
         )
+        distinct = (
+            kept.notes | "patients" >> beam.Map(lambda keyed: keyed[1].patient_id) | "once each" >> beam.Distinct()
+        )
+        uniforms = (
+            distinct
+            | "uniforms" >> beam.Map(plan.config.selection.split_rule.uniform_of)
+            | "not test"
+            >> beam.Filter(lambda uniform, fraction: uniform >= fraction, plan.config.selection.test_fraction)
+            | "lowest" >> beam.combiners.Top.Smallest(NUM_UNIFORMS)
+            | "each" >> beam.FlatMap(lambda lowest: [((_UNIFORM, uniform), 1) for uniform in lowest])
+        )
         lookalikes = (
-            kept.notes
-            | "patients" >> beam.Map(lambda keyed: keyed[1].patient_id)
-            | "once each" >> beam.Distinct()
+            distinct
             | "alike" >> beam.Map(lambda patient: (without_zeros_and_case(patient), 1))
             | "how many alike" >> beam.CombinePerKey(sum)
             | "besides one" >> beam.Map(lambda alike: ((_ALIKE,), alike[1] - 1))
@@ -100,7 +109,7 @@ def run(
             >> beam.Map(_build, plan, list(buckets), spill_directory, shard_directory, beam.pvalue.AsDict(categories))
         )
         _ = (
-            (read[_COUNTS], kept[_COUNTS], lookalikes, patients)
+            (read[_COUNTS], kept[_COUNTS], lookalikes, patients, uniforms)
             | "all counts" >> beam.Flatten()
             | "total" >> beam.CombinePerKey(sum)
             | "one list" >> beam.combiners.ToList()
@@ -183,6 +192,8 @@ def _read_counts(path: Path) -> tuple[Spilled, Met]:
             spilled.num_undecodable += count
         elif key[0] == _ALIKE:
             spilled.num_lookalikes += count
+        elif key[0] == _UNIFORM:
+            spilled.next_uniforms.append(key[1])
         elif key[0] == _PATIENTS:
             spilled.patients_by_category[key[1]] = count
         elif key[0] == _MET:
