@@ -37,7 +37,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from clinicalbert_jax.config import validated
-from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.errors import UserError, redacted
 from clinicalbert_jax.options import CONFIG_FILE, POSITIONAL, Option
 
 EXIT_USER_ERROR = 2
@@ -270,5 +270,5 @@ def _fail(message: str, code: int = EXIT_USER_ERROR) -> NoReturn:
 
 
 def _printable(message: str) -> str:
-    """One line, whatever a path in it holds."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split("\n")))
+    """One line without credentials, whatever a path or URL in it holds."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in redacted(" ".join(message.split("\n"))))

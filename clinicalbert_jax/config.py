@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.errors import UserError, redacted
 
 ATTENTIONS = ("auto", "xla", "cudnn", "splash")  # see `attention`
 VOCABULARY_MULTIPLE = 128  # the embedding table is padded to the matrix units' width; export cuts it back
@@ -236,6 +236,8 @@ class Config:
 
     def __post_init__(self) -> None:
         require_types("", self)
+        if redacted(self.init_from) != self.init_from:
+            raise UserError("config.init_from: expected a URL without credentials, which the run would record")
         require(
             not self.init_optimizer or bool(self.init_from),
             "init_optimizer",

@@ -6,6 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.dataset import Dataset
 from clinicalbert_jax.errors import UserError, redacted
 from clinicalbert_jax.runs import clear_copies, object_store
@@ -150,6 +151,13 @@ def test_credentials_are_in_no_message(url: str) -> None:
         assert secret not in message
     assert ": expected a file at " in message
     assert redacted(message) == message
+
+
+def test_a_run_records_no_credentials() -> None:
+    with pytest.raises(UserError, match="init_from: expected a URL without credentials") as caught:
+        Config(init_from="s3://KEY:SECRET@bucket/run")
+    assert "SECRET" not in str(caught.value)
+    assert Config(init_from="s3://bucket/run").init_from == "s3://bucket/run"
 
 
 @pytest.mark.parametrize("text", ["gs://bucket/a@b/c: found none", "https://host:80/a, b", "a@b.org or x?y"])
