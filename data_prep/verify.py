@@ -1,7 +1,7 @@
 """Check a whole dataset directory: `python -m data_prep.verify DATA/clinical_notes/1.0.0`.
 
-Every file is compared with the manifest, and every record with its own checksum and with the layout. Exit code 0 where
-all is as it was written, 2 where it is not, after a line for each fault.
+Every file is compared with the manifest, and every record with its own checksum, the layout and the values that it may
+hold. Exit code 0 where all is right, 2 where it is not, after a line for each fault.
 """
 
 import sys
@@ -12,8 +12,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from clinicalbert_jax import cli
+from clinicalbert_jax.data import ranges
 from clinicalbert_jax.data.manifest import Manifest, Shard, sha256_of
-from clinicalbert_jax.data.schema import Layout
 from clinicalbert_jax.data.tfrecord import CorruptRecordError
 from clinicalbert_jax.data.tfrecord import Shard as OpenShard
 from clinicalbert_jax.errors import UserError
@@ -57,12 +57,12 @@ def faults(directory: Path, manifest: Manifest, advance: Callable[[int], object]
             yield f"{directory / name}: not the file that was written"
     for split in manifest.splits.values():
         for shard in split.shards:
-            yield from _shard_faults(directory / shard.file, shard, manifest.layout, advance)
+            yield from _shard_faults(directory / shard.file, shard, manifest, advance)
 
 
-def _shard_faults(path: Path, shard: Shard, layout: Layout, advance: Callable[[int], object]) -> Iterator[str]:
+def _shard_faults(path: Path, shard: Shard, manifest: Manifest, advance: Callable[[int], object]) -> Iterator[str]:
     try:
-        opened = OpenShard(path, layout.features())
+        opened = OpenShard(path, manifest.layout.features())
     except UserError as error:
         yield str(error)
         return
@@ -72,11 +72,13 @@ def _shard_faults(path: Path, shard: Shard, layout: Layout, advance: Callable[[i
     for start in range(0, len(opened), _BATCH):
         numbers = range(start, min(start + _BATCH, len(opened)))
         try:
-            opened.read(numbers)
+            for row, fault in ranges.faults(opened.read(numbers), manifest):
+                yield f"record {numbers[row]} of {path}: {fault}"
         except CorruptRecordError:
             for number in numbers:  # one by one, so that every damaged record is named
                 try:
-                    opened.read([number])
+                    for _, fault in ranges.faults(opened.read([number]), manifest):
+                        yield f"record {number} of {path}: {fault}"
                 except CorruptRecordError as error:
                     damaged += 1
                     yield str(error)
