@@ -20,23 +20,23 @@ _WORDS = 500  # entries of the vocabulary that are tried, in three spellings
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many texts were tokenized both ways, how many of them differently, and both lengths at which to truncate."""
+    """How many texts and tokens were compared, how many of them differ, and both lengths at which to truncate."""
 
-    num_texts: int
+    num_compared: int
     num_different: int
     lengths: tuple[int, int]  # the model's, transformers'
 
     @property
     def equal(self) -> bool:
-        """No text differs, and no text is left longer than the model takes."""
+        """Nothing differs."""
         return not self.num_different and self.lengths[0] == self.lengths[1]
 
     def report(self) -> str:
         """A line for people."""
         verdict = "equal" if self.equal else "NOT EQUAL"
         return (
-            f"tokenizer: {self.num_different} of {self.num_texts} texts differ in transformers, model_max_length "
-            f"{self.lengths[0]} and there {self.lengths[1]}: {verdict}"
+            f"tokenizer: {self.num_different} of {self.num_compared} texts and tokens differ in transformers, "
+            f"model_max_length is {self.lengths[0]} and {self.lengths[1]} there: {verdict}"
         )
 
 
@@ -47,13 +47,15 @@ def compare(directory: Path, settings: Settings, max_length: int) -> Comparison:
     ours, theirs = bert_tokenizer.build(settings), AutoTokenizer.from_pretrained(directory)
     found = list(_texts(settings))
     pairs = list(zip(found, reversed(found), strict=True))
-    different = 0
-    for texts, expected in ((found, theirs(found)), (pairs, theirs(*map(list, zip(*pairs, strict=True))))):
+    ids = {token: number for number, token in enumerate(settings.tokens)}
+    different = len(set(theirs.get_vocab().items()) ^ set(ids.items()))
+    for texts, given in ((found, [found]), (pairs, [found, found[::-1]])):
+        expected = theirs(*given, verbose=False)
         for number, encoding in enumerate(ours.encode_batch(texts)):
             same = encoding.ids == expected["input_ids"][number]
             different += not (same and encoding.type_ids == expected["token_type_ids"][number])
     longest = min(max_length, settings.model_max_length or max_length)
-    return Comparison(2 * len(found), different, (longest, theirs.model_max_length))
+    return Comparison(2 * len(found) + len(ids), different, (longest, theirs.model_max_length))
 
 
 def _texts(settings: Settings) -> Iterator[str]:

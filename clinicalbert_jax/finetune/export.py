@@ -50,6 +50,9 @@ def difference(directory: Path, model: finetuned_model.Trained, dtype: str = "fl
     from clinicalbert_jax.config import MeshConfig
     from clinicalbert_jax.training.sharding import make_mesh
 
+    theirs = getattr(transformers, model.task.architecture).from_pretrained(directory, dtype=torch.float32).eval()
+    if model.task.head != "span" and theirs.config.id2label != dict(enumerate(model.task.labels)):
+        return float("inf")
     generator = np.random.default_rng(0)
     length = min(64, model.config.max_position_embeddings)
     ids_BxL = generator.integers(0, model.config.vocab_size, (8, length)).astype(np.int32)
@@ -57,9 +60,6 @@ def difference(directory: Path, model: finetuned_model.Trained, dtype: str = "fl
     rows = Rows(list(ids_BxL), list(segments_BxL), np.arange(8), [np.zeros((length, 2), int)] * 8)
     params = jax.tree.map(lambda x: np.asarray(x, weight_names.DTYPES[dtype]).astype(np.float32), model.params)
     ours = Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(params, rows)
-    theirs = getattr(transformers, model.task.architecture).from_pretrained(directory, dtype=torch.float32).eval()
-    if model.task.head != "span" and theirs.config.id2label != dict(enumerate(model.task.labels)):
-        return float("inf")
     with torch.no_grad():
         inputs = {"input_ids": torch.tensor(ids_BxL), "token_type_ids": torch.tensor(segments_BxL)}
         found = theirs(**inputs)
