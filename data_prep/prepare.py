@@ -84,6 +84,7 @@ def run(config: PrepConfig, output_dir: str | Path, engine: EngineConfig, overwr
         excluded_S=downstream.load_excluded(config.exclude_text),
         sample_one_in=splits.sampling_rate(sum(file.num_bytes for file in files)),
         salt=salt,
+        formats=tuple(sorted({file.format for file in files})),
     )
     if engine.engine == "beam":
         _require_beam(config)

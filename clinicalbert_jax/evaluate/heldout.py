@@ -128,13 +128,13 @@ def warnings_of(source: loading.Source, manifest: Manifest) -> list[str]:
             workdir.read_config(source.directory), workdir.manifest_of(source.directory), step=0
         )
     else:
-        known = provenance.read_json(source.directory / provenance.FILE_NAME)
+        known = provenance.read(source.directory)
     if not known:
         return [
             f"{source.directory} does not say what it was trained on: a public clinical model may have been trained on "
             "these very patients, and then its figures say nothing"
         ]
-    if known["shards"] != provenance.shards_of(manifest):
+    if known["shards_sha256"] != provenance.shards_sha256(manifest):
         return [
             f"{source.directory} was trained on another preparation of data: these held-out patients may have been "
             "among those it was trained on"

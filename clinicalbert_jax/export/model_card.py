@@ -1,14 +1,17 @@
 """The model card of an exported run: `README.md` for people, `pretraining.json` for `evaluate`. Counts, never text."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.pretrained import huggingface
+from clinicalbert_jax.report import card_header
+from clinicalbert_jax.report.suppression import FEW, LEAST
 from clinicalbert_jax.runs import metrics_log, provenance, workdir
+from data_prep.card import data_card
 
 CARD_FILE = "README.md"
 
@@ -17,6 +20,8 @@ _TAGS = {
     "type": "replaced by one word for their kind",
     "remove": "removed",
 }
+
+_MIMIC = {"mimic_iii": "MIMIC-III", "mimic_iv": "MIMIC-IV-Note"}
 
 
 def write(directory: Path, run: Path, step: int) -> None:
@@ -28,9 +33,7 @@ def write(directory: Path, run: Path, step: int) -> None:
     evaluation = next((document for document in evaluations if document and _is_of(document, step)), None)
     text = card(config, manifest, step, metrics_log.read(run), evaluation)
     (directory / CARD_FILE).write_text(text, encoding="utf-8")
-    (directory / provenance.FILE_NAME).write_text(
-        json.dumps(provenance.provenance(config, manifest, step), indent=2) + "\n"
-    )
+    provenance.write(directory, config, manifest, step)
 
 
 def card(
@@ -41,12 +44,27 @@ def card(
     evaluation: Mapping[str, Any] | None,
 ) -> str:
     """The card in Markdown. `metrics` are the run's records, `evaluation` the JSON of `evaluate`, if any."""
+    shown = data_card.shown_counts(manifest)
+    validation = [record for record in metrics if record.get("kind") == "validation" and record["step"] <= step]
+    results = validation[-1] if validation else {}
+    if evaluation is not None:
+        results = {name: value["value"] for name, value in evaluation["models"][0]["overall"].items() if name in _NAMES}
+    header = card_header.header(
+        "BERT pre-trained on clinical notes",
+        ["bert", "clinical", "medical"],
+        {name: results.get(name) for name in _NAMES},
+        task="fill-mask",
+        dataset=manifest.name,
+        split=evaluation["split"] if evaluation else "validation",
+        base_model=config.init_from.removeprefix(huggingface.HUB) if huggingface.is_on_hub(config.init_from) else None,
+    )
     sections = [
+        header,
         _front(config, manifest),
-        _data(manifest),
+        _data(manifest, shown),
         _recipe(config, manifest, step),
         _compute(metrics, step),
-        _results(metrics, step, evaluation),
+        _results(results, evaluation, manifest, shown),
         _use(),
     ]
     return "\n".join(sections)
@@ -54,15 +72,7 @@ def card(
 
 def _front(config: Config, manifest: Manifest) -> str:
     model, casing = config.model, "uncased" if manifest.vocabulary.do_lower_case else "cased"
-    # Hugging Face reads the block between the dashes.
-    return f"""---
-language: en
-library_name: transformers
-pipeline_tag: fill-mask
-tags: [bert, clinical, medical]
----
-
-# A BERT pre-trained on clinical notes
+    return f"""# A BERT pre-trained on clinical notes
 
 {model.num_hidden_layers} layers, {model.hidden_size} wide, {model.num_attention_heads} heads, {casing}, a vocabulary
 of {model.vocab_size:,} word pieces, up to {model.max_position_embeddings} tokens. Pre-trained with clinicalbert_jax
@@ -76,57 +86,59 @@ pipeline("fill-mask", model="PATH/OF/THIS/DIRECTORY")("The patient was admitted 
 """
 
 
-def _data(manifest: Manifest) -> str:
+def _data(manifest: Manifest, shown: data_card.Shown) -> str:
     splits = manifest.splits
-    categories = sorted({name for split in splits.values() for name in split.notes_by_category})
     rows = [
-        [name or "(none)", *(f"{split.notes_by_category.get(name, 0):,}" for split in splits.values())]
-        for name in categories
+        ["notes", *(_count(shown["notes", name]) for name in splits)],
+        ["patients", *(_count(shown["patients", name]) for name in splits)],
+        ["sentence pairs", *(f"{split.num_pairs:,}" for split in splits.values())],
+        ["tokens", *(f"{split.num_tokens:,}" for split in splits.values())],
     ]
-    for title, field in (
-        ("all notes", "num_notes"),
-        ("patients", "num_patients"),
-        ("sentence pairs", "num_pairs"),
-        ("tokens", "num_tokens"),
-    ):
-        rows.append([f"**{title}**", *(f"{getattr(split, field):,}" for split in splits.values())])
-    drops = ", ".join(f"{reason} {count:,}" for reason, count in manifest.drops.items()) or "none"
+    categories = [[name or "(none)", _count(shown["category", name])] for name in _categories(manifest)]
+    drops = ", ".join(f"{reason} {_count(shown['dropped', reason])}" for reason in manifest.drops) or "none"
     policy = manifest.options.get("deid_policy")
     return f"""## Data
 
 Dataset `{manifest.name}` {manifest.version}. No patient is in two splits. Counts of pairs and tokens are after
-duplication, where the same notes are paired and masked anew.
+duplication, where the same notes are paired and masked anew. Counts of notes and patients under {LEAST}, and those from
+which they would follow, are not shown; categories of few patients are one, `other`.
 
-{_table(["note category", *splits], rows)}
-Notes left out, by reason: {drops}.
+{_table(["", *splits], rows)}
+{_table(["note category", "notes"], categories) if categories else "Categories of notes: not shown."}
+Notes left out, by reason: {card_header.plain(drops)}.
 
 **De-identification.** {_deidentified(manifest)} The tags of de-identification found in them (`[**...**]`, `___`) were
 {_TAGS.get(str(policy), "treated as the dataset's manifest says")}; the preparation de-identifies nothing itself.
 """
 
 
+def _categories(manifest: Manifest) -> list[str]:
+    """The categories that may be named: none of a preparation that did not count their patients."""
+    found = {name for split in manifest.splits.values() for name in split.notes_by_category}
+    return sorted(found) if "min_patients_of_a_category" in manifest.extra else []
+
+
 def _deidentified(manifest: Manifest) -> str:
-    given = json.dumps(
-        [manifest.options.get("input_format"), manifest.options.get("input", manifest.options.get("inputs"))]
-    ).lower()
-    if "mimic" in given or "noteevents" in given or "discharge" in given:
-        return "The files are in MIMIC's layout; MIMIC's notes were de-identified by its publishers."
-    return (
-        "Whether the notes had been de-identified before is not recorded: "
-        "**state it here before you pass the model on.**"
+    formats = manifest.extra.get("formats", [])
+    layout = (
+        f"The files have the columns of {' and '.join(_MIMIC[name] for name in formats)}, as invented notes and a "
+        "hospital's own may have too. "
+        if formats and set(formats) <= set(_MIMIC)
+        else ""
     )
+    return f"{layout}Whether the notes were de-identified is not known: **state it here before you pass the model on.**"
 
 
 def _recipe(config: Config, manifest: Manifest, step: int) -> str:
     optimizer, train, layout = config.optimizer, config.train, manifest.layout
     options = manifest.options
     rows = [
-        ["started from", f"`{provenance.started_from(config)}`" if config.init_from else "random weights"],
+        ["started from", provenance.started_from(config) if config.init_from else "random weights"],
         ["steps", f"{step:,} of {train.steps:,}, of {train.global_batch_size} rows each"],
         ["rows", f"{layout.kind}, {layout.max_seq_length} tokens, up to {layout.max_predictions_per_seq} masked"],
         ["pairing, masking", f"{options.get('pairing')}, {options.get('masking')}"],
         ["whole words masked", "yes" if options.get("whole_word_masking") else "no"],
-        ["share masked", f"{options.get('masked_lm_prob', 0.15):.0%}"],
+        ["fraction masked", f"{options.get('masked_lm_prob', 0.15):.0%}"],
         ["dropout", f"{config.model.hidden_dropout_prob}, attention {config.model.attention_probs_dropout_prob}"],
         ["activations", train.dtype],
         *[[f"optimizer: {name}", str(value)] for name, value in dataclasses.asdict(optimizer).items()],
@@ -150,36 +162,54 @@ def _compute(metrics: Sequence[Mapping[str, Any]], step: int) -> str:
     )
 
 
-def _results(metrics: Sequence[Mapping[str, Any]], step: int, evaluation: Mapping[str, Any] | None) -> str:
+def _results(
+    results: Mapping[str, Any], evaluation: Mapping[str, Any] | None, manifest: Manifest, shown: data_card.Shown
+) -> str:
     if evaluation is not None:
-        return _evaluated(evaluation)
-    last = [record for record in metrics if record.get("kind") == "validation" and record["step"] <= step]
-    if not last:
+        return _evaluated(evaluation, manifest, shown)
+    if not results:
         return "## Held-out results\n\nNot evaluated: run `python -m clinicalbert_jax.evaluate` and export again.\n"
-    rows = [[name, f"{last[-1][name]:.3f}"] for name in _NAMES if last[-1].get(name) is not None]
+    rows = [[name, f"{results[name]:.3f}"] for name in _NAMES if results.get(name) is not None]
     return (
-        f"## Held-out results\n\nOn the validation patients, at step {last[-1]['step']:,}. For intervals and "
+        f"## Held-out results\n\nOn the validation patients, at step {results['step']:,}. For intervals and "
         f"categories run `python -m clinicalbert_jax.evaluate` and export again.\n\n{_table(['figure', 'value'], rows)}"
     )
 
 
-def _evaluated(evaluation: Mapping[str, Any]) -> str:
-    figures = evaluation["models"][0]
+def _evaluated(evaluation: Mapping[str, Any], manifest: Manifest, shown: data_card.Shown) -> str:
+    figures, unit = evaluation["models"][0], evaluation.get("resampling_unit", "patients")
+    split = evaluation["split"]
+    patients = _count(shown.get(("patients", split), FEW))
     overall = [[name, _estimate(figures["overall"][name])] for name in _NAMES if name in figures["overall"]]
     lines = [
-        f"## Held-out results\n\nOn the {evaluation['num_patients']:,} patients of the {evaluation['split']} split: "
+        f"## Held-out results\n\nOn the {patients} {unit} of the {split} split: "
         f"{evaluation['num_predictions']:,} masked tokens, {evaluation['num_pairs']:,} sentence pairs. In brackets: "
-        "95 % intervals, patients resampled. Losses in nats; the unigram entropy of the masked targets is "
+        f"95 % intervals, {unit} resampled. Losses in nats; the unigram entropy of the masked targets is "
         f"{evaluation['unigram_entropy']:.3f}.\n",
         _table(["figure", "value"], overall),
     ]
-    for group, title in (("by_category", "note category"), ("by_token_class", "token class")):
+    # A category whose number of notes is hidden is left out: its masked tokens would tell how many they are.
+    named = [name for name in _categories(manifest) if isinstance(shown["category", name], int)]
+    groups = {"note category": (named, figures["by_category"])}
+    groups["token class"] = list(figures["by_token_class"]), figures["by_token_class"]
+    for title, (names, by_name) in groups.items():
         rows = [
-            [name or "(none)", f"{row['predictions']:,}", _estimate(row["mlm_loss"]), _estimate(row["mlm_accuracy"])]
-            for name, row in figures[group].items()
+            [
+                name.replace("_", " ") or "(none)",
+                f"{by_name[name]['predictions']:,}",
+                _estimate(by_name[name]["mlm_loss"]),
+                _estimate(by_name[name]["mlm_accuracy"]),
+            ]
+            for name in names
+            if name in by_name
         ]
-        lines.append(_table([title, "masked tokens", "MLM loss", "MLM accuracy"], rows))
+        if rows:
+            lines.append(_table([title, "masked tokens", "MLM loss", "MLM accuracy"], rows))
     return "\n".join(lines)
+
+
+def _count(count: int | str) -> str:
+    return f"{count:,}" if isinstance(count, int) else count
 
 
 _NAMES = ("mlm_loss", "mlm_perplexity", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
@@ -210,7 +240,7 @@ used, before you pass it on.** The code that trained it is under the Apache Lice
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(card_header.plain, line))} |\n" for line in lines)
 
 
 def _estimate(estimate: Mapping[str, float | None]) -> str:

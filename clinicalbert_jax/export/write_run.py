@@ -36,7 +36,9 @@ def export(options: Options) -> int:
     loading.check_step(options.step)
     if options.verify and importlib.util.find_spec("torch") is None:
         raise UserError("--verify: expected PyTorch to compare with, found none: install torch, or drop --verify")
-    output = atomic_output.check_directory(options.output_dir, options.overwrite, huggingface.is_export)
+    output = atomic_output.check_directory(
+        options.output_dir, options.overwrite, huggingface.is_export, [source.directory]
+    )
     atomic_output.clean_up_when_terminated()
     fine_tuned = workdir.kept(source.directory, workdir.TASK_FILE).exists()
     equal = (_fine_tuned if fine_tuned else _pretrained)(source, output, options)
@@ -47,7 +49,7 @@ def _pretrained(source: loading.Source, output: Path, options: Options) -> bool:
     loaded = loading.load(source, options.step)
     assert loaded.step is not None  # of a run it is known
     parts = ("encoder", "pooler") if options.encoder_only else weight_names.PARTS
-    with atomic_output.directory(output, options.overwrite, huggingface.is_export) as partial:
+    with atomic_output.directory(output, options.overwrite, huggingface.is_export, [source.directory]) as partial:
         huggingface.write_directory(
             partial, loaded.config, loaded.params, loaded.tokenizer_dir, dtype=options.dtype, parts=parts
         )
@@ -68,7 +70,7 @@ def _fine_tuned(source: loading.Source, output: Path, options: Options) -> bool:
     from clinicalbert_jax.finetune import export, finetuned_model
 
     model = finetuned_model.load(source, options.step or loading.BEST)
-    with atomic_output.directory(output, options.overwrite, huggingface.is_export) as partial:
+    with atomic_output.directory(output, options.overwrite, huggingface.is_export, [source.directory]) as partial:
         export.write(partial, model, source.directory, options.dtype)
     print(f"step {model.step:,} of {source.directory} exported to {output}")
     if not options.verify:

@@ -13,8 +13,12 @@ from clinicalbert_jax.finetune import finetuned_model
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import Rows
 from clinicalbert_jax.pretrained import huggingface, weight_names
+from clinicalbert_jax.report import card_header
 from clinicalbert_jax.runs import metrics_log
 from clinicalbert_jax.runs.workdir import TASK_FILE
+
+# What a hub calls the work of each head.
+_TASKS_OF_A_HUB = {"token": "token-classification", "sequence": "text-classification", "span": "question-answering"}
 
 
 def write(directory: Path, model: finetuned_model.Trained, run: Path, dtype: str) -> None:
@@ -81,11 +85,18 @@ def _card(model: finetuned_model.Trained, run: Path) -> str:
     settings = "\n".join(
         f"| {name} | {_escaped(str(value))} |" for name, value in dataclasses.asdict(model.task.config).items()
     )
-    return f"""---
-library_name: transformers
-tags: [clinical, bert, {model.task.config.kind}]
----
-# A BERT fine-tuned for {model.task.config.kind}
+    kind = model.task.config.kind
+    main = dict(list(scores.items())[:1])  # the others' names may hold labels
+    header = card_header.header(
+        f"BERT fine-tuned for {kind}",
+        ["bert", "clinical", kind],
+        main,
+        task=_TASKS_OF_A_HUB[model.task.head],
+        dataset=kind,
+        split="validation",
+    )
+    return f"""{header}
+# A BERT fine-tuned for {kind}
 
 `{model.task.architecture}`, step {model.step} of a run of clinicalbert_jax. Labels: {labels}{more}.
 

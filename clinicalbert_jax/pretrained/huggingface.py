@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import safe_names
 from clinicalbert_jax.pretrained import extend_vocabulary, weight_names
-from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.runs import provenance, workdir
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.tokenizer_files.settings import Settings
 
@@ -114,8 +114,9 @@ def find(source: str | Path) -> Path:
 
 
 def is_export(directory: Path) -> bool:
-    """Whether a directory is an exported model, which --overwrite may replace."""
-    return (directory / CONFIG_FILE).exists() and not (directory / workdir.CHECKPOINTS).exists()
+    """Whether a directory is a model that `export` wrote, which --overwrite may replace."""
+    ours = any((directory / name).exists() for name in (provenance.FILE_NAME, workdir.TASK_FILE))
+    return ours and (directory / CONFIG_FILE).exists() and not (directory / workdir.CHECKPOINTS).exists()
 
 
 def read_config(directory: Path) -> ModelConfig:
@@ -228,7 +229,13 @@ def write_directory(
         raise UserError(f"expected a tokenizer of {config.vocab_size} tokens in {tokenizer}, found none")
     document = _config_document(config, architecture, dtype, settings.entries.index("[PAD]"), classifier)
     (directory / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
-    save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    try:
+        save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise UserError(
+            f"{directory / WEIGHTS_FILE} cannot be written ({type(error).__name__}): check that the disk has "
+            f"{sum(array.nbytes for array in tensors.values()) / 1e9:.1f} GB free"
+        ) from None
     longest = min(config.max_position_embeddings, settings.model_max_length or config.max_position_embeddings)
     bert_tokenizer.write(directory, dataclasses.replace(settings, model_max_length=longest))
 

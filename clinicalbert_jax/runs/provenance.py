@@ -1,12 +1,14 @@
 """What a model was trained on and started from, so that an evaluation can say whether patients were held out."""
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from clinicalbert_jax.config import Config
-from clinicalbert_jax.data import patients
+from clinicalbert_jax.data import checksummed_json, patients
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 
@@ -19,10 +21,26 @@ def provenance(config: Config, manifest: Manifest, step: int) -> dict[str, Any]:
     return {
         "step": step,
         "data": f"{manifest.name} {manifest.version}",
-        "shards": shards_of(manifest),
+        "shards_sha256": shards_sha256(manifest),
         "split_rule": split_rule_of(manifest),
         "started_from": started_from(config),
     }
+
+
+def write(directory: Path, config: Config, manifest: Manifest, step: int) -> None:
+    """Write it into an exported directory: derived from the manifest, without its list of shards and its counts."""
+    checksummed_json.write(directory / FILE_NAME, provenance(config, manifest, step))
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """What `write` wrote, empty where there is none; raises `UserError` where it is not as it was written."""
+    document = read_json(directory / FILE_NAME)
+    if "shards" in document:  # of an earlier version: the list of checksums, and none of the file
+        return document | {"shards_sha256": _sha256_of(document["shards"])}
+    try:
+        return checksummed_json.read(directory / FILE_NAME) if document else {}
+    except ValueError:
+        raise UserError(f"{directory / FILE_NAME} is not as it was written: export the model again") from None
 
 
 def split_rule_of(manifest: Manifest) -> dict[str, Any] | None:
@@ -47,6 +65,10 @@ def started_from(config: Config) -> str:
     return Path(config.init_from).name if Path(config.init_from).expanduser().is_absolute() else config.init_from
 
 
-def shards_of(manifest: Manifest) -> list[str]:
-    """The checksums of a dataset's shards, which say whether two datasets are the same."""
-    return sorted(shard.sha256 for split in manifest.splits.values() for shard in split.shards)
+def shards_sha256(manifest: Manifest) -> str:
+    """One hash over the checksums of a dataset's shards, which says whether two datasets are the same."""
+    return _sha256_of(shard.sha256 for split in manifest.splits.values() for shard in split.shards)
+
+
+def _sha256_of(checksums: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()

@@ -86,7 +86,7 @@ def _check_splits(source: loading.Source, manifest: Manifest, data_dir: Path) ->
     if source.is_run:
         trained_on = workdir.read_config(source.directory), workdir.manifest_of(source.directory)
         known = provenance.provenance(*trained_on, step=0)
-    elif not (known := provenance.read_json(source.directory / provenance.FILE_NAME)):
+    elif not (known := provenance.read(source.directory)):
         return
     there, here = known.get("split_rule"), provenance.split_rule_of(manifest)
     if there != here:

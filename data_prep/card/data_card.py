@@ -62,7 +62,7 @@ def write(dataset_dir: Path, manifest: Manifest | None = None, statistics: Stati
     statistics = statistics or Statistics.empty(len(manifest.categories))
     title = f"Data card: {manifest.name} {manifest.version}"
     texts = [_summary(manifest)]
-    shown = _shown(manifest)
+    shown = shown_counts(manifest)
     figures = _key_figures(manifest, shown)
     parts = [
         _splits(manifest, shown),
@@ -94,7 +94,7 @@ def write(dataset_dir: Path, manifest: Manifest | None = None, statistics: Stati
 # --- what the card says
 
 
-def _shown(manifest: Manifest) -> Shown:
+def shown_counts(manifest: Manifest) -> Shown:
     """Every count of notes and patients as it may be shown, by what is counted."""
     counts: dict[tuple[str, ...], int] = {}
     sums: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = []

@@ -15,6 +15,7 @@ from clinicalbert_jax.data.schema import Layout
 from data_prep.overlap import splits
 from data_prep.reading.spill import SPLITS, Spilled
 from data_prep.sharding.shards import Built, Plan
+from data_prep.wordpiece.vocabulary import MIN_PATIENTS
 
 
 def shard_names(name: str, split: str, count: int) -> list[str]:
@@ -46,6 +47,8 @@ def make_manifest(plan: Plan, spilled: Spilled, built: Sequence[Built], fingerpr
         splits={split: _split(config.name, split, parts) for split, parts in by_split.items() if parts},
         extra={
             "fingerprint": fingerprint,
+            "formats": list(plan.formats),
+            "min_patients_of_a_category": MIN_PATIENTS,
             "num_notes_read": spilled.num_read,
             "num_notes_with_undecodable_bytes": spilled.num_undecodable,
             "statistics": {

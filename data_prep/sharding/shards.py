@@ -39,6 +39,7 @@ class Plan:
     excluded_S: npt.NDArray[np.uint64]  # shingles of `--exclude_text`
     sample_one_in: int  # of the runs of words by which overlaps between splits are found
     salt: bytes = field(repr=False)  # private: keys buckets and `patient_group`
+    formats: tuple[str, ...] = ()  # of the sources, as they were found
 
 
 @dataclass

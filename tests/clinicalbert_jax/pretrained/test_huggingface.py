@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.pretrained import extend_vocabulary, huggingface, loading, weight_names
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, AddedToken, Settings
@@ -437,3 +439,32 @@ def test_what_a_model_cannot_take_is_refused_before_its_weights_are_read(tmp_pat
     bert_tokenizer.write(model, dataclasses.replace(settings, added_tokens=(AddedToken("covid19"),)))
     with pytest.raises(UserError, match=r"expected at most 30 tokens.*found 31"):
         loading.find(model)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    params, _ = weight_names.from_huggingface(SHAPES[2], random_tensors(SHAPES[2]))
+    tokenizer = write_tokenizer(tmp_path / "tokenizer", entries(SHAPES[2].vocab_size))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (100_000, 1_000):  # within the weights, within the tokenizer
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with (
+                pytest.raises(UserError, match="cannot") as caught,
+                atomic_output.directory(tmp_path / "out", False, huggingface.is_export) as partial,
+            ):
+                huggingface.write_directory(partial, SHAPES[2], params, tokenizer)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert "\n" not in str(caught.value)
+        assert [path.name for path in tmp_path.iterdir()] == ["tokenizer"]
+
+
+@pytest.mark.fast
+def test_only_an_export_of_ours_may_be_replaced(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", TINY)
+    with pytest.raises(UserError, match="expected an earlier output"):
+        atomic_output.check_directory(model, True, huggingface.is_export)
+    (model / "pretraining.json").write_text("{}")
+    assert atomic_output.check_directory(model, True, huggingface.is_export) == model.resolve()
+    with pytest.raises(UserError, match="an input of this command"):
+        atomic_output.check_directory(model, True, huggingface.is_export, [model])

@@ -1,0 +1,51 @@
+"""What a model card begins with, and text that is safe in it."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from huggingface_hub import EvalResult, ModelCardData
+
+
+def header(
+    name: str,
+    tags: Sequence[str],
+    results: Mapping[str, float | None],
+    *,
+    task: str,
+    dataset: str,
+    split: str,
+    base_model: str | None = None,
+) -> str:
+    """The block of metadata that a hub reads: from it the hub finds the model and shows `results`, metrics by name.
+
+    `task` is a hub's name for what the model does, such as 'fill-mask'. A result that is None is left out.
+    """
+    found = {metric: value for metric, value in results.items() if value is not None}
+    data = ModelCardData(
+        language="en",
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=list(tags),
+        base_model=base_model,
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type=task,
+                dataset_type="private",
+                dataset_name=dataset,
+                dataset_split=split,
+                metric_type=metric.removeprefix("mlm_"),
+                metric_name=metric,
+                metric_value=round(value, 4),
+            )
+            for metric, value in found.items()
+        ]
+        or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def plain(text: str) -> str:
+    """Text in one line that Markdown takes for text: no markup, HTML, entity, formula, mention or link."""
+    text = re.sub(r"([\\`*_{}\[\]<>|#&~$@])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"(?<=:)(?=//)|(?<=www)(?=\.)", r"\\", text, flags=re.IGNORECASE)
