@@ -1,4 +1,4 @@
-"""Ratios of sums with 95 % intervals, by resampling patients: the texts of one patient are not independent.
+"""Ratios of sums with 95 % intervals, by resampling patients: the notes of one patient are not independent.
 
 Shape legend: N items, G patients, C columns (one ratio each), R resamples.
 """
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES = 1000
-_AT_ONCE = 50  # resamples whose counts are in memory together
+_AT_ONCE = 50  # resamples whose counts are in memory at a time
 
 
 class Estimate(NamedTuple):
@@ -20,10 +20,10 @@ class Estimate(NamedTuple):
 
 
 class PatientSums(NamedTuple):
-    """Sums by patient of what is divided, and of what it is divided by; the columns are different ratios."""
+    """Sums by patient of the numerators and of the denominators; each column is another ratio."""
 
-    tops_GxC: np.ndarray
-    bottoms_GxC: np.ndarray
+    numerators_GxC: np.ndarray
+    denominators_GxC: np.ndarray
 
 
 def sums_by_patient(
@@ -32,8 +32,8 @@ def sums_by_patient(
     """Sum `values_N` and count items by patient and column (such as a note category or a token class)."""
     cells_N = patients_N * num_columns + columns_N
     shape = num_patients, num_columns
-    tops = np.bincount(cells_N, values_N, num_patients * num_columns).reshape(shape)
-    return PatientSums(tops, np.bincount(cells_N, minlength=num_patients * num_columns).reshape(shape).astype(float))
+    sums = np.bincount(cells_N, values_N, num_patients * num_columns).reshape(shape)
+    return PatientSums(sums, np.bincount(cells_N, minlength=num_patients * num_columns).reshape(shape).astype(float))
 
 
 def ratios(sums: PatientSums, seed: int = 0) -> list[Estimate]:
@@ -42,16 +42,18 @@ def ratios(sums: PatientSums, seed: int = 0) -> list[Estimate]:
 
 
 def _totals_and_resamples(sums: PatientSums, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    num_patients, num_columns = sums.tops_GxC.shape
+    num_patients, num_columns = sums.numerators_GxC.shape
     generator = np.random.default_rng(seed)
     resampled_RxC = np.full((RESAMPLES, num_columns), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        values_C = sums.tops_GxC.sum(0) / sums.bottoms_GxC.sum(0)
+        values_C = sums.numerators_GxC.sum(0) / sums.denominators_GxC.sum(0)
         for start in range(0, RESAMPLES if num_patients > 1 else 0, _AT_ONCE):
             counts_RxG = generator.multinomial(num_patients, np.full(num_patients, 1 / num_patients), _AT_ONCE)
-            resampled_RxC[start : start + _AT_ONCE] = (counts_RxG @ sums.tops_GxC) / (counts_RxG @ sums.bottoms_GxC)
-    # With one patient in a column, every resample that holds the patient is the same: no interval.
-    resampled_RxC[:, (sums.bottoms_GxC > 0).sum(0) < 2] = np.nan
+            resampled_RxC[start : start + _AT_ONCE] = (counts_RxG @ sums.numerators_GxC) / (
+                counts_RxG @ sums.denominators_GxC
+            )
+    # With one patient in a column, all resamples that hold the patient are the same: no interval.
+    resampled_RxC[:, (sums.denominators_GxC > 0).sum(0) < 2] = np.nan
     return values_C, resampled_RxC
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.options import POSITIONAL, option
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs import object_store, provenance, workdir
@@ -25,6 +26,7 @@ class Options:
     split: str = option("The held-out split.", "test", choices=("test", "validation"))
     step: str | None = option("Checkpoint of the run: its number, or 'best' on validation; default: latest.", None)
     output: str | None = option("JSON file; by default RUN/evaluation_SPLIT.json for a single run.", None)
+    overwrite: bool = option("Replace the file of --output.", False)
     batch_size: int = option("Rows in a batch, rounded up to a multiple of the devices.", 64, lowest=1)
     dtype: str = option("Type of the activations.", "float32", choices=("float32", "bfloat16"))
 
@@ -39,8 +41,9 @@ def run(options: Options) -> None:
     sources = [loading.find_run(options.workdir)] if options.workdir is not None else []
     sources += [loading.find(name) for name in names[len(sources) :]]
     loading.check_step(options.step)
-    if options.output and not Path(options.output).absolute().parent.is_dir():
-        raise UserError(f"--output: expected a file in an existing directory, found {options.output}")
+    inputs = [path for directory in (data_dir, *(s.directory for s in sources)) for path in _inputs(directory)]
+    if options.output is not None:
+        atomic_output.check_file(options.output, options.overwrite, inputs)
     for source in sources:
         check_fits(source, data_dir, manifest)
     if options.step is not None and not sources[0].is_run:
@@ -50,12 +53,12 @@ def run(options: Options) -> None:
     from clinicalbert_jax.evaluate import summary
 
     print(summary.table(document))
-    output = _output(sources, options)
+    output, overwrite = options.output, options.overwrite
+    if output is None and len(sources) == 1 and sources[0].is_run:  # its own file, of an earlier evaluation
+        output, overwrite = str(sources[0].directory / provenance.EVALUATION_FILE.format(split=options.split)), True
     if output is not None:
-        try:
-            output.write_text(json.dumps(document, indent=2) + "\n")
-        except OSError as error:
-            raise UserError(f"--output: cannot write {output} ({error.strerror})") from None
+        with atomic_output.file(output, overwrite, inputs) as partial:
+            partial.write_text(json.dumps(document, indent=2) + "\n")
         print(f"\nwritten to {output}")
 
 
@@ -101,7 +104,7 @@ def evaluate(
         loaded = loading.load(source, step if not models else None)
         if "mlm_head" in loaded.fresh_heads:
             raise UserError(f"expected a model with an MLM head, found {source.directory} without: nothing to evaluate")
-        has_nsp = not {"nsp_head", "pooler"} & set(loaded.fresh_heads)
+        has_nsp = len(targets.patients_M) > 0 and not {"nsp_head", "pooler"} & set(loaded.fresh_heads)
         with_nsp &= has_nsp
         scored.append(per_token.scores(dataset, loaded, rows, dtype))
         figures = summary.figures(targets, scored[-1], manifest.categories, has_nsp)
@@ -112,6 +115,7 @@ def evaluate(
         "num_predictions": len(targets.ids_N),
         "num_pairs": len(targets.patients_M),
         "num_patients": targets.num_patients,
+        "resampling_unit": _unit(manifest),
         "unigram_entropy": summary.unigram_entropy(targets),
         "models": models,
         "warnings": [warning for source in sources for warning in warnings_of(source, manifest)],
@@ -122,7 +126,7 @@ def evaluate(
 
 
 def warnings_of(source: loading.Source, manifest: Manifest) -> list[str]:
-    """What makes it doubtful that the held-out patients were held out from this model too."""
+    """Reasons to doubt that the held-out patients were held out from this model too."""
     if source.is_run:
         known = provenance.provenance(
             workdir.read_config(source.directory), workdir.manifest_of(source.directory), step=0
@@ -147,8 +151,14 @@ def warnings_of(source: loading.Source, manifest: Manifest) -> list[str]:
     return []
 
 
-def _output(sources: Sequence[loading.Source], options: Options) -> Path | None:
-    if options.output is not None:
-        return Path(options.output).expanduser()
-    alone = len(sources) == 1 and sources[0].is_run
-    return sources[0].directory / provenance.EVALUATION_FILE.format(split=options.split) if alone else None
+def _unit(manifest: Manifest) -> str:
+    """What a patient's number stands for in this data."""
+    options = manifest.options
+    documents = options.get("each_note_is_a_patient") or options.get("input_format") == "sentences"
+    return "documents" if documents else "patients"
+
+
+def _inputs(directory: Path) -> list[Path]:
+    """Files that an output must not replace: all but earlier evaluations."""
+    earlier = provenance.EVALUATION_FILE.format(split="*")
+    return [path for path in directory.rglob("*") if path.is_file() and not path.match(earlier)]

@@ -1,4 +1,4 @@
-"""How well a model predicts each masked token and each sentence pair of a split: flat arrays, one entry each.
+"""A model's loss and accuracy on each masked token and each sentence pair of a split: flat arrays, one entry each.
 
 Shape legend: N masked tokens of the split, M sentence pairs; B batch, L length, P predictions and K pairs a row.
 """
@@ -17,6 +17,7 @@ from clinicalbert_jax.data.prefetch import Prefetcher
 from clinicalbert_jax.evaluate.token_classes import TokenClasses
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.training.losses import token_cross_entropy
 
 
 class Targets(NamedTuple):
@@ -32,7 +33,7 @@ class Targets(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """One model's loss in nats and whether its first guess is right, in the order of `Targets`."""
+    """One model's loss in nats, and whether its first prediction is right, in the order of `Targets`."""
 
     mlm_loss_N: np.ndarray
     mlm_hits_N: np.ndarray
@@ -45,8 +46,8 @@ def targets(dataset: Dataset, entries: list[str], batch_size: int) -> Targets:
     classes = TokenClasses(entries)
     parts: list[tuple[np.ndarray, ...]] = []
     for batch in _batches(dataset, batch_size, "reading"):
-        rows, places = np.nonzero(batch["masked_lm_weights"])
-        positions, ids = batch["masked_lm_positions"][rows, places], batch["masked_lm_ids"][rows, places]
+        rows, slots = np.nonzero(batch["masked_lm_weights"])
+        positions, ids = batch["masked_lm_positions"][rows, slots], batch["masked_lm_ids"][rows, slots]
         original_BxL = batch["input_ids"].copy()
         original_BxL[rows, positions] = ids
         classes_BxL = np.stack([classes.of_row(ids_L) for ids_L in original_BxL])
@@ -69,7 +70,7 @@ def targets(dataset: Dataset, entries: list[str], batch_size: int) -> Targets:
 
 
 def scores(dataset: Dataset, loaded: loading.Loaded, batch_size: int, dtype: str) -> Scores:
-    """Run the model over the split, its rows cut over all local devices."""
+    """Run the model over the split, each batch sharded over all local devices."""
     mesh = jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     split, whole = (jax.NamedSharding(mesh, jax.P(axis)) for axis in ("data", None))
     params = jax.device_put(loaded.params, whole)
@@ -94,14 +95,10 @@ def _score(loaded: loading.Loaded, params: bert.Params, batch: Any, dtype: jnp.d
         batch["next_sentence_positions"],
         dtype=dtype,
     )
-    results: tuple[jax.Array, ...] = ()
-    for logits, labels in (
-        (outputs.mlm_logits_BxPxV, batch["masked_lm_ids"]),
-        (outputs.nsp_logits_BxKx2, batch["next_sentence_labels"]),
-    ):
-        chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-        results += (jax.nn.logsumexp(logits, axis=-1) - chosen, jnp.argmax(logits, axis=-1) == labels)
-    return results
+    return (
+        *token_cross_entropy(outputs.mlm_logits_BxPxV, batch["masked_lm_ids"]),
+        *token_cross_entropy(outputs.nsp_logits_BxKx2, batch["next_sentence_labels"]),
+    )
 
 
 def _batches(dataset: Dataset, batch_size: int, doing: str) -> Iterator[Batch]:

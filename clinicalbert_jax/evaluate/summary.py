@@ -38,20 +38,20 @@ def difference(targets: Targets, first: Scores, second: Scores, with_nsp: bool =
 
 
 def unigram_entropy(targets: Targets) -> float:
-    """Nats per masked token of the best guess that looks at nothing but how often each target occurs here."""
+    """Nats per masked token of the best prediction that knows only how often each target occurs here."""
     counts = np.bincount(targets.ids_N)
-    shares = counts[counts > 0] / len(targets.ids_N)
-    return float(-(shares * np.log(shares)).sum())
+    frequencies = counts[counts > 0] / len(targets.ids_N)
+    return float(-(frequencies * np.log(frequencies)).sum())
 
 
 def table(document: Document) -> str:
-    """The document for a reader at a terminal."""
-    models = document["models"]
+    """The document as text for a terminal."""
+    models, unit = document["models"], document["resampling_unit"]
     lines = [
         f"{document['split']} split of {document['data']}: {document['num_predictions']:,} masked tokens, "
-        f"{document['num_pairs']:,} sentence pairs, {document['num_patients']:,} patients",
+        f"{document['num_pairs']:,} sentence pairs, {document['num_patients']:,} {unit}",
         f"unigram entropy of the masked targets: {document['unigram_entropy']:.3f} nats",
-        "[ ]: 95 % interval, patients resampled",
+        f"[ ]: 95 % interval, {unit} resampled",
     ]
     for name, model in zip("AB", models, strict=False):
         step = "" if model["step"] is None else f", step {model['step']:,}"
@@ -61,14 +61,19 @@ def table(document: Document) -> str:
             f"  {_LABELS[key]:16} {_shown(key, value)}" for key, value in model["overall"].items() if key in _LABELS
         ]
         for group, heading in (("by_category", "note category"), ("by_token_class", "token class")):
-            lines += ["", f"  {heading:22}{'tokens':>9}{'patients':>10}  {'MLM loss':24}MLM accuracy"]
+            lines += ["", f"  {heading:22}{'tokens':>9}{unit:>10}  {'MLM loss':24}MLM accuracy"]
             for key, row in model[group].items():
                 loss, accuracy = _shown("mlm_loss", row["mlm_loss"]), _shown("mlm_accuracy", row["mlm_accuracy"])
-                lines.append(f"  {key[:21]:22}{row['predictions']:>9,}{row['patients']:>10,}  {loss:24}{accuracy}")
+                name = _readable(group, key)[:21]
+                lines.append(f"  {name:22}{row['predictions']:>9,}{row['patients']:>10,}  {loss:24}{accuracy}")
     if "difference" in document:
-        lines += ["", "B less A, on the same patients"]
+        lines += ["", f"B less A, on the same {unit}"]
         lines += [f"  {_LABELS[key]:16} {_shown(key, value, '+')}" for key, value in document["difference"].items()]
     return "\n".join([*lines, *(f"\nwarning: {warning}" for warning in document["warnings"])])
+
+
+def _readable(group: str, key: str) -> str:
+    return key.replace("_", " ") if group == "by_token_class" else key
 
 
 _LABELS = {
@@ -86,7 +91,7 @@ def _mlm(targets: Targets, scores: Scores, columns_N: np.ndarray, names: Sequenc
     hits = sums_by_patient(patients_N, size[0], scores.mlm_hits_N, columns_N, size[1])
     rows: dict[str, Document] = {}
     for column, (name, loss, accuracy) in enumerate(zip(names, ratios(losses), ratios(hits), strict=True)):
-        counts_G = losses.bottoms_GxC[:, column]
+        counts_G = losses.denominators_GxC[:, column]
         if counts_G.any():
             rows[name] = {
                 "mlm_loss": _document(loss),

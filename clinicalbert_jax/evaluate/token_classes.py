@@ -1,7 +1,6 @@
-"""What kind of word a masked token is of: the classes by which masked-LM figures are broken down.
+"""The classes by which masked-LM figures are broken down: the kind of word that a token belongs to.
 
-A token belongs to the word it is a piece of, as BERT's tokenizer cuts words: at white space and around punctuation,
-so that '0.5' is three words and '325mg' is one.
+Words are those of BERT's tokenizer, split at white space and around punctuation: '0.5' is three words, '325mg' is one.
 
 Shape legend: L length.
 """
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-CLASSES = ("whole word", "multi-piece word", "number", "dose or unit", "abbreviation", "punctuation", "special")
+CLASSES = ("whole_word", "multi_token_word", "number", "dose_or_unit", "abbreviation", "punctuation", "special")
 
 
 def _words(listed: str) -> frozenset[str]:
@@ -34,7 +33,7 @@ _DOSE = re.compile(r"\d+(" + "|".join(sorted(_UNITS, key=len, reverse=True)) + "
 
 
 class TokenClasses:
-    """The class of every token of a row, from its ids. Words already met are remembered."""
+    """The class of every token of a row, from its ids. Known words are cached."""
 
     def __init__(self, entries: Sequence[str]) -> None:
         self._entries = list(entries)
@@ -52,38 +51,38 @@ class TokenClasses:
         classes_W = np.array([CLASSES.index(kind) for kind in kinds])
         return np.repeat(classes_W, np.diff([*starts, len(ids_L)]))
 
-    def _mark_doses(self, kinds: list[str], first_pieces: list[int]) -> None:
-        # A number belongs to the unit behind it, and so do the parts of '0.5 mg' and '5-10 mg'.
-        for place, kind in enumerate(kinds):
-            if kind != "dose or unit":
+    def _mark_doses(self, kinds: list[str], first_tokens: list[int]) -> None:
+        # A number belongs to the unit after it, and so do the parts of '0.5 mg' and '5-10 mg'.
+        for position, kind in enumerate(kinds):
+            if kind != "dose_or_unit":
                 continue
-            before = place - 1
+            before = position - 1
             while before >= 0:
-                joins = kinds[before] == "punctuation" and self._entries[first_pieces[before]] in (".", ",", "-", "/")
+                joins = kinds[before] == "punctuation" and self._entries[first_tokens[before]] in (".", ",", "-", "/")
                 number_before = before > 0 and kinds[before - 1] == "number"
                 if kinds[before] != "number" and not (joins and number_before):
                     break
-                kinds[before] = "dose or unit"
+                kinds[before] = "dose_or_unit"
                 before -= 1
 
-    def _kind(self, pieces: tuple[int, ...]) -> str:
-        known = self._known.get(pieces)
+    def _kind(self, tokens: tuple[int, ...]) -> str:
+        known = self._known.get(tokens)
         if known is None:
-            known = self._known[pieces] = self._classify(pieces)
+            known = self._known[tokens] = self._classify(tokens)
         return known
 
-    def _classify(self, pieces: tuple[int, ...]) -> str:
-        first = self._entries[pieces[0]]
-        if len(pieces) == 1 and first.startswith("[") and first.endswith("]") and len(first) > 2:
+    def _classify(self, tokens: tuple[int, ...]) -> str:
+        first = self._entries[tokens[0]]
+        if len(tokens) == 1 and first.startswith("[") and first.endswith("]") and len(first) > 2:
             return "special"
-        word = first + "".join(self._entries[piece][2:] for piece in pieces[1:])
+        word = first + "".join(self._entries[token][2:] for token in tokens[1:])
         lower = word.lower()
         if not any(character.isalnum() for character in word):
             return "punctuation"
         if word.isdecimal():
             return "number"
         if lower in _UNITS or _DOSE.fullmatch(lower):
-            return "dose or unit"
+            return "dose_or_unit"
         if lower in _ABBREVIATIONS:
             return "abbreviation"
-        return "whole word" if len(pieces) == 1 else "multi-piece word"
+        return "whole_word" if len(tokens) == 1 else "multi_token_word"

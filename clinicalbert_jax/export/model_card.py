@@ -195,7 +195,7 @@ def _evaluated(evaluation: Mapping[str, Any], manifest: Manifest, shown: data_ca
     for title, (names, by_name) in groups.items():
         rows = [
             [
-                name.replace("_", " ") or "(none)",
+                (name.replace("_", " ") if title == "token class" else name) or "(none)",
                 f"{by_name[name]['predictions']:,}",
                 _estimate(by_name[name]["mlm_loss"]),
                 _estimate(by_name[name]["mlm_accuracy"]),

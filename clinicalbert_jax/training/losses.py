@@ -1,4 +1,4 @@
-"""What training minimises, as sums with their weights: whoever has all of a batch divides, once.
+"""Losses and accuracies as weighted sums with the sums of the weights, divided once, over the whole batch.
 
 Shape legend: B batch, P masked positions, K sentence pairs, V vocabulary, C classes.
 """
@@ -20,9 +20,9 @@ Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 @dataclass(frozen=True)
 class Objective:
-    """A kind of training as three pure functions, which `step` compiles for any mesh.
+    """A kind of training as three pure functions, which `train_step` compiles for any mesh.
 
-    `init(key)`: parameters to begin with. `weights(batch)`: the weight of each loss in a batch, or part of one, by the
+    `init(key)`: the first parameters. `weights(batch)`: the weight of each loss in a batch, or in a part of one, by the
     names of `sums`. `sums(params, batch, dropout_key)`: losses and accuracies; without a key there is no dropout.
     """
 
@@ -77,7 +77,7 @@ def pretraining(config: Config, mesh: Mesh) -> Objective:
 
 
 def total_loss(sums: Sums, weights: Mapping[str, jax.Array]) -> jax.Array:
-    """The losses added up, each over its weight in the whole global batch, so that shards and microbatches add up."""
+    """The sum of the losses, each over its weight in the global batch, so that shards and microbatches add up."""
     return sum((sums[name][0] / jnp.maximum(weights[name], 1.0) for name in weights), start=jnp.float32(0))
 
 
@@ -85,15 +85,16 @@ def cross_entropy(
     logits_BxNxC: jax.Array, labels_BxN: jax.Array, weights_BxN: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Weighted sums of the cross-entropy in nats and of hits, and the sum of the weights."""
+    losses_BxN, hits_BxN = token_cross_entropy(logits_BxNxC, labels_BxN)
+    return jnp.sum(losses_BxN * weights_BxN), jnp.sum(hits_BxN * weights_BxN), jnp.sum(weights_BxN)
+
+
+def token_cross_entropy(logits_BxNxC: jax.Array, labels_BxN: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For each label the cross-entropy in nats, and whether its logit is the highest."""
     log_z_BxN = jax.nn.logsumexp(logits_BxNxC, axis=-1)
     label_logits_BxN = jnp.take_along_axis(logits_BxNxC, labels_BxN[..., None], axis=-1)[..., 0]
-    # argmax == label, said in a way that is vectorised on every backend: nothing is higher, nor as high and earlier.
+    # argmax == label, in a form that every backend vectorises: no logit is higher, nor equal and earlier.
     higher_BxNxC = logits_BxNxC > label_logits_BxN[..., None]
-    as_high_BxNxC = logits_BxNxC == label_logits_BxN[..., None]
+    equal_BxNxC = logits_BxNxC == label_logits_BxN[..., None]
     earlier_BxNxC = jnp.arange(logits_BxNxC.shape[-1]) < labels_BxN[..., None]
-    hits_BxN = ~jnp.any(higher_BxNxC | (as_high_BxNxC & earlier_BxNxC), axis=-1)
-    return (
-        jnp.sum((log_z_BxN - label_logits_BxN) * weights_BxN),
-        jnp.sum(hits_BxN * weights_BxN),
-        jnp.sum(weights_BxN),
-    )
+    return log_z_BxN - label_logits_BxN, ~jnp.any(higher_BxNxC | (equal_BxNxC & earlier_BxNxC), axis=-1)

@@ -110,6 +110,45 @@ def test_command_writes_a_table_and_json(run: Path, exported: Path, data_dir: Pa
     assert all(abs(value) < 1e-6 for row in difference.values() for value in row.values())
 
 
+def test_an_output_replaces_nothing_but_its_own(run: Path, data_dir: Path, tmp_path: Path) -> None:
+    def refused(output: Path, overwrite: bool) -> str:
+        before = output.read_bytes()
+        options = heldout.Options(workdir=str(run), data_dir=str(data_dir), output=str(output), overwrite=overwrite)
+        with pytest.raises(UserError) as caught:
+            heldout.run(options)
+        assert output.read_bytes() == before
+        return str(caught.value)
+
+    (tmp_path / "notes.json").write_text("{}")
+    assert "--overwrite to replace it" in refused(tmp_path / "notes.json", False)
+    for path in (data_dir / "manifest.json", run / "config.json", next(run.glob("checkpoints/*/checksums.json"))):
+        assert "is or holds an input of this command" in refused(path, True)
+
+
+@pytest.mark.fast
+def test_the_text_says_what_is_resampled(data_dir: Path) -> None:
+    manifest = Manifest.load(data_dir)
+    zeros = np.zeros(4, int)
+    targets = per_token.Targets(zeros, np.arange(4), zeros, zeros, zeros[:0], zeros[:0], 4)
+    scores = per_token.Scores(zeros + 1.0, zeros, zeros[:0], zeros[:0])
+    for options, unit in (({}, "patients"), ({"each_note_is_a_patient": True}, "documents")):
+        document = {
+            "data": "toy",
+            "split": "test",
+            "num_predictions": 4,
+            "num_pairs": 0,
+            "num_patients": 4,
+            "resampling_unit": heldout._unit(dataclasses.replace(manifest, options=options)),
+            "unigram_entropy": 0.0,
+            "models": [{"source": "m", "step": None} | summary.figures(targets, scores, ["a"], with_nsp=False)],
+            "warnings": [],
+        }
+        text = summary.table(document)
+        assert f"4 {unit}" in text
+        assert f"95 % interval, {unit} resampled" in text
+        assert "whole word" in text
+
+
 def test_mistakes_are_refused(run: Path, exported: Path, data_dir: Path, tmp_path: Path) -> None:
     manifest = Manifest.load(data_dir)
     shutil.copytree(exported, tmp_path / "other")
@@ -184,10 +223,10 @@ def test_unigram_entropy_of_known_counts() -> None:
 @pytest.mark.fast
 def test_token_classes_of_a_sentence() -> None:
     sentence = [
-        ("[CLS]", "special"), ("pt", "abbreviation"), ("given", "whole word"), ("ce", "multi-piece word"),
-        ("##ft", "multi-piece word"), ("##riaxone", "multi-piece word"), ("0", "dose or unit"), (".", "dose or unit"),
-        ("5", "dose or unit"), ("mg", "dose or unit"), (",", "punctuation"), ("325", "dose or unit"),
-        ("##mg", "dose or unit"), ("on", "whole word"), ("12", "number"), ("/", "punctuation"), ("3", "number"),
+        ("[CLS]", "special"), ("pt", "abbreviation"), ("given", "whole_word"), ("ce", "multi_token_word"),
+        ("##ft", "multi_token_word"), ("##riaxone", "multi_token_word"), ("0", "dose_or_unit"), (".", "dose_or_unit"),
+        ("5", "dose_or_unit"), ("mg", "dose_or_unit"), (",", "punctuation"), ("325", "dose_or_unit"),
+        ("##mg", "dose_or_unit"), ("on", "whole_word"), ("12", "number"), ("/", "punctuation"), ("3", "number"),
         (".", "punctuation"), ("S", "abbreviation"), ("##OB", "abbreviation"), ("[SEP]", "special"),
     ]  # fmt: skip
     entries = sorted({piece for piece, _ in sentence})
