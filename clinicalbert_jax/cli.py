@@ -1,4 +1,4 @@
-"""How every command starts and ends: options from a dataclass, one line for an error, an exit code.
+"""Running a command: options from a dataclass, one line for an error, an exit code.
 
 A command is a dataclass of options and a function of it:
 
@@ -87,7 +87,7 @@ def define_flags(options: type, values: flags.FlagValues = flags.FLAGS) -> None:
 
 
 def parsed(options: type[Options], arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> Options:
-    """The options as the flags give them; `arguments` are the words that belong to no flag. Raises `UserError`."""
+    """The options as the flags give them; `arguments` are the words outside of flags. Raises `UserError`."""
     positional = [entry for entry, _, option in _fields(options) if option and option.kind == POSITIONAL]
     if arguments and not positional:
         # The word may be of a text whose quotation marks are missing.

@@ -8,7 +8,7 @@ from typing import Any
 from clinicalbert_jax.errors import UserError, redacted
 
 ATTENTIONS = ("auto", "xla", "cudnn", "splash")  # see `attention`
-VOCABULARY_MULTIPLE = 128  # the embedding table is padded to the matrix units' width; export cuts it back
+VOCABULARY_MULTIPLE = 128  # the embedding table is padded to the matrix units' width; export removes the padding
 
 
 def require(holds: bool, name: str, expected: str, found: object) -> None:
@@ -154,7 +154,7 @@ class OptimizerConfig:
 
 @dataclass
 class MeshConfig:
-    """How the devices are used: `data` copies of the model, each cut over `fsdp` devices. -1: all that are left."""
+    """How the devices are used: `data` copies of the model, each sharded over `fsdp` devices. -1: all that are left."""
 
     data: int = -1
     fsdp: int = 1
@@ -167,15 +167,15 @@ class MeshConfig:
 
 @dataclass
 class TrainConfig:
-    """The run. `global_batch_size` rows make one update, over all devices and microbatches together."""
+    """The run. `global_batch_size` rows make one update, over all devices and microbatches."""
 
     steps: int = 100_000
     global_batch_size: int = 256
-    microbatches: int = 1  # the batch is cut into so many, whose gradients are added before the one update
+    microbatches: int = 1  # the batch is split into so many, whose gradients are added before the update
     seed: int = 0
     dtype: str = "bfloat16"  # of activations; parameters and optimizer state stay float32
     attention: str = "auto"  # the best that runs on the devices; or by name: see `attention`
-    remat: bool = False  # compute most activations a second time instead of keeping them: less memory, more time
+    remat: bool = False  # recompute most activations instead of keeping them: less memory, more time
     log_every: int = 50
     eval_every: int = 1_000  # 0: no validation, which a dataset without validation examples needs
     eval_batches: int = 0  # 0: the whole validation split
@@ -183,8 +183,8 @@ class TrainConfig:
     keep_checkpoints: int = 3  # the latest; besides, the best by validation loss and one every so many hours
     keep_best: int = 1
     keep_every_hours: float = 0.0  # 0: none
-    max_skips: int = 10  # steps in a row without a finite gradient, after which the last checkpoint is returned to
-    max_returns: int = 3  # after which the run stops
+    max_skips: int = 10  # steps in a row without a finite gradient, after which the run rolls back to a checkpoint
+    max_returns: int = 3  # rollbacks after which the run stops
 
     def __post_init__(self) -> None:
         require_types("train", self)
@@ -215,7 +215,7 @@ class TrainConfig:
 
 @dataclass
 class Config:
-    """One pre-training experiment; what `configs/*.py` return.
+    """One pre-training experiment, as `configs/*.py` return it.
 
     `init_from`: the directory of a BERT, its hf://NAME on the hub, or another run's directory, to start from; its
     architecture replaces `model`'s. Empty: random weights. `init_optimizer`: take the moments of that run's optimizer
@@ -260,6 +260,6 @@ class Config:
 
 
 def validated(config: Any) -> Any:
-    """A config built anew from its present values, so that values set after construction are checked too."""
+    """The config, rebuilt from its present values, so that values set after construction are checked too."""
     values = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(config)}
     return type(config)(**{k: validated(v) if dataclasses.is_dataclass(v) else v for k, v in values.items()})

@@ -7,7 +7,7 @@ FLAG, CONFIG_FILE, POSITIONAL = "flag", "config file", "positional"
 
 
 class Option(NamedTuple):
-    """What a command's help says of a field, and which values it takes; see `cli.define_flags`."""
+    """A field's help text, and the values that it takes; see `cli.define_flags`."""
 
     help: str
     kind: str = FLAG
@@ -16,7 +16,7 @@ class Option(NamedTuple):
 
 
 def option(help: str, default: Any = MISSING, **details: Any) -> Any:
-    """A dataclass field that a command offers as a flag: name, type, default and help stand once. No default: required.
+    """A dataclass field that is a flag of a command: name, type, default and help in one place. No default: required.
 
     `details` are the other fields of `Option`.
     """

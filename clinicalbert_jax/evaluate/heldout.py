@@ -103,7 +103,7 @@ def evaluate(
     for source in sources:
         loaded = loading.load(source, step if not models else None)
         if "mlm_head" in loaded.fresh_heads:
-            raise UserError(f"expected a model with an MLM head, found {source.directory} without: nothing to evaluate")
+            raise UserError(f"expected a model with an MLM head, found none in {source.directory}")
         has_nsp = len(targets.patients_M) > 0 and not {"nsp_head", "pooler"} & set(loaded.fresh_heads)
         with_nsp &= has_nsp
         scored.append(per_token.scores(dataset, loaded, rows, dtype))

@@ -1,8 +1,8 @@
-"""Scaled dot-product attention within each sequence of a row, by what computes it best on the device at hand.
+"""Scaled dot-product attention within each sequence of a row, by the best implementation for the device.
 
 Several sequences may share a row: `sequence_ids_BxL` numbers them 1, 2, ... and is 0 for padding, which ends the row.
-A token sees its own sequence and nobody sees padding. What padding itself sees is finite and reaches no loss, and the
-implementations differ in it: the plain one lets it see all tokens of its row, as other BERTs do.
+A token attends to its own sequence and nothing attends to padding. The output at padding is finite and reaches no loss,
+but differs between implementations: in the plain one padding attends to its whole row, as in other BERTs.
 
 | name | runs on | by |
 |---|---|---|
@@ -25,7 +25,7 @@ from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.modeling.dropout import dropout
 
-NEGATIVE = -1e9  # the score of a key out of reach
+NEGATIVE = -1e9  # the score of a masked-out key
 
 # Below, splash attention's grid of one 128 x 128 tile a head costs more to step through than the scores do to store
 # (an estimate from the kernel's arithmetic, not measured).
@@ -43,7 +43,7 @@ def attention(
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """What each token takes from its sequence, B x L x H x K.
+    """The attention output, B x L x H x K.
 
     `implementation`: a name from the table above, of one that runs here (see `resolve`). `packed` False promises that
     every row is one sequence and then padding.
@@ -85,7 +85,7 @@ def dot_product(
     packed: bool,
     implementation: Literal["cudnn", "xla"],
 ) -> jax.Array:
-    """JAX's own function with our sequences told to it: `implementation` 'cudnn', or its 'xla' to compare with."""
+    """JAX's own function for our sequences: `implementation` 'cudnn', or its 'xla' to compare with."""
     if packed:
         mask_Bx1xLxL, lengths_B = _reach(sequence_ids_BxL)[:, None], None
     else:
@@ -129,13 +129,13 @@ def splash(
 
 
 def _reach(sequence_ids_BxL: jax.Array) -> jax.Array:
-    """Whether the first token sees the second, B x L x L."""
+    """Whether the first token attends to the second, B x L x L."""
     from_BxLx1, to_Bx1xL = sequence_ids_BxL[:, :, None], sequence_ids_BxL[:, None, :]
     return ((from_BxLx1 == to_Bx1xL) | (from_BxLx1 == 0)) & (to_Bx1xL != 0)
 
 
 def _refusal(implementation: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> str | None:
-    """What is lacking, in words, or None."""
+    """What is missing, in words, or None."""
     if implementation == "xla":
         return None
     if model.attention_probs_dropout_prob:

@@ -69,7 +69,7 @@ def encode(
 ) -> Encoded:
     """The encoder alone; of `params` it needs embeddings, layers and pooler. No `dropout_key`: no dropout.
 
-    `implementation`: of attention, as `attention.resolve` found it. `remat`: keep less for the gradient, see `apply`.
+    `implementation`: of attention, as `attention.resolve` found it. `remat`: recompute activations, see `apply`.
     """
     encoder: Encoder = _bind(Encoder, config, params, dtype)
     attend = functools.partial(attention, sequence_ids_BxL=sequence_ids_BxL, implementation=implementation)
@@ -92,7 +92,7 @@ def apply(
     implementation: str = "xla",
     remat: bool = False,
 ) -> Outputs:
-    """Both heads, each at the positions asked for only. No `dropout_key`: no dropout.
+    """Both heads, each at the given positions only. No `dropout_key`: no dropout.
 
     Rows that can hold one pair (`next_sentence_positions_BxK` of K = 1) hold one sequence, and then padding.
     `implementation`: of attention, as `attention.resolve` found it. `remat`: of each layer keep for the gradient its
@@ -203,7 +203,7 @@ class Layer(nnx.Module):
         self.feed_forward = FeedForward(config, dtype, rngs)
 
     def __call__(self, x_BxLxD: jax.Array, attend: Attend, dropout_key: jax.Array | None) -> jax.Array:
-        """B x L x D to the same."""
+        """From B x L x D to B x L x D."""
         x_BxLxD = self.attention(x_BxLxD, attend, _fold(dropout_key, 0), _fold(dropout_key, 1))
         return self.feed_forward(x_BxLxD, _fold(dropout_key, 2))
 
@@ -232,14 +232,14 @@ class SelfAttention(nnx.Module):
         attention_key: jax.Array | None,
         hidden_key: jax.Array | None,
     ) -> jax.Array:
-        """B x L x D to the same."""
+        """From B x L x D to B x L x D."""
         mixed_BxLxHxK = attend(*self.projections(x_BxLxD), dropout_rate=self.attention_rate, dropout_key=attention_key)
         added_BxLxD = dropout(self.output(mixed_BxLxHxK.reshape(x_BxLxD.shape)), self.hidden_rate, hidden_key)
         return self.layer_norm(x_BxLxD + added_BxLxD).astype(self.dtype)
 
     def projections(self, x_BxLxD: jax.Array) -> tuple[jax.Array, ...]:
         """Query, key and value, each B x L x H x K, by one matrix product."""
-        # Stored apart, since an optimizer that scales each array by its norm (LAMB) sees three; used as one.
+        # Stored separately, since LAMB scales each array by its own norm; used as one.
         parts = (self.query, self.key, self.value)
         kernel_Dx3D = jnp.concatenate([part.kernel[...] for part in parts], axis=1).astype(self.dtype)
         bias_3D = jnp.concatenate([part.bias[...] for part in parts]).astype(self.dtype)  # type: ignore[index]
@@ -257,7 +257,7 @@ class FeedForward(nnx.Module):
         self.activation, self.rate, self.dtype = config.hidden_act, config.hidden_dropout_prob, dtype
 
     def __call__(self, x_BxLxD: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
-        """B x L x D to the same."""
+        """From B x L x D to B x L x D."""
         inner_BxLxF = _activate(self.activation, self.intermediate(x_BxLxD))
         added_BxLxD = dropout(self.output(inner_BxLxF), self.rate, dropout_key)
         return self.layer_norm(x_BxLxD + added_BxLxD).astype(self.dtype)
@@ -273,7 +273,7 @@ class MlmHead(nnx.Module):
         self.activation, self.dtype, self.vocab_size = config.hidden_act, dtype, config.vocab_size
 
     def __call__(self, hidden_BxPxD: jax.Array, word_VxD: jax.Array) -> jax.Array:
-        """Float32 logits, B x P x V; rows of V past the vocabulary are out of the question."""
+        """Float32 logits, B x P x V; padded rows of V are masked out."""
         x_BxPxD = self.layer_norm(_activate(self.activation, self.transform(hidden_BxPxD)))
         x_NxD = x_BxPxD.reshape(-1, x_BxPxD.shape[-1])
         logits_NxV = jnp.einsum(
@@ -292,7 +292,7 @@ def _linear(config: ModelConfig, fan_in: int, fan_out: int, dtype: DTypeLike, rn
 
 
 def _layer_norm(config: ModelConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # Two passes: the variance as E[x^2] - E[x]^2 loses digits that parity with other BERTs needs.
+    # Two passes: the variance as E[x^2] - E[x]^2 loses precision that parity with other BERTs needs.
     return nnx.LayerNorm(
         config.hidden_size,
         epsilon=config.layer_norm_eps,

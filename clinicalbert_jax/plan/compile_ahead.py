@@ -1,4 +1,4 @@
-"""The train step compiled for devices that need not exist, and what the compiler says about it.
+"""The train step compiled for devices that need not be present, and what the compiler reports of it.
 
 Shape legend: B batch, L length, P predictions, K pairs (see `schema.BATCH_SHAPES`).
 """
@@ -38,7 +38,7 @@ class DoesNotFitError(Exception):
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device while it takes a step. `temporaries`: activations, gradients, gathered parameters."""
+    """Bytes on one device during a step. `temporaries`: activations, gradients, gathered parameters."""
 
     parameters: float
     optimizer: float
@@ -48,7 +48,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The sum."""
         return sum(dataclasses.astuple(self))
 
 
@@ -65,10 +65,10 @@ class Compiled:
 def compile_step(
     config: Config, layout: Layout, devices: Sequence[jax.Device], available: float | None = None
 ) -> Compiled:
-    """Compile the real train step of `config` for `devices`, and read what it needs and does.
+    """Compile the real train step of `config` for `devices`, and read its memory, FLOPs and operations.
 
-    Raises `DoesNotFitError` where it needs more than the compiler, or `available`, grants a device, and `UserError`
-    where mesh or batch do not divide.
+    Raises `DoesNotFitError` where it needs more memory than the compiler or `available` allows, and `UserError` where
+    mesh or batch do not divide.
     """
     program = step.build(config, devices=list(devices))
     train_step: Any = program.train_step  # jitted: it can be lowered
@@ -112,9 +112,9 @@ def largest_batch(
 ) -> tuple[int, int, Compiled] | None:
     """The largest global batch that fits, a larger one that does not, and the compiled step of the first.
 
-    Found by compiling a few, to within a twentieth; None where not even the smallest fits. `too_large`: what the batch
-    of `config` came to. Memory is taken to grow by the row, from the state's at no row; a batch that does not fit is
-    mostly found out in seconds.
+    Found by compiling a few, to within a twentieth; None where not even the smallest fits. `too_large`: the memory of
+    the batch of `config`. Memory is assumed to grow linearly with the rows, from the state's at none; the compiler
+    refuses most batches that do not fit within seconds.
     """
     unit = len(devices) * config.train.microbatches
     low, used = 0, on_a_device(step.build(config, devices=list(devices)).abstract_state)
@@ -122,9 +122,9 @@ def largest_batch(
     fits: tuple[int, Compiled] | None = None
     sides = ""  # of the guesses so far: two on one side are followed by the middle
     while high - low > max(1, low // 20) and len(sides) < _MOST_COMPILES:
-        share = (too_large.available - used) / max(needed - used, 1.0)
-        share = 0.5 if sides[-2:] in ("<<", ">>") else min(max(share, 0.0), 1.0)
-        guess = min(max(low + int((high - low) * share), low + 1), high - 1)
+        fraction = (too_large.available - used) / max(needed - used, 1.0)
+        fraction = 0.5 if sides[-2:] in ("<<", ">>") else min(max(fraction, 0.0), 1.0)
+        guess = min(max(low + int((high - low) * fraction), low + 1), high - 1)
         batch = guess * unit
         say(f"batch {batch}")
         smaller = dataclasses.replace(config, train=dataclasses.replace(config.train, global_batch_size=batch))
@@ -137,7 +137,7 @@ def largest_batch(
 
 
 def on_a_device(state: Any) -> float:
-    """Bytes of a tree of shapes with shardings that lie on one device."""
+    """Bytes on one device of a tree of shapes with shardings."""
     return float(
         sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     )
@@ -147,7 +147,7 @@ def _memory(program: step.Program, found: Any) -> Memory:
     state = program.abstract_state
     whole_state = on_a_device(state)
     parameters = on_a_device(state.params)
-    # What comes out lies where the state came in (it is donated), but for the figures of the step.
+    # Outputs use the memory of the donated state, except for the figures of the step.
     fresh = found.output_size_in_bytes - found.alias_size_in_bytes
     return Memory(
         parameters=parameters,
@@ -159,7 +159,7 @@ def _memory(program: step.Program, found: Any) -> Memory:
 
 
 def _too_large(message: str, state_bytes: float) -> DoesNotFitError | None:
-    """What the compiler says it lacks, if that is what it says."""
+    """The memory that the compiler reports as missing, if the message is about memory."""
     if found := _TEMPORARIES.search(message):
         return DoesNotFitError(_size(found[1], found[2]) + state_bytes, _size(found[3], found[4]))
     if found := _EVERYTHING.search(message):

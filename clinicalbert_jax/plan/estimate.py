@@ -1,4 +1,4 @@
-"""A compiled step in words: what it needs of a device, what it does, how long a run takes at best, what that costs."""
+"""A compiled step in words: memory, FLOPs and communication per device, the least time of a run, and its cost."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _GIB = 2**30
 
 
 def memory_of(device: jax.Device) -> float | None:
-    """Bytes that one of this machine's devices can hold; simulated ones on the CPU share its memory."""
+    """Memory of one of this machine's devices in bytes; simulated ones on the CPU share its memory."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return float(stats["bytes_limit"])
@@ -47,11 +47,11 @@ def report(
     price: float | None,
     available: float | None,
 ) -> str:
-    """Memory, arithmetic, collectives; and time and cost where the device is known."""
+    """Memory, FLOPs, collectives; and time and cost where the device is known."""
     known = chip(devices[0].device_kind)
     capacity = known.memory_bytes if topology and known else available
     memory = compiled.memory
-    lines = ["", "memory of a device, GiB"]
+    lines = ["", "memory per device, GiB"]
     rows = {
         "parameters": memory.parameters,
         "optimizer": memory.optimizer,
@@ -60,13 +60,13 @@ def report(
         "program": memory.program,
     }
     lines += [f"  {name:<36}{size / _GIB:9.2f}" for name, size in rows.items()]
-    share = f"  of {capacity / _GIB:.1f} ({memory.total / capacity:.0%})" if capacity else ""
-    lines.append(f"  {'together':<36}{memory.total / _GIB:9.2f}{share}")
+    fraction = f"  of {capacity / _GIB:.1f} ({memory.total / capacity:.0%})" if capacity else ""
+    lines.append(f"  {'total':<36}{memory.total / _GIB:9.2f}{fraction}")
 
     rows_a_device = config.train.global_batch_size / len(devices)
     model_flops = mfu.train_flops_per_row(config.model, layout) * rows_a_device
-    lines += ["", f"arithmetic of a device and step: {model_flops / 1e12:.2f} TFLOP of the model"]
-    lines += ["", "sent by a device in a step"]
+    lines += ["", f"FLOPs per device per step: {model_flops / 1e12:.2f} TFLOP of the model"]
+    lines += ["", "communication per device per step"]
     sent = compiled.summary.sent_bytes()
     for kind, size in sent.items():
         count = sum(one.times for one in compiled.summary.collectives if one.kind == kind)
@@ -82,12 +82,12 @@ def report(
     links = "unknown" if bound.links_s is None else f"{1e3 * bound.links_s:.1f} ms"
     hours = bound.step_s * config.train.steps / 3600
     lines += [
-        "a step at best (roofline)",
-        f"  arithmetic {1e3 * bound.arithmetic_s:.1f} ms, memory {1e3 * bound.memory_s:.1f} ms, links {links}: "
+        "least time of a step (roofline)",
+        f"  FLOPs {1e3 * bound.arithmetic_s:.1f} ms, memory {1e3 * bound.memory_s:.1f} ms, links {links}: "
         f"{1e3 * bound.step_s:.1f} ms, MFU {bound.mfu:.0%}",
         f"  {config.train.steps:,} steps: {hours:.1f} h, {hours * len(devices):,.0f} chip-hours"
         + (f", ${hours * len(devices) * price:,.0f} at ${price:.2f} a chip-hour" if price is not None else ""),
-        "  A run takes longer: in a roofline nothing waits for anything else.",
+        "  A run takes longer: a roofline overlaps all three perfectly.",
     ]
     return "\n".join(lines)
 

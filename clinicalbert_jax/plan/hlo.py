@@ -1,4 +1,4 @@
-"""What a compiled program does, read from its HLO text: what it sends, what it draws, what it moves in memory. No JAX.
+"""A compiled program's communication, random draws and memory traffic, read from its HLO text. No JAX.
 
 Seen in the text of XLA for CPU and for TPU (jax 0.10.2). A TPU cuts a collective into a chain of fusions, so that
 others run beside it; the text then holds it in every link, of which one counts: the one that starts the chain.
@@ -37,7 +37,7 @@ class Collective:
 
     @property
     def sent_bytes(self) -> float:
-        """What a device sends in a step, at least: a ring sends each part once, and twice where it also adds up."""
+        """Least bytes that a device sends in a step: a ring sends each part once, and twice where it also reduces."""
         share = (self.devices - 1) / self.devices
         factor = {"all-reduce": 2 * share, "collective-permute": 1.0}.get(self.kind, share)
         return self.times * factor * self.full_bytes
@@ -162,7 +162,7 @@ def _called(instruction: _Instruction) -> Iterator[str]:
 
 
 def _trips(loop: _Instruction, computations: dict[str, list[_Instruction]]) -> int:
-    """How often a loop runs: what its counter is compared with."""
+    """How often a loop runs: the constant that its counter is compared with."""
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
         return int(known[1])
     condition = re.search(r"\bcondition=%?([\w.\-]+)", loop.attributes)

@@ -1,7 +1,7 @@
-"""How fast a compiled step could be at best: the slowest of its arithmetic, its memory traffic and its links.
+"""The least time of a compiled step: the slowest of its FLOPs, its memory traffic and its links.
 
 Williams, Waterman and Patterson, "Roofline: an insightful visual performance model" (2009). A bound, not a forecast:
-nothing waits, and all three go on at once.
+nothing waits, and all three overlap.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from clinicalbert_jax.training.mfu import Chip
 
 @dataclass(frozen=True)
 class Roofline:
-    """Seconds that a step takes at least, by what it is limited by; None where the data sheet gives no figure."""
+    """Least seconds of a step by each limit; None where the data sheet has no figure."""
 
     arithmetic_s: float
     memory_s: float
@@ -32,7 +32,7 @@ class Roofline:
 
 
 def roofline(summary: Summary, compiled_flops: float, model_flops: float, chip: Chip, num_links: int) -> Roofline:
-    """The bound for one device; FLOPs are of one device and step, as the compiler counts them and of the model."""
+    """The bound for one device; FLOPs per device per step, as the compiler counts them and of the model."""
     sent = sum(summary.sent_bytes().values())
     return Roofline(
         # The compiler counts the body of a loop once, and kernels of other languages not at all.

@@ -18,7 +18,7 @@ from clinicalbert_jax.plan import topologies
 if TYPE_CHECKING:
     import jax
 
-_TELL_EVERY_S = 30
+_PRINT_EVERY_S = 30
 
 
 @dataclass(kw_only=True)
@@ -106,7 +106,7 @@ def _refusal(
 
 @contextlib.contextmanager
 def _clock(what: str) -> "Iterator[_Say]":
-    """Tell on standard error what goes on, and for how long, until it ends."""
+    """Print on standard error what is in progress, and for how long, until it ends."""
     say = _Say(what)
     thread = threading.Thread(target=say.run, daemon=True)
     thread.start()
@@ -124,16 +124,16 @@ class _Say:
 
     def __call__(self, part: str) -> None:
         self._part = f": {part}"
-        self._tell()
+        self._print()
 
     def run(self) -> None:
         terminal = sys.stderr.isatty()
-        self._tell()
-        while not self.done.wait(1 if terminal else _TELL_EVERY_S):
-            self._tell()
-        self._tell(end="\n" if terminal else "")
+        self._print()
+        while not self.done.wait(1 if terminal else _PRINT_EVERY_S):
+            self._print()
+        self._print(end="\n" if terminal else "")
 
-    def _tell(self, end: str = "") -> None:
+    def _print(self, end: str = "") -> None:
         terminal = sys.stderr.isatty()
         if terminal or not self.done.is_set():
             line = f"{self._what}{self._part} ({time.monotonic() - self._started:.0f} s; for a TPU, minutes)"

@@ -68,12 +68,12 @@ def check_compiler() -> None:
 
 
 def devices(topology: Topology) -> "list[jax.Device]":
-    """The chips as devices that can be compiled for, and nothing else.
+    """The chips as devices to compile for.
 
     Sets environment variables that JAX and libtpu read when they start: call it before anything else of JAX.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # libtpu asks the cloud's metadata server what it runs on, and lets one process in at a time: no use here.
+    # libtpu would ask the cloud's metadata server what it runs on, and admit one process at a time.
     os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     os.environ |= {"TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}
     os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
@@ -81,7 +81,7 @@ def devices(topology: Topology) -> "list[jax.Device]":
 
     options: dict[str, Any] = {}
     if topology.generation == "v4":
-        options["chip_config_name"] = "megacore"  # its two cores as one device, as they run
+        options["chip_config_name"] = "megacore"  # its two cores are one device
     if topology.num_chips == 1:
         options["chips_per_host_bounds"] = (1, 1, 1)
     found = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options).devices

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: asynchronous, atomic, vouched for, the last few and the best kept. Alone knows orbax.
+"""Checkpoints of a run: asynchronous, atomic, checksummed; the last few and the best are kept. Alone uses orbax.
 
     WORKDIR/checkpoints/STEP/{params,optimizer,progress}/   what orbax wrote
     WORKDIR/checkpoints/STEP/run/                           config, manifest and tokenizer: complete by itself
@@ -33,10 +33,10 @@ _SCORE = "score"  # by validation; more is better
 
 
 def recover(run: Path) -> tuple[int | None, list[str]]:
-    """The newest checkpoint that can be trusted, and a line for each newer one, which is moved out of the way.
+    """The newest undamaged checkpoint, and a warning for each newer one, which is moved aside.
 
-    One without checksums was cut short by a kill: nothing is lost but the minutes since the one before. Raises
-    `UserError` where every checkpoint that was once complete is damaged, rather than begin again from nothing.
+    One without checksums was interrupted by a kill: only the minutes since the one before are lost. Raises `UserError`
+    where every checkpoint that was once complete is damaged, rather than start again from the first step.
     """
     warnings, damaged = [], 0
     chosen = None
@@ -51,7 +51,7 @@ def recover(run: Path) -> tuple[int | None, list[str]]:
     if chosen is None and damaged:
         raise UserError(
             f"{run / CHECKPOINTS}: expected a checkpoint that is as it was written, found {damaged} damaged and none "
-            f"whole ({warnings[-1]}): restore one from a copy, or remove {run / CHECKPOINTS} to start anew"
+            f"whole ({warnings[-1]}): restore one from a copy, or remove {run / CHECKPOINTS} to start again"
         )
     # Every process must have looked before the first one moves anything.
     multihost_utils.sync_global_devices("checkpoints were checked")
@@ -64,14 +64,14 @@ def recover(run: Path) -> tuple[int | None, list[str]]:
 
 
 class Checkpoints:
-    """Saves and restores the state of one run. Use as a context: leaving it waits for the save under way.
+    """Saves and restores the state of one run. Use as a context: leaving it waits for the save in progress.
 
     Raises `UserError` from `save`, `wait` or the end of the context where a save failed, a full disk for one.
     """
 
     def __init__(self, run: Path, config: TrainConfig, mirror: Mirror | None = None) -> None:
         policies = ocp.training.preservation_policies
-        # orbax deletes when it commits, which is before the checksums are written: till then the one before must stay.
+        # orbax deletes when it commits, before the checksums are written: until then the checkpoint before must stay.
         kept: list[Any] = [policies.LatestN(max(config.keep_checkpoints, 2))]
         if config.keep_best:
             kept.append(
@@ -95,13 +95,13 @@ class Checkpoints:
         self._saved: int | None = None
         self._has_failed = False
         self.mirror_fault: str | None = None  # why the latest checkpoint is not at the run's URL yet
-        self.blocked_s = 0.0  # how long the latest `save` held the caller up
+        self.blocked_s = 0.0  # how long the latest `save` blocked the caller
 
     def save(self, state: State, step: int, score: float | None = None) -> None:
-        """Start saving; returns once the state may be overwritten. Waits for the save before, if it still goes on."""
+        """Start saving; returns once the state may be overwritten. Waits for the save before to end."""
         started = time.perf_counter()
         self.wait()
-        if step == self._saved:  # by a return to good parameters, where a save was due as well
+        if step == self._saved:  # by a rollback, at a step where a save was due as well
             return
         metrics = None if score is None else {_SCORE: score}
         try:
@@ -114,25 +114,25 @@ class Checkpoints:
         self.blocked_s = time.perf_counter() - started
 
     def wait(self) -> None:
-        """Return when the save under way, if any, is whole on disk, checksums included."""
+        """Return when the save in progress, if any, is complete on disk, with its checksums."""
         if self._publishing is None:
             return
         (step, future), self._publishing = self._publishing, None
         try:
             future.result()
-        except Exception as error:  # whatever orbax, tensorstore or the file system made of it
+        except Exception as error:  # of orbax, tensorstore or the file system
             raise self._failed(step, error) from None
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint, if there is one. For all processes at once: the first one says."""
+        """The step of the newest complete checkpoint, or None. Process 0 decides for all processes."""
         whole = [step for step in _steps(self._run) if checksums.is_published(self._run / CHECKPOINTS / str(step))]
-        # The others' `wait` ends before the first has published: they would see an older one.
+        # The `wait` of the others ends before process 0 has published: they would see an older one.
         step = int(multihost_utils.broadcast_one_to_all(np.array(whole[-1] if whole else -1)))
         return None if step < 0 else step
 
     def restore(self, abstract_state: State, step: int) -> State:
-        """The state saved at `step`, laid out over the devices as `abstract_state` says."""
+        """The state saved at `step`, sharded as `abstract_state`."""
         items = _load(self._run / CHECKPOINTS / str(step), _items(abstract_state))
         return State(**items["progress"], params=items["params"], opt_state=items["optimizer"])
 
@@ -144,20 +144,20 @@ class Checkpoints:
         try:
             self.wait()
         except UserError:
-            if kind is None:  # else the first error is the one to tell
+            if kind is None:  # else the first error is the one to report
                 raise
         finally:
             self._executor.shutdown()
             try:
                 self._checkpointer.close()
             except Exception:
-                if not self._has_failed:  # else orbax tells once more what has been told
+                if not self._has_failed:  # else orbax raises again what has been reported
                     raise
             finally:
                 threading.excepthook = self._excepthook
 
     def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
-        # A thread of orbax hands its exception to whoever waits for it, and then raises it once more: `wait` tells it.
+        # A thread of orbax passes its exception to the caller of `wait`, and then raises it again: `wait` reports it.
         if not type(failure.thread).__module__.startswith("orbax"):
             self._excepthook(failure)
 
@@ -174,7 +174,7 @@ class Checkpoints:
                 try:
                     self._mirror.push()
                     self.mirror_fault = None
-                except UserError as error:  # the local copy is whole: try again with the next one
+                except UserError as error:  # the local copy is complete: try again with the next one
                     self.mirror_fault = str(error)
 
     def _failed(self, step: int, error: Exception) -> UserError:
@@ -194,12 +194,12 @@ def _pretrained(config: Config, key: jax.Array) -> bert.Params:
 def restore_params(
     run: Path, step: int | None = None, init: Callable[[Config, jax.Array], bert.Params] = _pretrained
 ) -> tuple[Config, Any, Path, int]:
-    """The model of a run on its own, for inference and export, whatever devices trained it.
+    """The model of a run alone, for inference and export, whatever devices trained it.
 
     `init` gives parameters of the same shapes.
 
     Returns its config, its parameters (nested dict of NumPy float32 arrays), the directory of its tokenizer and the
-    step: the latest whole one unless `step` names another. Raises `UserError` where the run or the step does not
+    step: the latest complete one unless `step` names another. Raises `UserError` where the run or the step does not
     exist or is damaged.
     """
     config = workdir.read_config(run)
@@ -213,13 +213,13 @@ def restore_params(
 
 
 def restore_optimizer(run: Path, abstract: Any) -> Any:
-    """The optimizer's state in the latest whole checkpoint of a run, laid out as `abstract`; raises `UserError`."""
+    """The optimizer's state in the latest complete checkpoint of a run, sharded as `abstract`; raises `UserError`."""
     directory = run / CHECKPOINTS / str(_whole(run, None))
     return _load(directory, {"optimizer": abstract})["optimizer"]
 
 
 def _whole(run: Path, step: int | None) -> int:
-    """The step of a checkpoint that is as it was written: `step`, or the latest complete one."""
+    """The step of an undamaged checkpoint: `step`, or the latest complete one."""
     workdir.check_path(run)
     whole = [step for step in _steps(run) if checksums.is_published(run / CHECKPOINTS / str(step))]
     if not whole:
@@ -241,7 +241,7 @@ def _items(state: State) -> dict[str, Any]:
 def _load(directory: Path, abstract: dict[str, Any]) -> dict[str, Any]:
     try:
         return ocp.load_checkpointables(directory.resolve(), abstract)
-    except Exception as error:  # whatever orbax, tensorstore or the file system made of it
+    except Exception as error:  # of orbax, tensorstore or the file system
         raise UserError(
             f"{directory} is as it was written, and cannot be read ({_reason(error)}): choose another --step"
         ) from None

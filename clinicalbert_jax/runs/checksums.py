@@ -1,6 +1,6 @@
 """Checksums over a directory: published once it is complete, checked before it is trusted. Loads no JAX.
 
-orbax restores a flipped bit without an error, so what a checkpoint holds is vouched for here.
+orbax restores a flipped bit without an error, so checkpoints have checksums of their own.
 """
 
 import json
@@ -27,12 +27,12 @@ def publish(directory: Path) -> None:
 
 
 def is_published(directory: Path) -> bool:
-    """Whether `publish` came to its end."""
+    """Whether `publish` has ended."""
     return (directory / FILE_NAME).exists()
 
 
 def damage(directory: Path) -> str | None:
-    """What is wrong with a published directory, in a few words; None where every file is as it was."""
+    """What is wrong with a published directory, in a few words; None where every file is unchanged."""
     try:
         sums = json.loads((directory / FILE_NAME).read_text(encoding="utf-8"))
         expected = {name: (int(size), int(crc)) for name, (size, crc) in sums.items()}

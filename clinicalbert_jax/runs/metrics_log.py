@@ -8,14 +8,14 @@ FILE_NAME = "metrics.jsonl"
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:
-    """The records of a run in order, without those of steps that a restart took again, nor a line cut short."""
+    """The records of a run in order, without those of steps that a restart repeated, nor an incomplete line."""
     records: list[dict[str, Any]] = []
     path = workdir / FILE_NAME
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
         except ValueError:
-            continue  # the process was killed while it wrote
+            continue  # the process was killed while writing
         if not isinstance(record, dict) or not {"kind", "step", "time"} <= record.keys():
             continue
         if record["kind"] == "start":

@@ -61,7 +61,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def started_from(config: Config) -> str:
-    """The model that a run started from by its name, without where it lay; empty for random weights."""
+    """The name of the model that a run started from, without its directory; empty for random weights."""
     return Path(config.init_from).name if Path(config.init_from).expanduser().is_absolute() else config.init_from
 
 

@@ -9,10 +9,10 @@ import jax
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class State:
-    """All that training changes.
+    """Everything that training changes.
 
     `step` counts batches consumed and only ever advances; `updates` counts those whose gradient was applied.
-    `skipped_in_a_row` and `returns` are what recovery from non-finite gradients goes by (see `training.train_loop`).
+    `skipped_in_a_row` and `returns` (rollbacks) control the recovery from non-finite gradients in `train_loop`.
     """
 
     step: jax.Array

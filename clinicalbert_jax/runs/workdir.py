@@ -87,7 +87,7 @@ def check_data(config: Config, manifest: Manifest, data_dir: Path) -> Config:
 def check_same_run(workdir: Path, config: Config, manifest: Manifest) -> None:
     """Where `workdir` holds a run's checkpoint, raise `UserError` if this command would continue it as another one."""
     if not any((workdir / CHECKPOINTS).glob("*")):
-        return  # whatever was started here came to nothing that could be continued
+        return  # nothing was saved that could be continued
     check_same_settings(workdir, config)
     old_manifest = manifest_of(workdir)
     if _data_identity(old_manifest) != _data_identity(manifest):
@@ -109,13 +109,13 @@ def check_same_settings(workdir: Path, config: Config) -> None:
 
 
 def keep(workdir: Path, config: Config, manifest: Manifest, data_dir: Path) -> None:
-    """Write what makes the run complete by itself. Safe to repeat."""
+    """Write what a run needs besides its checkpoints. Safe to repeat."""
     try:
         (workdir / "tokenizer").mkdir(parents=True, exist_ok=True)
         for name in bert_tokenizer.NAMES:
             shutil.copyfile(data_dir / name, workdir / "tokenizer" / name)
         manifest.save(workdir)
-        checksummed_json.write(workdir / CONFIG_FILE, dataclasses.asdict(config))  # last: it says that there is a run
+        checksummed_json.write(workdir / CONFIG_FILE, dataclasses.asdict(config))  # last: it marks a run
     except OSError as error:
         raise UserError(
             f"--workdir: cannot write {error.filename} ({error.strerror}): free or choose another"
@@ -132,7 +132,7 @@ def copy(workdir: Path, directory: Path) -> None:
 
 
 def kept(workdir: Path, name: str) -> Path:
-    """Where what `keep` wrote under `name` lies: in the run's directory, or else a copy in one of its checkpoints."""
+    """The path of what `keep` wrote under `name`: in the run's directory, or else a copy in one of its checkpoints."""
     copies = (workdir / CHECKPOINTS).glob(f"*/run/{name}")
     return next((path for path in (workdir / name, *copies) if path.exists()), workdir / name)
 

@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import directory_lock
 
-# What schedulers set where several processes belong together; JAX reads the rest itself.
+# What schedulers set where several processes make one run; JAX reads the rest itself.
 _SCHEDULERS = (
     ("SLURM_STEP_NUM_TASKS", lambda value: int(value) > 1),  # set by srun, not by the allocation around it
     ("OMPI_COMM_WORLD_SIZE", lambda value: int(value) > 1),

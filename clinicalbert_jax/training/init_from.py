@@ -1,4 +1,4 @@
-"""Where parameters come from before the first step, by `init_from`: a pre-trained BERT, another run, or random weights.
+"""The parameters before the first step, by `init_from`: a pre-trained BERT, another run, or random weights.
 
 A run that has a checkpoint of its own always continues from that.
 """
@@ -18,7 +18,7 @@ from clinicalbert_jax.tokenizer_files import bert_tokenizer
 def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: Path) -> Config:
     """The config with the layers, width, epsilon and activation of the model it starts from. Loads no JAX.
 
-    Dropout rates stay the config's. A run that has begun knows them, and needs its source no more. Raises `UserError`
+    Dropout rates stay the config's. A run that has started no longer needs its source. Raises `UserError`
     where `init_from` names no BERT, or one that cannot take the data: another tokenizer, too few positions.
     """
     if not config.init_from:
@@ -39,9 +39,9 @@ def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: 
 
 
 def pretrained(config: Config, manifest: Manifest, data_dir: Path) -> tuple[dict[str, Any], list[str]]:
-    """The parameters that `init_from` names, and the heads that it lacks, drawn from `train.seed`.
+    """The parameters that `init_from` names, and the names of the heads that were drawn from `train.seed` instead.
 
-    The data's vocabulary must be the model's or an extension of it: a new word starts at the mean of its old pieces.
+    The data's vocabulary must be the model's or an extension of it: a new word starts at the mean of its former tokens.
     """
     source = loading.find(config.init_from)
     if source.is_run:
@@ -53,7 +53,7 @@ def pretrained(config: Config, manifest: Manifest, data_dir: Path) -> tuple[dict
 
 
 def optimizer_state(config: Config, abstract: Any) -> Any:
-    """The moments of the optimizer of the run that `init_from` names, laid out as `abstract`; its schedule at 0."""
+    """The moments of the optimizer of the run that `init_from` names, sharded as `abstract`; its schedule at 0."""
     from clinicalbert_jax.runs import checkpoint
     from clinicalbert_jax.training import optimizer
 

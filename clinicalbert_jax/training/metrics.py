@@ -1,4 +1,4 @@
-"""What is measured and where it goes: JSON lines, TensorBoard, and one line for the person watching."""
+"""Metrics of a training: averages, throughput and spikes, as JSON lines, for TensorBoard and on the console."""
 
 import json
 import math
@@ -19,13 +19,13 @@ _SPIKE_MEMORY = 100  # steps over which mean and deviation are taken, and before
 
 
 class Averages:
-    """Adds up (sum, weight) pairs that may still be on their way from the device; reads them only when asked."""
+    """Adds up (sum, weight) pairs that the device may not have computed yet; waits for them only in `read`."""
 
     def __init__(self) -> None:
         self._pending: list[Any] = []
 
     def add(self, sums: Any) -> None:
-        """Take one step's pairs, by name."""
+        """Add one step's pairs, by name."""
         self._pending.append(sums)
 
     def read(self) -> tuple[dict[str, float], list[dict[str, float]]]:
@@ -50,7 +50,7 @@ class Writer:
             path = workdir / metrics_log.FILE_NAME
             torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
             self._lines = path.open("a", encoding="utf-8")
-            if torn:  # a killed process left half a line
+            if torn:  # a killed process left an incomplete line
                 self._lines.write("\n")
             self._tensorboard = SummaryWriter(str(workdir))
 
@@ -86,18 +86,18 @@ class Progress:
         self._lines = active and not terminal
 
     def advance(self) -> None:
-        """One step more was dispatched."""
+        """Count one more dispatched step."""
         self._bar.update()
 
     def show(self, step: int, scalars: dict[str, float]) -> None:
-        """The latest training figures."""
+        """Show the latest training figures."""
         self._bar.set_postfix_str(_brief(scalars))
         if self._lines:
             left = (self._steps - step) * (time.monotonic() - self._started) / max(step - self._start, 1)
             print(f"step {step}/{self._steps}  {_brief(scalars)}  {_duration(left)} left", file=sys.stderr, flush=True)
 
     def say(self, line: str) -> None:
-        """A line of its own, above the bar where there is one."""
+        """Print a line, above the bar where there is one."""
         if self._active:
             tqdm.write(line, file=sys.stderr)
             sys.stderr.flush()
@@ -112,8 +112,8 @@ class Progress:
 class Meter:
     """The figures of the steps since the last line: means, throughput, MFU, waiting, goodput.
 
-    `flops_per_step` and `peak_flops` are of all devices together; without a known peak there is no MFU. `history` is
-    what `read` found of the run's earlier starts, from which goodput goes on.
+    `flops_per_step` and `peak_flops` are totals over all devices; without a known peak there is no MFU. `history` holds
+    the records of the run's earlier starts, from which goodput continues.
     """
 
     def __init__(
@@ -137,15 +137,15 @@ class Meter:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Leave what happened until now (an evaluation, say) out of the throughput."""
+        """Leave the time until now (an evaluation, for instance) out of the throughput."""
         self._started, self._waited, self._timed_steps = time.perf_counter(), 0.0, 0
 
     def waited(self, seconds: float) -> None:
-        """Time the step had to wait for its batch."""
+        """Add the time that a step waited for its batch."""
         self._waited += seconds
 
     def add(self, step: int, happened: dict[str, Any]) -> None:
-        """Take what step number `step` returned; nothing is read from the device yet."""
+        """Add what step number `step` returned, without waiting for the device."""
         self._averages.add(happened["sums"])
         self._last = step, happened
         self._timed_steps += 1
@@ -200,7 +200,7 @@ class _Spikes:
         self._count, self._mean, self._variance = 0, 0.0, 0.0
 
     def among(self, losses: list[float]) -> list[tuple[int, float]]:
-        """Place and value of each spike among the next `losses`; steps that were skipped (NaN) do not count."""
+        """Index and value of each spike among the next `losses`; skipped steps (NaN) do not count."""
         found = []
         for number, loss in enumerate(losses):
             if not math.isfinite(loss):
@@ -209,10 +209,10 @@ class _Spikes:
             deviation = math.sqrt(self._variance)
             if self._count >= _SPIKE_MEMORY and excess > _SPIKE_DEVIATIONS * deviation:
                 found.append((number, loss))
-                continue  # a spike is no measure of what is usual
-            share = max(1 / (self._count + 1), 1 / _SPIKE_MEMORY)
-            self._mean += share * excess
-            self._variance = (1 - share) * (self._variance + share * excess * excess)
+                continue  # a spike does not change the mean
+            weight = max(1 / (self._count + 1), 1 / _SPIKE_MEMORY)
+            self._mean += weight * excess
+            self._variance = (1 - weight) * (self._variance + weight * excess * excess)
             self._count += 1
         return found
 

@@ -21,24 +21,24 @@ def train_flops_per_row(model: ModelConfig, layout: Layout) -> float:
 
 
 def train_flops_of_encoder(model: ModelConfig, length: float) -> float:
-    """Of these, the part of the encoder and its attention, for a row of `length` tokens."""
+    """Of these, the FLOPs of the encoder and its attention, for a row of `length` tokens."""
     width, inner = model.hidden_size, model.intermediate_size
     per_token = 4 * width * width + 2 * width * inner + 2 * length * width
     return 3 * 2 * model.num_hidden_layers * length * per_token
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak dense bfloat16 FLOP/s of a device, or None where it has no data sheet here, a CPU for one."""
+    """Peak dense bfloat16 FLOP/s of a device, or None where it is not in the table, such as a CPU."""
     known = chip(device_kind)
     return known.peak_flops if known else None
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One device by the start of jax's `device_kind`. Rates are a second's; None where the sheet gives none.
+    """One device by the start of jax's `device_kind`. Rates are per second; None where the data sheet has none.
 
-    `peak_flops`: dense bfloat16. `link_bytes`: what one link to a neighbour carries one way (TPU), or what all links to
-    the devices of the same host do (GPU).
+    `peak_flops`: dense bfloat16. `link_bytes`: of one link to a neighbour in one direction (TPU), or of all links to
+    the devices of the same host (GPU).
     """
 
     kind: str
@@ -70,5 +70,5 @@ _CHIPS = (
 
 
 def chip(device_kind: str) -> Chip | None:
-    """The chip of a device kind, or None where it is not in the table, a CPU for one."""
+    """The chip of a device kind, or None where it is not in the table, such as a CPU."""
     return next((entry for entry in _CHIPS if device_kind.startswith(entry.kind)), None)

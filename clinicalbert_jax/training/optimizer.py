@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules that BERTs were trained with, named for whose they are."""
+"""Optimizers and learning-rate schedules that BERTs were trained with, named after their source."""
 
 import re
 from typing import Any
@@ -79,7 +79,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def at_start_of_schedule(opt_state: Any) -> Any:
-    """The state with all moments, but of an optimizer whose schedule has yet to begin."""
+    """The state with its moments and the schedule back at 0."""
 
     def is_schedule(node: Any) -> bool:
         return isinstance(node, optax.ScaleByScheduleState)

@@ -20,7 +20,7 @@ from clinicalbert_jax.training.sharding import local_rows, put_batch
 
 
 def pretrain(config: Config, data_dir: Path, workdir: Path, mirror: Mirror | None = None) -> int:
-    """Pre-train on `data_dir` until `train.steps`, or go on with the run in `workdir`; returns the exit code."""
+    """Pre-train on `data_dir` until `train.steps`, or continue the run in `workdir`; returns the exit code."""
     job = make_job(config, data_dir)
     if jax.process_index() == 0:
         keep(workdir, config, Manifest.load(data_dir), data_dir)
@@ -28,7 +28,7 @@ def pretrain(config: Config, data_dir: Path, workdir: Path, mirror: Mirror | Non
 
 
 def make_job(config: Config, data_dir: Path) -> train_loop.Job:
-    """What the loop needs to know."""
+    """The job for the loop."""
     program = train_step.build(config)
     skip = config.data.on_corrupt == "skip"
     training = Dataset(data_dir, "train", skip)

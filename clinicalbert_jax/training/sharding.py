@@ -1,7 +1,7 @@
-"""The mesh, and the one table that says how every parameter and optimizer slot is cut over it.
+"""The mesh, and the table of rules by which every parameter and optimizer slot is sharded over it.
 
-Two axes: `data` copies of the model, each cut over `fsdp` devices. A batch is split over both. A BERT-large with its
-Adam state is 5.4 GB, so nothing is cut by tensor parallelism.
+Two axes: `data` copies of the model, each sharded over `fsdp` devices. A batch is split over both. A BERT-large with
+its Adam state is 5.4 GB, so there is no tensor parallelism.
 """
 
 import re
@@ -18,8 +18,8 @@ BATCH_AXES = ("data", "fsdp")
 BATCH_SPEC = PartitionSpec(BATCH_AXES)
 REPLICATED = PartitionSpec()
 
-# Parameter path -> how it is cut. Exactly one rule must match each path. What is large is cut along a dimension that
-# is a multiple of every sensible mesh; vectors are not worth a collective.
+# Parameter path -> how it is sharded. Exactly one rule must match each path. Large ones are sharded along a dimension
+# that is a multiple of every sensible mesh; vectors are not worth a collective.
 PARAMETER_RULES = (
     (r"embeddings/(word|position)/embedding", PartitionSpec("fsdp", None)),
     (r"embeddings/token_type/embedding", PartitionSpec(None, "fsdp")),
@@ -57,7 +57,7 @@ def parameter_specs(params: Any) -> Any:
 
 
 def state_shardings(state: Any, params: Any, mesh: Mesh) -> Any:
-    """Shardings for a whole training state: what ends in a parameter's path is cut like it, scalars are replicated.
+    """Shardings of a training state: what ends in a parameter's path is sharded like it, scalars are replicated.
 
     Raises `UserError` for a slot of the optimizer that is neither.
     """

@@ -6,7 +6,7 @@ from types import FrameType, TracebackType
 
 
 class Interruption:
-    """While entered, SIGTERM or the first Ctrl-C sets `requested`; a second Ctrl-C ends the process at once.
+    """Within this context, SIGTERM or the first Ctrl-C sets `requested`; a second Ctrl-C ends the process at once.
 
     Cloud schedulers announce a preemption by SIGTERM: TPU and GKE nodes, SLURM's requeue, Kubernetes' grace period.
     """
@@ -24,5 +24,5 @@ class Interruption:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
-            os._exit(128 + number)  # not even the threads of a save under way may hold the process back
+            os._exit(128 + number)  # without waiting for the threads of a save in progress
         self.requested = True

@@ -27,10 +27,10 @@ from clinicalbert_jax.training.sharding import local_rows, put_batch
 from clinicalbert_jax.training.stop_request import Interruption
 
 EXIT_DONE = 0
-EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: stopped before the end, all saved; the same command goes on from there
+EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: stopped before the end, all saved; the same command continues
 
-_STEPS_AHEAD = 2  # dispatched before the oldest must have ended: the device never waits, and a signal never waits long
-_AGREE_EVERY = 8  # steps between which several processes ask each other whether one was told to stop
+_STEPS_AHEAD = 2  # dispatched before the oldest must have ended: the device never waits, a signal not for long
+_AGREE_EVERY = 8  # steps after which the processes of a run agree on whether one of them was asked to stop
 _PROFILED = (10, 15)  # steps after the start
 
 
@@ -42,13 +42,13 @@ class Batches(Protocol):
 
     @property
     def rows_together(self) -> int:
-        """Rows that are best read in one go."""
+        """Rows that are best read at a time."""
 
     def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> Sequence[Batch]:
         """Rows `rows_R` of the global batch of each of `steps`."""
 
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
-        """Names of what is in the global batch of `step`."""
+        """Names of the records in the global batch of `step`."""
 
 
 def _never(_: Sequence[float]) -> bool:
@@ -57,11 +57,11 @@ def _never(_: Sequence[float]) -> bool:
 
 @dataclass(frozen=True)
 class Job:
-    """One training: what a step computes, on which batches, where it starts, and what its parameters are worth.
+    """One training: what a step computes, on which batches, where it starts, and how its parameters are scored.
 
-    `first_state` gives the state to start with and says where it comes from. `evaluate` gives figures of held-out data,
-    `score` one of them, of which more is better, and `describe` says them in words. `is_over` looks at the scores so
-    far and may end the training early. `flops_per_step` are those of all devices together.
+    `first_state`: the state to start with, and where it comes from. `evaluate`: figures on held-out data; `score`: one
+    of them, higher is better; `describe`: the figures in words. `is_over`: whether to stop early, by the scores so far.
+    `flops_per_step`: the total over all devices.
     """
 
     program: train_step.Program
@@ -77,7 +77,7 @@ class Job:
 def run(job: Job, workdir: Path, mirror: Mirror | None = None) -> int:
     """Train until `train.steps`, from the last good checkpoint in `workdir` if there is one. Returns the exit code.
 
-    `mirror`: sends every checkpoint, and at the end the rest, to where the run lives.
+    `mirror` sends every checkpoint, and at the end the rest, to the URL of the run.
     """
     try:
         code = _run(job, workdir, mirror)
@@ -86,8 +86,8 @@ def run(job: Job, workdir: Path, mirror: Mirror | None = None) -> int:
         return code
     except OSError as error:
         raise UserError(
-            f"--workdir: cannot write {error.filename or workdir} ({error.strerror or error}); checkpoints written so "
-            "far are whole: free space or permit writing, then run the same command again"
+            f"--workdir: cannot write {error.filename or workdir} ({error.strerror or type(error).__name__}); "
+            "checkpoints written so far are complete: free space or permit writing, then run the same command again"
         ) from None
 
 
@@ -121,7 +121,7 @@ def _run(job: Job, workdir: Path, mirror: Mirror | None) -> int:
 
 
 def _first_state(job: Job, checkpoints: Checkpoints, saved: int | None) -> tuple[State, str]:
-    """The state to start with, and where it comes from: own checkpoint, or else what the job starts from."""
+    """The state to start with, and where it comes from: the run's own checkpoint, or else the job's first state."""
     if saved is not None:
         return checkpoints.restore(job.program.abstract_state, saved), f"continuing from step {saved}"
     return job.first_state()
@@ -134,7 +134,7 @@ def state_with(program: train_step.Program, params: Params) -> State:
 
 
 class _Loop:
-    """The parts of a run while it runs."""
+    """A run in progress."""
 
     def __init__(
         self,
@@ -196,9 +196,9 @@ class _Loop:
         return bool(np.any(multihost_utils.process_allgather(np.array(self._interruption.requested))))
 
     def _recovered(self, state: State, done: int, ahead: int) -> State:
-        """Look at all steps but the `ahead` latest; after too many skips in a row, the state to go on from instead.
+        """Look at all steps but the `ahead` latest; after too many skips in a row, the state to continue from instead.
 
-        That is the last good checkpoint's parameters at the present step: the batches that broke it are behind.
+        That is the last checkpoint's parameters at the present step: the batches that caused the skips have passed.
         """
         too_many = False
         while len(self._in_flight) > ahead:
@@ -210,21 +210,21 @@ class _Loop:
                 self._progress.say(f"step {step}: skipped, its loss or gradient was not finite ({in_a_row} in a row)")
                 self._writer.write(step, "skipped", {"in_a_row": float(in_a_row)}, records=records)
             if in_a_row >= self._config.max_skips:
-                too_many, ahead = True, 0  # name those after it as well: the return makes them the past
-        return self._returned(state, done) if too_many else state
+                too_many, ahead = True, 0  # report those after it as well, before the rollback
+        return self._rolled_back(state, done) if too_many else state
 
-    def _returned(self, state: State, done: int) -> State:
+    def _rolled_back(self, state: State, done: int) -> State:
         returns = int(state.returns) + 1
         if returns > self._config.max_returns:
             raise UserError(
                 f"stopped at step {done}: {self._config.max_skips} steps in a row had no finite loss or gradient, "
-                f"after {returns - 1} returns to a checkpoint; metrics.jsonl names their records (kind 'skipped'): "
-                "look at them, or start anew with a lower learning rate"
+                f"after {returns - 1} rollbacks to a checkpoint; metrics.jsonl names their records (kind 'skipped'): "
+                "look at them, or start a new run with a lower learning rate"
             )
         self._checkpoints.wait()
         good = self._checkpoints.latest
         restored, _ = _first_state(self._job, self._checkpoints, good)
-        self._progress.say(f"step {done}: returned to the parameters of step {good or 0} ({returns} times by now)")
+        self._progress.say(f"step {done}: rolled back to the parameters of step {good or 0} (rollback {returns})")
         self._writer.write(done, "return", {"to": float(good or 0), "returns": float(returns)})
         counters = jax.device_put(
             {"step": np.int32(done), "skipped_in_a_row": np.int32(0), "returns": np.int32(returns)},
@@ -260,7 +260,7 @@ class _Loop:
         self._meter.checkpoint_s = self._checkpoints.blocked_s
 
     def _profile(self, since: int, workdir: Path) -> None:
-        """Start the trace, or end it: at its last step, or where the run ends before that."""
+        """Start the trace, or end it: at its last step, or at the end of the run."""
         first, last = _PROFILED
         if since == first:
             jax.profiler.start_trace(str(workdir / "profile"))

@@ -58,7 +58,7 @@ def train_step(
         mesh=mesh,
         in_specs=(specs, BATCH_SPEC, REPLICATED),
         out_specs=(specs, REPLICATED),
-        # Gradients are summed by hand, once: the checker would have them summed at every use of a parameter.
+        # Gradients are summed explicitly, once: the checker would sum them at every use of a parameter.
         check_vma=False,
     )
     grads, sums = gradient(state.params, batch, key)
@@ -152,10 +152,10 @@ def build(
 def _local_gradient(
     params_shard: Any, batch: Batch, key: jax.Array, *, objective: Objective, microbatches: int, specs: Any
 ) -> tuple[Any, Sums]:
-    """One device's part: gather the parameters, add up the microbatches' gradients, reduce once at the end."""
+    """On one device: gather the parameters, add up the microbatches' gradients, reduce once at the end."""
     params = gather(params_shard, specs)
-    # Each loss is divided by its weight in the whole global batch, known before it is cut: uneven mask counts on
-    # devices or in microbatches then give the same gradient as one large batch.
+    # Each loss is divided by its weight in the whole global batch, so that uneven mask counts on devices or in
+    # microbatches give the same gradient as one large batch.
     weights = _sum_over(objective.weights(batch))
     key = jax.random.fold_in(key, jax.lax.axis_index(BATCH_AXES))
 
@@ -171,19 +171,19 @@ def _local_gradient(
     if microbatches == 1:
         total, sums = jax.grad(loss, has_aux=True)(params, batch, jax.random.fold_in(key, 0))
     else:
-        cut = jax.tree.map(lambda x: x.reshape(microbatches, x.shape[0] // microbatches, *x.shape[1:]), dict(batch))
-        first = jax.tree.map(lambda x: x[0], cut)
+        split = jax.tree.map(lambda x: x.reshape(microbatches, x.shape[0] // microbatches, *x.shape[1:]), dict(batch))
+        first = jax.tree.map(lambda x: x[0], split)
         shapes = jax.eval_shape(jax.grad(loss, has_aux=True), params, first, key)
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        (total, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(microbatches), cut))
+        (total, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(microbatches), split))
     return _reduce(total, specs), _sum_over(sums)
 
 
 def gather(params_shard: Any, specs: Any) -> Any:
-    """Inside `shard_map`: the whole parameters, from this device's part of them."""
+    """Inside `shard_map`: the whole parameters, from this device's shards."""
 
     def whole(shard: jax.Array, spec: PartitionSpec) -> jax.Array:
-        if "fsdp" not in spec or "fsdp" not in _cut_axes():
+        if "fsdp" not in spec or "fsdp" not in _sharded_axes():
             return shard
         return jax.lax.all_gather(shard, "fsdp", axis=spec.index("fsdp"), tiled=True)
 
@@ -192,18 +192,18 @@ def gather(params_shard: Any, specs: Any) -> Any:
 
 def _reduce(grads: Any, specs: Any) -> Any:
     def reduce(grad: jax.Array, spec: PartitionSpec) -> jax.Array:
-        if "fsdp" not in spec or "fsdp" not in _cut_axes():
+        if "fsdp" not in spec or "fsdp" not in _sharded_axes():
             return _sum_over(grad)
         scattered = jax.lax.psum_scatter(grad, "fsdp", scatter_dimension=spec.index("fsdp"), tiled=True)
-        return jax.lax.psum(scattered, "data") if "data" in _cut_axes() else scattered
+        return jax.lax.psum(scattered, "data") if "data" in _sharded_axes() else scattered
 
     return jax.tree.map(reduce, grads, specs)
 
 
 def _sum_over(tree: Any) -> Any:
-    return jax.lax.psum(tree, _cut_axes()) if _cut_axes() else tree
+    return jax.lax.psum(tree, _sharded_axes()) if _sharded_axes() else tree
 
 
-def _cut_axes() -> tuple[str, ...]:
-    """The axes of several devices: XLA copies what a collective over a single one is given."""
+def _sharded_axes() -> tuple[str, ...]:
+    """The axes with more than one device: XLA copies the operand of a collective over a single device."""
     return tuple(axis for axis in BATCH_AXES if jax.lax.axis_size(axis) > 1)

@@ -167,7 +167,7 @@ def test_the_command_plans_for_this_machine() -> None:
     assert done.returncode == 0, done.stderr
     assert "batch 16 × 32 tokens on 8 × cpu of this machine; mesh data=4 fsdp=2" in done.stdout
     assert "compiling the train step" in done.stderr
-    for expected in ("parameters", "optimizer", "together", "TFLOP", "all-gather", "no estimate of time"):
+    for expected in ("parameters", "optimizer", "total", "TFLOP", "all-gather", "no estimate of time"):
         assert expected in done.stdout
 
 
@@ -178,7 +178,7 @@ def test_the_command_plans_for_this_machine() -> None:
         (["--batch=9"], "global_batch_size: expected a multiple of 8 devices"),
         (["--config.mesh.fsdp=3"], "config.mesh: expected data × fsdp to equal the 8 devices"),
         (["--config.train.dtype=float16"], "config.train.dtype: expected one of"),
-        (["v5e:16x16"], "expected flags only"),
+        (["v5e:16x16"], "expected options only"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_compiled(flags: list[str], expected: str) -> None:

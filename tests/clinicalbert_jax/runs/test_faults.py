@@ -196,10 +196,12 @@ def test_nan_in_every_batch_returns_to_a_checkpoint_then_stops(
     run = tmp_path / "run"
     config = small_config(steps=200, max_skips=4, max_returns=2, checkpoint_every=50, eval_every=100)
     poisoned = planted(data_dir, tmp_path / "data", None)
-    with pytest.raises(UserError, match=r"4 steps in a row had no finite loss or gradient, after 2 returns") as caught:
+    with pytest.raises(
+        UserError, match=r"4 steps in a row had no finite loss or gradient, after 2 rollbacks"
+    ) as caught:
         pretrain(config, poisoned, run)
     assert "\n" not in str(caught.value)
-    assert capsys.readouterr().err.count("returned to the parameters of step") == 2
+    assert capsys.readouterr().err.count("rolled back to the parameters of step") == 2
     with pytest.raises(UserError, match="4 steps in a row"):  # the same command does not hide it by starting over
         pretrain(config, poisoned, run)
 
@@ -209,7 +211,7 @@ def test_a_return_at_a_step_that_is_saved_anyway_goes_on(
 ) -> None:
     config = small_config(steps=8, max_skips=4, max_returns=2, checkpoint_every=2, eval_every=8)
     assert pretrain(config, planted(data_dir, tmp_path / "data", None), tmp_path / "run") == 0
-    assert "returned to the parameters of step" in capsys.readouterr().err
+    assert "rolled back to the parameters of step" in capsys.readouterr().err
     assert restore_params(tmp_path / "run")[3] == 8
 
 
