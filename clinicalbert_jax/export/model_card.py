@@ -9,7 +9,9 @@ from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.pretrained import huggingface
 from clinicalbert_jax.report import card_header
+from clinicalbert_jax.report.number_formats import interval, percent
 from clinicalbert_jax.report.suppression import FEW, LEAST
+from clinicalbert_jax.report.table import Table, plain
 from clinicalbert_jax.runs import metrics_log, provenance, workdir
 from data_prep.card import data_card
 
@@ -88,13 +90,13 @@ pipeline("fill-mask", model="PATH/OF/THIS/DIRECTORY")("The patient was admitted 
 
 def _data(manifest: Manifest, shown: data_card.Shown) -> str:
     splits = manifest.splits
-    rows = [
-        ["notes", *(_count(shown["notes", name]) for name in splits)],
-        ["patients", *(_count(shown["patients", name]) for name in splits)],
-        ["sentence pairs", *(f"{split.num_pairs:,}" for split in splits.values())],
-        ["tokens", *(f"{split.num_tokens:,}" for split in splits.values())],
+    rows: list[list[Any]] = [
+        ["notes", *(shown["notes", name] for name in splits)],
+        ["patients", *(shown["patients", name] for name in splits)],
+        ["sentence pairs", *(split.num_pairs for split in splits.values())],
+        ["tokens", *(split.num_tokens for split in splits.values())],
     ]
-    categories = [[name or "(none)", _count(shown["category", name])] for name in _categories(manifest)]
+    categories: list[list[Any]] = [[name or "(none)", shown["category", name]] for name in _categories(manifest)]
     drops = ", ".join(f"{reason} {_count(shown['dropped', reason])}" for reason in manifest.drops) or "none"
     policy = manifest.options.get("deid_policy")
     return f"""## Data
@@ -103,9 +105,9 @@ Dataset `{manifest.name}` {manifest.version}. No patient is in two splits. Count
 duplication, where the same notes are paired and masked anew. Counts of notes and patients under {LEAST}, and those from
 which they would follow, are not shown; categories of few patients are one, `other`.
 
-{_table(["", *splits], rows)}
-{_table(["note category", "notes"], categories) if categories else "Categories of notes: not shown."}
-Notes left out, by reason: {card_header.plain(drops)}.
+{Table(["", *splits], rows).markdown()}
+{Table(["note category", "notes"], categories).markdown() if categories else "Categories of notes: not shown."}
+Notes left out, by reason: {plain(drops)}.
 
 **De-identification.** {_deidentified(manifest)} The tags of de-identification found in them (`[**...**]`, `___`) were
 {_TAGS.get(str(policy), "treated as the dataset's manifest says")}; the preparation de-identifies nothing itself.
@@ -138,12 +140,12 @@ def _recipe(config: Config, manifest: Manifest, step: int) -> str:
         ["rows", f"{layout.kind}, {layout.max_seq_length} tokens, up to {layout.max_predictions_per_seq} masked"],
         ["pairing, masking", f"{options.get('pairing')}, {options.get('masking')}"],
         ["whole words masked", "yes" if options.get("whole_word_masking") else "no"],
-        ["fraction masked", f"{options.get('masked_lm_prob', 0.15):.0%}"],
+        ["fraction masked", percent(options.get("masked_lm_prob", 0.15), digits=0)],
         ["dropout", f"{config.model.hidden_dropout_prob}, attention {config.model.attention_probs_dropout_prob}"],
         ["activations", train.dtype],
         *[[f"optimizer: {name}", str(value)] for name, value in dataclasses.asdict(optimizer).items()],
     ]
-    return f"## Recipe\n\n{_table(['setting', 'value'], rows)}"
+    return f"## Recipe\n\n{Table(['setting', 'value'], rows).markdown()}"
 
 
 def _compute(metrics: Sequence[Mapping[str, Any]], step: int) -> str:
@@ -169,10 +171,11 @@ def _results(
         return _evaluated(evaluation, manifest, shown)
     if not results:
         return "## Held-out results\n\nNot evaluated: run `python -m clinicalbert_jax.evaluate` and export again.\n"
-    rows = [[name, f"{results[name]:.3f}"] for name in _NAMES if results.get(name) is not None]
+    rows = [[name, results[name]] for name in _NAMES if results.get(name) is not None]
     return (
         f"## Held-out results\n\nOn the validation patients, at step {results['step']:,}. For intervals and "
-        f"categories run `python -m clinicalbert_jax.evaluate` and export again.\n\n{_table(['figure', 'value'], rows)}"
+        f"categories run `python -m clinicalbert_jax.evaluate` and export again.\n\n"
+        + Table(["figure", "value"], rows).markdown()
     )
 
 
@@ -180,13 +183,13 @@ def _evaluated(evaluation: Mapping[str, Any], manifest: Manifest, shown: data_ca
     figures, unit = evaluation["models"][0], evaluation.get("resampling_unit", "patients")
     split = evaluation["split"]
     patients = _count(shown.get(("patients", split), FEW))
-    overall = [[name, _estimate(figures["overall"][name])] for name in _NAMES if name in figures["overall"]]
+    overall = [[name, interval(figures["overall"][name])] for name in _NAMES if name in figures["overall"]]
     lines = [
         f"## Held-out results\n\nOn the {patients} {unit} of the {split} split: "
         f"{evaluation['num_predictions']:,} masked tokens, {evaluation['num_pairs']:,} sentence pairs. In brackets: "
         f"95 % intervals, {unit} resampled. Losses in nats; the unigram entropy of the masked targets is "
         f"{evaluation['unigram_entropy']:.3f}.\n",
-        _table(["figure", "value"], overall),
+        Table(["figure", "value"], overall).markdown(),
     ]
     # A category whose number of notes is hidden is left out: its masked tokens would tell how many they are.
     named = [name for name in _categories(manifest) if isinstance(shown["category", name], int)]
@@ -196,15 +199,15 @@ def _evaluated(evaluation: Mapping[str, Any], manifest: Manifest, shown: data_ca
         rows = [
             [
                 (name.replace("_", " ") if title == "token class" else name) or "(none)",
-                f"{by_name[name]['predictions']:,}",
-                _estimate(by_name[name]["mlm_loss"]),
-                _estimate(by_name[name]["mlm_accuracy"]),
+                by_name[name]["predictions"],
+                interval(by_name[name]["mlm_loss"]),
+                interval(by_name[name]["mlm_accuracy"]),
             ]
             for name in names
             if name in by_name
         ]
         if rows:
-            lines.append(_table([title, "masked tokens", "MLM loss", "MLM accuracy"], rows))
+            lines.append(Table([title, "masked tokens", "MLM loss", "MLM accuracy"], rows).markdown())
     return "\n".join(lines)
 
 
@@ -236,17 +239,6 @@ credentialed data use agreement forbids sharing access with others and asks that
 same agreement; a hospital's governance decides for its own notes. **State here under which terms this model may be
 used, before you pass it on.** The code that trained it is under the Apache License 2.0.
 """
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(map(card_header.plain, line))} |\n" for line in lines)
-
-
-def _estimate(estimate: Mapping[str, float | None]) -> str:
-    low, high = estimate["low"], estimate["high"]
-    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-    return f"{estimate['value']:.3f}{interval}"
 
 
 def _is_of(document: Mapping[str, Any], step: int) -> bool:

@@ -14,6 +14,7 @@ from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import Rows
 from clinicalbert_jax.pretrained import huggingface, weight_names
 from clinicalbert_jax.report import card_header
+from clinicalbert_jax.report.table import Table, plain, settings
 from clinicalbert_jax.runs import metrics_log
 from clinicalbert_jax.runs.workdir import TASK_FILE
 
@@ -77,14 +78,11 @@ def _card(model: finetuned_model.Trained, run: Path) -> str:
     scores = {
         name: value
         for name, value in (best[-1] if best else {}).items()
-        if name not in ("kind", "step", "time", "score")
+        if name not in ("kind", "step", "time", "score") and value is not None
     }
-    rows = "\n".join(f"| {_escaped(name)} | {value:.3f} |" for name, value in scores.items() if value is not None)
-    labels = ", ".join(_escaped(label) for label in model.task.labels[:50])
+    validation = Table(("score", "value"), list(scores.items()))
+    labels = ", ".join(plain(label) for label in model.task.labels[:50])
     more = f" and {len(model.task.labels) - 50} more" if len(model.task.labels) > 50 else ""
-    settings = "\n".join(
-        f"| {name} | {_escaped(str(value))} |" for name, value in dataclasses.asdict(model.task.config).items()
-    )
     kind = model.task.config.kind
     main = dict(list(scores.items())[:1])  # the others' names may hold labels
     header = card_header.header(
@@ -112,23 +110,12 @@ labels; the steps before and after the model are then up to you.
 
 On the data by which this checkpoint was chosen, so the scores are optimistic; evaluate it on data of your own.
 
-| score | value |
-|---|---|
-{rows}
-
+{validation.markdown()}
 ## Settings of the task
 
-| setting | value |
-|---|---|
-{settings}
-
+{settings(dataclasses.asdict(model.task.config)).markdown()}
 ## Limits
 
 It was trained on one data set and not evaluated on others. It is not a medical device. A model trained on restricted
 notes may have memorised parts of them: the terms of those notes, such as MIMIC's credentialed access, apply to it.
 """
-
-
-def _escaped(text: str) -> str:
-    """As Markdown and HTML show it: a label may hold their markup."""
-    return "".join(c if c.isalnum() or c in " _/" else f"&#{ord(c)};" for c in text)

@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.task import Scores
 from clinicalbert_jax.report import html
+from clinicalbert_jax.report.number_formats import score
+from clinicalbert_jax.report.table import Table, settings
 from clinicalbert_jax.runs import metrics_log
 
 _MOST_ROWS = 60  # of a table; coding tasks have thousands of labels
@@ -26,16 +30,19 @@ def page(
     sections = [html.Section("Scores", [_scores_table(results, split) for split in results["scores"]])]
     sections.append(html.Section("Learning", _learning(seeds, results["main"], workdir)))
     for split, scores in seeds[first].items():
-        body: list[str] = [
+        body: list[html.Block] = [
             html.line_chart(dict(lines), title, "predicted", "found") for title, lines in scores.curves.items()
         ]
         for table in scores.tables:
             more = len(table.rows) - _MOST_ROWS
-            caption = table.title + (f" (the first {_MOST_ROWS} of {len(table.rows)})" if more > 0 else "")
-            body.append(html.table(table.header, [_cells(row) for row in table.rows[:_MOST_ROWS]], caption))
+            caption = table.caption + (f" (the first {_MOST_ROWS} of {len(table.rows)})" if more > 0 else "")
+            body.append(Table(table.header, table.rows[:_MOST_ROWS], caption))
         body.append(f"{len(scores.errors):,} errors: see seed-{first}/{split}-errors.jsonl.")
         sections.append(html.Section(f"Seed {first} on the {split} data", body))
-    sections += [html.Section("Data", [_data(results)]), html.Section("Settings", [_settings(config)])]
+    sections += [
+        html.Section("Data", [_data(results)]),
+        html.Section("Settings", [settings(dataclasses.asdict(config))]),
+    ]
     return html.page(f"Fine-tuning {name}", sections, [_figures(results)])
 
 
@@ -52,23 +59,22 @@ def text(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _figures(results: Mapping[str, Any]) -> html.Html:
+def _figures(results: Mapping[str, Any]) -> Markup:
     main = results["main"]
     return html.figures(
         {f"{main}, {split}": _with_deviation(scores[main]) for split, scores in results["scores"].items()}
     )
 
 
-def _scores_table(results: Mapping[str, Any], split: str) -> html.Html:
+def _scores_table(results: Mapping[str, Any], split: str) -> Table:
     header = ("score", "mean", "deviation", *(f"seed {seed}" for seed in results["seeds"]))
     rows = [
-        (name, *map(_number, (value["mean"], value["deviation"], *value["values"])))
-        for name, value in results["scores"][split].items()
+        (name, value["mean"], value["deviation"], *value["values"]) for name, value in results["scores"][split].items()
     ]
-    return html.table(header, rows, f"On the {split} data")
+    return Table(header, rows, f"On the {split} data")
 
 
-def _learning(seeds: Mapping[int, Mapping[str, Scores]], main: str, workdir: Path) -> list[str]:
+def _learning(seeds: Mapping[int, Mapping[str, Scores]], main: str, workdir: Path) -> list[Markup]:
     losses, scores = {}, {}
     for seed in list(seeds)[:_MOST_LINES]:
         records = metrics_log.read(workdir / f"seed-{seed}")
@@ -80,27 +86,12 @@ def _learning(seeds: Mapping[int, Mapping[str, Scores]], main: str, workdir: Pat
     ]
 
 
-def _data(results: Mapping[str, Any]) -> html.Html:
+def _data(results: Mapping[str, Any]) -> Table:
     rows = [(split, count, results["num_rows"][split]) for split, count in results["num_examples"].items()]
     left_out = sum(results["left_out"].values())
-    return html.table(("split", "examples", "rows"), rows, f"Bad records left out: {left_out}")
-
-
-def _settings(config: FinetuneConfig) -> html.Html:
-    rows: list[tuple[str, str]] = []
-    for name, value in dataclasses.asdict(config).items():
-        rows += [(f"{name}.{k}", str(v)) for k, v in value.items()] if isinstance(value, dict) else [(name, str(value))]
-    return html.table(("setting", "value"), rows)
-
-
-def _cells(row: tuple[Any, ...]) -> tuple[str | int, ...]:
-    return tuple(_number(cell) if isinstance(cell, float) else cell for cell in row)
+    return Table(("split", "examples", "rows"), rows, f"Bad records left out: {left_out}")
 
 
 def _with_deviation(value: Mapping[str, Any]) -> str:
-    deviation = "" if value["deviation"] is None else f" ± {value['deviation']:.3f}"
-    return _number(value["mean"]) + deviation
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    deviation = "" if value["deviation"] is None else f" ± {score(value['deviation'])}"
+    return score(value["mean"]) + deviation

@@ -21,6 +21,7 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.rows import Rows
+from clinicalbert_jax.report.table import Table
 
 # Labels that are more, more different or longer than this (in words; in words on average) are text in the wrong column.
 _MANY_LABELS, _MOST_DIFFERENT, _LONGEST_LABEL, _MEAN_LABEL = 10, 0.7, 20, 8
@@ -46,15 +47,6 @@ class Example:
     def document(self) -> str:
         """What is resampled as one: all examples of a patient, else the example by itself."""
         return self.patient or self.id
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the result page; every cell is a name, a label, a number or an id, never text of a record."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: list[tuple[str | int, ...]]
 
 
 @dataclass(frozen=True)
@@ -238,7 +230,7 @@ def f1_scores(title: str, counts: Mapping[str, Sequence[int]], counts_ExM: np.nd
     rows: list[tuple[str | int, ...]] = [(label, *counts[label], *_percent(by_label[label])) for label in counts]
     rows += [("micro average", *sums, *_percent(micro)), ("macro average", "", "", "", *_percent(macro))]
     header = ("label", "right", "found", "annotated", "precision", "recall", "F1")
-    return Scores(values, "f1", counts_ExM, lambda sums_M: rates(*sums_M.tolist()).f1, [Table(title, header, rows)])
+    return Scores(values, "f1", counts_ExM, lambda sums_M: rates(*sums_M.tolist()).f1, [Table(header, rows, title)])
 
 
 def _percent(of: Rates) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
-"""What a model card begins with, and text that is safe in it."""
+"""The metadata at the head of a model card."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -43,9 +42,3 @@ def header(
         or None,
     )
     return f"---\n{data.to_yaml()}\n---\n"
-
-
-def plain(text: str) -> str:
-    """Text in one line that Markdown takes for text: no markup, HTML, entity, formula, mention or link."""
-    text = re.sub(r"([\\`*_{}\[\]<>|#&~$@])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?<=:)(?=//)|(?<=www)(?=\.)", r"\\", text, flags=re.IGNORECASE)

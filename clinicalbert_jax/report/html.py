@@ -1,97 +1,73 @@
 """One self-contained HTML page: text, tables and small charts, for the data card and for the reports of runs.
 
 A page loads nothing from anywhere (its policy forbids it), follows the reader's light or dark setting, and can be read
-without seeing the charts: each says in words what it shows. Whatever is passed as a plain `str` is escaped; only
-what these functions return is taken as HTML.
+without seeing the charts: each has a description in words. A plain `str` is escaped; only `Markup`, which the functions
+of this package return, is taken as HTML.
 """
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from markupsafe import Markup
+
+from clinicalbert_jax.report import number_formats
+from clinicalbert_jax.report.table import Table
+
 WIDTH, HEIGHT = 640, 260  # of a chart, in the units of its drawing
-LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 42  # margins for axes and labels
+RIGHT, TOP, BOTTOM = 26, 16, 42  # margins for axes and labels; the left one follows from the labels
 BAR_HEIGHT = 22
-MAX_LABEL = 48  # characters of a bar's label; the whole of it shows on hovering
-CHARACTER = 6.6  # width of one at the charts' font size
+MAX_LABEL = 320  # width of a bar's label; the full text is shown on hovering
 
-
-class Html(str):
-    """Markup that is safe to place in a page: made by the functions of this module only."""
-
-    __slots__ = ()
+Block = str | Table
 
 
 class Section(NamedTuple):
     """A titled part of a page; a plain string in `body` becomes a paragraph."""
 
     title: str
-    body: Sequence[str]
+    body: Sequence[Block]
 
 
-def page(title: str, sections: Sequence[Section], introduction: Sequence[str] = ()) -> str:
+def page(title: str, sections: Sequence[Section], introduction: Sequence[Block] = ()) -> str:
     """A whole HTML document."""
-    parts = [f"<h1>{escape(title)}</h1>", *map(_block, introduction)]
+    parts = [Markup("<h1>{}</h1>").format(title), *map(_block, introduction)]
     for section in sections:
-        parts += ["<section>", f"<h2>{escape(section.title)}</h2>", *map(_block, section.body), "</section>"]
-    return _DOCUMENT.format(title=escape(title), style=_STYLE, body="\n".join(parts))
+        body = _lines(map(_block, section.body))
+        parts.append(Markup("<section>\n<h2>{}</h2>\n{}\n</section>").format(section.title, body))
+    return str(_DOCUMENT.format(title=title, style=_STYLE, body=_lines(parts)))
 
 
-def paragraph(text: str) -> Html:
-    """One paragraph."""
-    return Html(f"<p>{escape(text)}</p>")
-
-
-def figures(values: Mapping[str, str]) -> Html:
+def figures(values: Mapping[str, str]) -> Markup:
     """A row of key figures: name and value."""
-    tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values.items())
-    return Html(f'<dl class="figures">{tiles}</dl>')
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str | int]], caption: str = "") -> Html:
-    """A table whose first column names its rows. A column of numbers is set flush right."""
-    numeric = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(header))]
-
-    def cell(tag: str, column: int, value: str | int, scope: str) -> str:
-        shown = f"{value:,}" if isinstance(value, int) else str(value)
-        kind = ' class="number"' if numeric[column] else ""
-        return f"<{tag}{kind}{scope}>{escape(shown)}</{tag}>"
-
-    head = "".join(cell("th", column, name, ' scope="col"') for column, name in enumerate(header))
-    body = "".join(
-        "<tr>"
-        + "".join(
-            cell("td", column, value, "") if column else cell("th", column, value, ' scope="row"')
-            for column, value in enumerate(row)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return Html(f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    tiles = (Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in values.items())
+    return Markup('<dl class="figures">{}</dl>').format(_joined(tiles))
 
 
 def bar_chart(
-    bars: Mapping[str, float], caption: str, format_value: Callable[[float], str] = lambda value: f"{value:,.0f}"
-) -> Html:
-    """Horizontal bars, one to a name, in the order given; values of 0 and more."""
-    most = max(bars.values(), default=0) or 1
-    left = 16 + CHARACTER * min(MAX_LABEL, max(map(len, bars), default=0))
-    room = WIDTH - left - 90  # the value stands right of its bar
+    bars: Mapping[str, float], caption: str, format_value: Callable[[float], str] = number_formats.count
+) -> Markup:
+    """Horizontal bars, one for each name, in the order given; values of 0 and more."""
+    longest = max(bars.values(), default=0) or 1
+    labels = {name: _shortened(name, MAX_LABEL) for name in bars}
+    left = 16 + max(map(text_width, labels.values()), default=0)
+    right = 16 + max((text_width(format_value(value)) for value in bars.values()), default=0)
+    room = max(WIDTH - left - right, 40)
     drawn = []
-    for place, (name, value) in enumerate(bars.items()):
-        y, width = 4 + place * BAR_HEIGHT, room * value / most
-        label = name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"
-        drawn.append(
-            f"<g><title>{escape(name)}: {escape(format_value(value))}</title>"
-            f'<text x="{left - 8:.0f}" y="{y + 13}" class="end">{escape(label)}</text>'
-            f'<rect x="{left:.0f}" y="{y}" width="{max(width, 1):.1f}" height="{BAR_HEIGHT - 6}" rx="2"/>'
-            f'<text x="{left + width + 6:.1f}" y="{y + 13}">{escape(format_value(value))}</text></g>'
-        )
-    said = f"Bar chart, {len(bars)} bars: {caption}. Longest: {max(bars, key=lambda name: bars[name], default='none')}."
-    return _figure("".join(drawn), caption, said, height=8 + BAR_HEIGHT * len(bars))
+    for number, (name, value) in enumerate(bars.items()):
+        y, width = 4 + number * BAR_HEIGHT, room * value / longest
+        shown = format_value(value)
+        bar = Markup('<rect x="{:.0f}" y="{}" width="{:.1f}" height="{}" rx="2"/>')
+        drawn += [
+            Markup("<g><title>{}: {}</title>").format(name, shown),
+            _text(left - 8, y + 13, labels[name], "end"),
+            bar.format(left, y, max(width, 1), BAR_HEIGHT - 6),
+            _text(left + width + 6, y + 13, shown),
+            Markup("</g>"),
+        ]
+    peak = max(bars, key=lambda name: bars[name], default="none")
+    description = f"Bar chart, {len(bars)} bars: {caption}. Longest: {peak}."
+    return _figure(drawn, caption, description, height=8 + BAR_HEIGHT * len(bars))
 
 
 def histogram(
@@ -101,40 +77,38 @@ def histogram(
     x_label: str,
     log_x: bool = False,
     open_end: bool = False,
-) -> Html:
+) -> Markup:
     """Counts between `edges` (one more than `counts`); `log_x` needs positive edges.
 
-    `open_end`: the last bin also holds everything beyond its upper edge, and is marked so.
+    `open_end`: the last bin also holds everything above its upper edge, and is marked so.
     """
-    x = _Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT, log_x)
     y = _Axis(0, max([*counts, 1]), HEIGHT - BOTTOM, TOP)
-    total = sum(counts) or 1
+    x = _Axis(edges[0], edges[-1], _left(y, ""), WIDTH - RIGHT, log_x)
     drawn = [_axes(x, y, x_label, "")]
-    for place, count in enumerate(counts):
-        begin, end = x(edges[place]), x(edges[place + 1])
-        last = place == len(counts) - 1
-        beyond = (
-            f"{edges[place]:,.3g} and more" if open_end and last else f"{edges[place]:,.3g} to {edges[place + 1]:,.3g}"
-        )
+    for number, count in enumerate(counts):
+        begin, end = x(edges[number]), x(edges[number + 1])
+        upper = "and more" if open_end and number == len(counts) - 1 else f"to {edges[number + 1]:,.3g}"
+        fraction = number_formats.percent(count, sum(counts) or 1)
         drawn.append(
-            f"<g><title>{beyond}: {count:,} ({100 * count / total:.1f} %)</title>"
-            f'<rect x="{begin + 0.5:.1f}" y="{y(count):.1f}" width="{max(end - begin - 1, 0.5):.1f}" '
-            f'height="{y(0) - y(count):.1f}"/></g>'
+            Markup("<g><title>{:,.3g} {}: {:,} ({})</title>").format(edges[number], upper, count, fraction)
+            + Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/></g>').format(
+                begin + 0.5, y(count), max(end - begin - 1, 0.5), y(0) - y(count)
+            )
         )
     if open_end and counts[-1]:
-        drawn.append(f'<text x="{x(edges[-1]):.1f}" y="{y(counts[-1]) - 4:.1f}" class="end">and more</text>')
-    peak = max(range(len(counts)), key=lambda place: counts[place], default=0)
-    said = f"Histogram: {caption}. Most between {edges[peak]:,.3g} and {edges[peak + 1]:,.3g} {x_label}."
-    return _figure("".join(drawn), caption, said, HEIGHT)
+        drawn.append(_text(x(edges[-1]), y(counts[-1]) - 4, "and more", "end"))
+    peak = max(range(len(counts)), key=lambda number: counts[number], default=0)
+    description = f"Histogram: {caption}. Most between {edges[peak]:,.3g} and {edges[peak + 1]:,.3g} {x_label}."
+    return _figure(drawn, caption, description, HEIGHT)
 
 
-def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], caption: str, x_label: str, y_label: str) -> Html:
-    """Lines through (x, y) points, one line a name; points that are not finite leave a gap. At most six lines."""
+def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], caption: str, x_label: str, y_label: str) -> Markup:
+    """Lines through (x, y) points, one for each name; points that are not finite leave a gap. At most six lines."""
     points = [point for line in series.values() for point in line if all(map(math.isfinite, point))]
     if not points:
-        return paragraph(f"{caption}: nothing to show yet.")
-    x = _Axis(min(p[0] for p in points), max(p[0] for p in points), LEFT, WIDTH - RIGHT)
+        return _block(f"{caption}: nothing to show yet.")
     y = _Axis(min(p[1] for p in points), max(p[1] for p in points), HEIGHT - BOTTOM, TOP, rounded=True)
+    x = _Axis(min(p[0] for p in points), max(p[0] for p in points), _left(y, y_label), WIDTH - RIGHT)
     drawn = [_axes(x, y, x_label, y_label)]
     for number, (name, line) in enumerate(series.items()):
         path, pen = [], "M"
@@ -143,20 +117,28 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], caption: str
             if finite:
                 path.append(f"{pen}{x(at):.1f} {y(value):.1f}")
             pen = "L" if finite else "M"
-        drawn.append(f'<path class="line s{number % 6}" d="{"".join(path)}"><title>{escape(name)}</title></path>')
+        drawn.append(
+            Markup('<path class="line s{}" d="{}"><title>{}</title></path>').format(number % 6, "".join(path), name)
+        )
         if len(path) == 1:
-            drawn.append(
-                f'<circle class="dot s{number % 6}" cx="{path[0][1:].split()[0]}" cy="{path[0].split()[1]}" r="3"/>'
-            )
+            dot = Markup('<circle class="dot s{}" cx="{}" cy="{}" r="3"/>')
+            drawn.append(dot.format(number % 6, *path[0][1:].split()))
     last = {name: next((v for _, v in reversed(line) if math.isfinite(v)), math.nan) for name, line in series.items()}
-    said = f"Line chart: {caption}. Last values: " + ", ".join(f"{name} {value:.4g}" for name, value in last.items())
-    keys = "".join(f'<li class="s{number % 6}">{escape(name)}</li>' for number, name in enumerate(series))
-    legend = f'<ul class="legend">{keys}</ul>' if len(series) > 1 else ""
-    return _figure("".join(drawn), caption, said + ".", HEIGHT, legend)
+    values = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
+    keys = _joined(Markup('<li class="s{}">{}</li>').format(number % 6, name) for number, name in enumerate(series))
+    legend = Markup('<ul class="legend">{}</ul>').format(keys) if len(series) > 1 else Markup()
+    return _figure(drawn, caption, f"Line chart: {caption}. Last values: {values}.", HEIGHT, legend)
+
+
+def text_width(text: str) -> float:
+    """An upper bound of the width of `text` in a chart, for any sans-serif font that a browser may use."""
+    return sum(
+        15 if ord(c) > 127 else 12.5 if c in "MWm@%" else 10.2 if c.isupper() or c in "w#&+<=>^~" else 7.7 for c in text
+    )
 
 
 class _Axis:
-    """Maps values to places on the drawing; `rounded` widens the range to whole ticks."""
+    """Maps values to positions in the drawing; `rounded` widens the range to whole ticks."""
 
     def __init__(self, low: float, high: float, begin: float, end: float, log: bool = False, rounded: bool = False):
         self.log = log
@@ -171,10 +153,10 @@ class _Axis:
 
     def __call__(self, value: float) -> float:
         if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            fraction = math.log(value / self.low) / math.log(self.high / self.low)
         else:
-            share = (value - self.low) / (self.high - self.low)
-        return self.begin + share * (self.end - self.begin)
+            fraction = (value - self.low) / (self.high - self.low)
+        return self.begin + fraction * (self.end - self.begin)
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -195,45 +177,75 @@ def _powers(low: float, high: float) -> list[float]:
     return ticks
 
 
-def _axes(x: _Axis, y: _Axis, x_label: str, y_label: str) -> str:
+def _left(y: _Axis, y_label: str) -> float:
+    """The left margin: as wide as the labels of the vertical axis need."""
+    return 12 + max(text_width(name) for _, name in _labels(y.ticks, y.log)) + (16 if y_label else 0)
+
+
+def _axes(x: _Axis, y: _Axis, x_label: str, y_label: str) -> Markup:
     drawn = []
-    for tick, name in _labels(y.ticks):
-        at = y(tick)
-        drawn.append(f'<line class="grid" x1="{x.begin}" x2="{x.end}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        drawn.append(f'<text x="{x.begin - 6}" y="{at + 4:.1f}" class="end">{name}</text>')
-    for tick, name in _labels(x.ticks):
-        drawn.append(f'<text x="{x(tick):.1f}" y="{y.begin + 16:.1f}" class="middle">{name}</text>')
-    middle = (x.begin + x.end) / 2
-    drawn.append(f'<text x="{middle:.0f}" y="{y.begin + 34:.0f}" class="middle label">{escape(x_label)}</text>')
+    for tick, name in _labels(y.ticks, y.log):
+        line = Markup('<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>')
+        drawn += [line.format(x.begin, x.end, y(tick), y(tick)), _text(x.begin - 6, y(tick) + 4, name, "end")]
+    drawn += [_text(x(tick), y.begin + 16, name, "middle") for tick, name in _labels(x.ticks, x.log)]
+    drawn.append(_text((x.begin + x.end) / 2, y.begin + 34, x_label, "middle"))
     if y_label:
-        place = f'x="12" y="{(y.begin + y.end) / 2:.0f}" transform="rotate(-90 12 {(y.begin + y.end) / 2:.0f})"'
-        drawn.append(f'<text {place} class="middle label">{escape(y_label)}</text>')
-    return "".join(drawn)
+        label = _shortened(y_label, HEIGHT - BOTTOM)
+        turned = Markup('<text x="12" y="{0:.0f}" transform="rotate(-90 12 {0:.0f})" class="middle">{1}</text>')
+        drawn.append(turned.format((y.begin + y.end) / 2, label))
+    return _joined(drawn)
 
 
-def _labels(ticks: Sequence[float]) -> list[tuple[float, str]]:
-    """Each tick with its label, all in the same unit."""
+def _labels(ticks: Sequence[float], log: bool) -> list[tuple[float, str]]:
+    """Each tick with its label, on a linear axis all in the same unit."""
     largest = max(map(abs, ticks), default=0)
-    unit, name = next(((u, n) for u, n in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= 20 * u), (1, ""))
-    return [(tick, f"{tick / unit:,.6g}{name if tick else ''}") for tick in ticks]
+    labels = []
+    for tick in ticks:
+        size = tick if log else largest
+        unit, name = next(((u, n) for u, n in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if size > 10 * u), (1, ""))
+        labels.append((tick, f"{tick / unit:,.6g}{name if tick else ''}"))
+    return labels
 
 
-def _figure(drawing: str, caption: str, said: str, height: int, legend: str = "") -> Html:
-    return Html(
-        f'<figure><figcaption>{escape(caption)}</figcaption>{legend}<svg viewBox="0 0 {WIDTH} {height}" '
-        f'role="img" aria-label="{escape(said)}">{drawing}</svg></figure>'
+def _text(x: float, y: float, text: str, anchor: str = "start") -> Markup:
+    """A text at its anchor, moved to where it lies inside the drawing, and shortened where it has no room."""
+    shown = _shortened(text, WIDTH)
+    width = text_width(shown)
+    before = width * {"start": 0, "middle": 0.5, "end": 1}[anchor]
+    x = min(max(x, before), WIDTH - width + before)
+    return Markup('<text x="{:.1f}" y="{:.1f}" class="{}">{}</text>').format(x, y, anchor, shown)
+
+
+def _shortened(text: str, width: float) -> str:
+    if text_width(text) <= width:
+        return text
+    while text_width(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _figure(drawing: Sequence[Markup], caption: str, description: str, height: int, legend: str = Markup()) -> Markup:
+    figure = Markup(
+        '<figure><figcaption>{}</figcaption>{}<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>'
     )
+    return figure.format(caption, legend, WIDTH, height, description, _joined(drawing))
 
 
-def _block(part: str) -> str:
-    return part if isinstance(part, Html) else paragraph(part)
+def _block(part: Block) -> Markup:
+    if isinstance(part, Table):
+        return part.html()
+    return part if isinstance(part, Markup) else Markup("<p>{}</p>").format(part)
 
 
-def _is_number(value: str | int) -> bool:
-    return isinstance(value, int) or re.fullmatch(r"[-+–]?[\d.,]+( ?%| [a-zA-Z]{1,3})?", value) is not None
+def _joined(parts: Iterable[Markup]) -> Markup:
+    return Markup("").join(parts)
 
 
-_DOCUMENT = """<!DOCTYPE html>
+def _lines(parts: Iterable[Markup]) -> Markup:
+    return Markup("\n").join(parts)
+
+
+_DOCUMENT = Markup("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -248,9 +260,9 @@ _DOCUMENT = """<!DOCTYPE html>
 </main>
 </body>
 </html>
-"""
+""")
 
-_STYLE = """
+_STYLE = Markup("""
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5a6675; --line: #dfe4ea; --paper: #fff; --tile: #f4f6f9;
   --s0: #1f6fb4; --s1: #c8500a; --s2: #1a8a5a; --s3: #8b4fb0; --s4: #a3791b; --s5: #b8336a; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa7b6; --line: #333c48; --paper: #12161c;
@@ -284,4 +296,4 @@ svg text { fill: var(--soft); } svg rect { fill: var(--s0); } svg g:hover rect {
   font-size: .85rem; }
 .legend li::before { content: ""; display: inline-block; width: 1.1em; height: 3px; margin-right: .4em;
   vertical-align: middle; background: var(--c); }
-"""
+""")

@@ -6,7 +6,6 @@ the data. What is not known (an older manifest, a dataset without examples) is l
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.report import html, suppression
-from clinicalbert_jax.report.html import Html
+from clinicalbert_jax.report.number_formats import duration, large, percent, ratio
 from clinicalbert_jax.report.suppression import LEAST, MIN_PATIENTS
+from clinicalbert_jax.report.table import Table, plain
 from data_prep.examples.pairs import NUM_SPECIALS
 from data_prep.reading.spill import SPLITS
 from data_prep.sharding.statistics import FILL_BINS, Statistics
@@ -34,21 +36,12 @@ Shown = Mapping[tuple[str, ...], int | str]  # counts as they may be shown
 
 
 @dataclass
-class Table:
-    """Rows under a header; the first column names them."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str | int]]
-    caption: str = ""
-
-
-@dataclass
 class Part:
     """A titled part of the card. Charts stand in the HTML only: the tables and texts say the same."""
 
     title: str
     texts: list[str] = field(default_factory=list)
-    charts: list[Html] = field(default_factory=list)
+    charts: list[Markup] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
 
 
@@ -79,11 +72,7 @@ def write(dataset_dir: Path, manifest: Manifest | None = None, statistics: Stati
     sections = [
         html.Section(
             part.title,
-            [
-                *part.texts,
-                *part.charts,
-                *(html.table(table.header, table.rows, table.caption) for table in part.tables),
-            ],
+            [*part.texts, *part.charts, *part.tables],
         )
         for part in parts
     ]
@@ -143,16 +132,16 @@ def _key_figures(manifest: Manifest, shown: Shown) -> dict[str, str]:
     figures = {
         "Notes": _text(shown["notes",]),
         "Patients": _text(shown["patients",]),
-        "Tokens in the notes": _large(pieces),
+        "Tokens in the notes": large(pieces),
         "Examples": f"{sum(split.num_examples for split in splits):,}",
-        "Non-padding fraction": _percent(tokens, positions),
-        "Random next sentences": _percent(sum(split.num_random_next for split in splits), pairs),
-        "Masked tokens": _percent(sum(split.num_predictions for split in splits), tokens - NUM_SPECIALS * pairs),
-        "Unknown tokens": _percent(_total(manifest, "num_unknown_pieces"), pieces, digits=3),
+        "Non-padding fraction": percent(tokens, positions),
+        "Random next sentences": percent(sum(split.num_random_next for split in splits), pairs),
+        "Masked tokens": percent(sum(split.num_predictions for split in splits), tokens - NUM_SPECIALS * pairs),
+        "Unknown tokens": percent(_total(manifest, "num_unknown_pieces"), pieces, digits=3),
     }
     if not manifest.layout.masked:
         del figures["Masked tokens"]
-    return {name: value for name, value in figures.items() if value not in ("", "0")}
+    return {name: value for name, value in figures.items() if value not in ("–", "0")}
 
 
 def _splits(manifest: Manifest, shown: Shown) -> Part:
@@ -168,17 +157,17 @@ def _splits(manifest: Manifest, shown: Shown) -> Part:
         ["Examples", *(split.num_examples for split in splits)],
         ["Sentence pairs", *(split.num_pairs for split in splits)],
         ["Tokens", *(split.num_tokens for split in splits)],
-        ["Non-padding fraction", *map(_percent, (split.num_tokens for split in splits), positions)],
-        ["Random next sentences", *(_percent(split.num_random_next, split.num_pairs, 2) for split in splits)],
+        ["Non-padding fraction", *map(percent, (split.num_tokens for split in splits), positions)],
+        ["Random next sentences", *(percent(split.num_random_next, split.num_pairs, 2) for split in splits)],
     ]
     if manifest.layout.masked:
-        shares = (_percent(split.num_predictions, whole, 2) for split, whole in zip(splits, pieces, strict=True))
+        shares = (percent(split.num_predictions, whole, 2) for split, whole in zip(splits, pieces, strict=True))
         rows.append(["Masked tokens", *shares])
     part.tables.append(Table(("", *names), rows))
     overlaps = manifest.extra.get("overlap", {}).get("shares", {})
     if overlaps:
         words = manifest.extra["overlap"]["words_in_a_run"]
-        table = [[name, f"{100 * share:.2f} %"] for name, share in overlaps.items()]
+        table = [[name, percent(share, digits=2)] for name, share in overlaps.items()]
         part.tables.append(Table(("Overlap", "Fraction"), table, f"Runs of {words} words that are in both splits"))
     return part
 
@@ -196,8 +185,8 @@ def _categories(manifest: Manifest, statistics: Statistics, shown: Shown) -> Par
             [
                 tokens[category],
                 f"{tokens[category] / notes:,.0f}",
-                _ratio(tokens[category], int(statistics.words_C[at])),
-                _percent(int(statistics.unknown_C[at]), tokens[category], digits=3),
+                ratio(tokens[category], int(statistics.words_C[at])),
+                percent(int(statistics.unknown_C[at]), tokens[category], digits=3),
             ]
             if isinstance(notes, int)
             else [""] * 4
@@ -207,7 +196,7 @@ def _categories(manifest: Manifest, statistics: Statistics, shown: Shown) -> Par
         notes_of = {category: notes for category in ranked if isinstance(notes := shown["category", category], int)}
         part.charts += [
             html.bar_chart({_named(category): notes for category, notes in notes_of.items()}, "Notes"),
-            html.bar_chart({_named(category): tokens[category] for category in notes_of}, "Tokens", _large),
+            html.bar_chart({_named(category): tokens[category] for category in notes_of}, "Tokens", large),
         ]
         header = ("Category", "Notes", "Tokens", "Tokens per note", "Tokens per word", "Unknown")
         part.tables.append(Table(header, rows))
@@ -246,7 +235,7 @@ def _lengths(manifest: Manifest, statistics: Statistics, shown: Shown) -> Part:
             html.histogram(edges, statistics.row_fill.tolist(), "Rows by fill", "% of positions with a token")
         )
         total, nearly = int(statistics.row_fill.sum()), int(statistics.row_fill[-2:].sum())
-        part.texts.append(f"{_percent(nearly, total)} of the rows are at least 90 % full.")
+        part.texts.append(f"{percent(nearly, total)} of the rows are at least 90% full.")
     return part
 
 
@@ -261,7 +250,7 @@ def _next_sentence(manifest: Manifest, statistics: Statistics) -> Part:
     rows: list[list[str | int]] = []
     for category, (true, random) in zip(manifest.categories, statistics.pairs_Cx2.tolist(), strict=True):
         if true + random:
-            rows.append([_named(category), true + random, _percent(random, true + random)])
+            rows.append([_named(category), true + random, percent(random, true + random)])
     rows.sort(key=lambda row: -int(row[1]))
     if rows:
         part.tables.append(Table(("Category", "Pairs", "Random next"), rows))
@@ -278,7 +267,7 @@ def _words(manifest: Manifest, statistics: Statistics) -> Part:
     shown = [(word, counts) for word, counts in statistics.words.items() if counts.patients >= MIN_PATIENTS]
     shown.sort(key=lambda item: (-item[1].occurrences * (item[1].pieces - 1), item[0]))
     if words:
-        part.texts.append(f"A word takes {_ratio(pieces, words)} tokens on average.")
+        part.texts.append(f"A word takes {ratio(pieces, words)} tokens on average.")
     if shown:
         part.texts.append(
             "The words below cost the most tokens beyond one each: with them in the vocabulary (--extend_vocab) notes "
@@ -323,7 +312,7 @@ def _drops(manifest: Manifest, shown: Shown) -> Part:
     rows.append(["kept", kept])
     for row in rows:
         both_shown = isinstance(row[1], int) and isinstance(read, int)
-        row.append(_percent(int(row[1]), int(read), 2) if both_shown else "")
+        row.append(percent(int(row[1]), int(read), 2) if both_shown else "")
     part.tables.append(Table(("Reason", "Notes", "Of those read"), rows))
     return part
 
@@ -337,10 +326,10 @@ def _time(dataset_dir: Path, shown: Shown) -> Part:
     steps = run.get("seconds", {})
     whole = sum(steps.values())
     rows: list[list[str | int]] = [
-        [name.capitalize(), _duration(seconds)] for name, seconds in Counter(steps).most_common()
+        [name.capitalize(), duration(seconds)] for name, seconds in Counter(steps).most_common()
     ]
     if whole:
-        rows.append(["Total", _duration(whole)])
+        rows.append(["Total", duration(whole)])
         if isinstance(notes := shown["read",], int):
             rows.append(["Notes read per minute", f"{60 * notes / whole:,.0f}"])
     if "peak_bytes" in run:
@@ -350,8 +339,8 @@ def _time(dataset_dir: Path, shown: Shown) -> Part:
     stages = Counter(run.get("process_seconds_by_stage", {})).most_common()
     total = sum(seconds for _, seconds in stages)
     if total:
-        part.charts.append(html.bar_chart(dict(stages), "Work on the buckets by stage, over all processes", _duration))
-        shares = [[stage, _duration(seconds), _percent(seconds, total)] for stage, seconds in stages]
+        part.charts.append(html.bar_chart(dict(stages), "Work on the buckets by stage, over all processes", duration))
+        shares = [[stage, duration(seconds), percent(seconds, total)] for stage, seconds in stages]
         part.tables.append(Table(("Stage", "Work, over all processes", "Fraction"), shares))
     return part
 
@@ -423,29 +412,6 @@ def _text(count: int | str) -> str:
     return f"{count:,}" if isinstance(count, int) else count
 
 
-def _percent(part: float, whole: float, digits: int = 1) -> str:
-    return f"{100 * part / whole:.{digits}f} %" if whole else ""
-
-
-def _ratio(part: int, whole: int) -> str:
-    return f"{part / whole:.2f}" if whole else ""
-
-
-def _large(value: float) -> str:
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 10 * unit:
-            return f"{value / unit:,.4g} {name}"
-    return f"{value:,.0f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
-
-
 def _named(category: str) -> str:
     return category or "(none given)"
 
@@ -454,30 +420,14 @@ def _named(category: str) -> str:
 
 
 def _markdown(title: str, texts: Sequence[str], figures: Mapping[str, str], parts: Sequence[Part]) -> str:
-    lines = [f"# {_plain(title)}", ""]
+    lines = [f"# {plain(title)}", ""]
     for text in texts:
-        lines += [_plain(text), ""]
-    lines += _markdown_table(Table(("Figure", "Value"), list(figures.items())))
+        lines += [plain(text), ""]
+    lines += [Table(("Figure", "Value"), list(figures.items())).markdown()]
     for part in parts:
-        lines += [f"## {_plain(part.title)}", ""]
+        lines += [f"## {plain(part.title)}", ""]
         for text in part.texts:
-            lines += [_plain(text), ""]
+            lines += [plain(text), ""]
         for table in part.tables:
-            lines += [f"{_plain(table.caption)}:", ""] if table.caption else []
-            lines += _markdown_table(table)
+            lines += [table.markdown()]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _markdown_table(table: Table) -> list[str]:
-    rows = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in table.rows]
-    rule = ["---"] + ["---:"] * (len(table.header) - 1)
-    lines = [table.header, rule, *rows]
-    return ["| " + " | ".join(_plain(cell) if line is not rule else cell for cell in line) + " |" for line in lines] + [
-        ""
-    ]
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown takes for text: no markup, HTML, entity, formula, mention or link."""
-    text = re.sub(r"([\\`*_{}\[\]<>|#&~$@])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?<=:)(?=//)|(?<=www)(?=\.)", r"\\", text, flags=re.IGNORECASE)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from clinicalbert_jax.finetune.classification import scores as measure
-from clinicalbert_jax.finetune.task import Scores, Table
+from clinicalbert_jax.finetune.task import Scores
+from clinicalbert_jax.report.table import Table
 
 MAIN_SCORES = ("accuracy", "macro_f1", "micro_f1")
 
@@ -124,7 +125,7 @@ def _by_label(labels: Sequence[str], outcomes_3xC: np.ndarray, auroc_C: np.ndarr
         ),
     ]
     header = ("label", "annotated", "given", "precision", "recall", "F1", "AUROC", "AUPRC")
-    return Table("By label", header, list(zip(labels, *columns, strict=True)))
+    return Table(header, list(zip(labels, *columns, strict=True)), "By label")
 
 
 def _confusion(labels: Sequence[str], truth_E: np.ndarray, decided_E: np.ndarray) -> Table:
@@ -132,10 +133,10 @@ def _confusion(labels: Sequence[str], truth_E: np.ndarray, decided_E: np.ndarray
     if len(labels) <= _WIDEST_MATRIX:
         numbers = range(len(labels))
         rows: list[tuple[str | int, ...]] = [(labels[t], *(counts[t, d] for d in numbers)) for t in numbers]
-        return Table("Examples by annotated label (rows) and given label (columns)", ("", *labels), rows)
+        return Table(("", *labels), rows, "Examples by annotated label (rows) and given label (columns)")
     wrong = sorted((-count, pair) for pair, count in counts.items() if pair[0] != pair[1])[:_MOST_CONFUSIONS]
     rows = [(labels[truth], labels[decided], -count) for count, (truth, decided) in wrong]
-    return Table("Commonest confusions", ("annotated", "given", "examples"), rows)
+    return Table(("annotated", "given", "examples"), rows, "Commonest confusions")
 
 
 def _figure(value: float) -> str:

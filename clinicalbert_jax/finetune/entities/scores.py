@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from clinicalbert_jax.finetune.inputs.tags import Span
-from clinicalbert_jax.finetune.task import Scores, Table, f1_scores
+from clinicalbert_jax.finetune.task import Scores, f1_scores
+from clinicalbert_jax.report.table import Table
 
 KINDS = ("missed", "spurious", "wrong type", "wrong boundary", "wrong type and boundary")
 
@@ -42,7 +43,7 @@ def score(
     scores.tables.append(_error_table(scores.errors))
     if split_words:
         title = "Annotated entities that begin or end inside a word, so that no tagging of words finds them exactly"
-        scores.tables.append(Table(title, ("entities",), [(split_words,)]))
+        scores.tables.append(Table(("entities",), [(split_words,)], title))
     return scores
 
 
@@ -80,4 +81,4 @@ def _error_table(wrong: Sequence[dict[str, Any]]) -> Table:
     counts = Counter((error["error"], str(error.get("label", error.get("found_label")))) for error in wrong)
     types = sorted({label for _, label in counts})
     rows: list[tuple[str | int, ...]] = [(kind, *(counts[kind, label] for label in types)) for kind in KINDS]
-    return Table("Errors by type (the annotated one, where there is one)", ("error", *types), rows)
+    return Table(("error", *types), rows, "Errors by type (the annotated one, where there is one)")

@@ -22,7 +22,8 @@ from clinicalbert_jax.finetune.questions import scores as squad_scores
 from clinicalbert_jax.finetune.questions.answer_spans import Answer, Answers
 from clinicalbert_jax.finetune.questions.squad_files import Question
 from clinicalbert_jax.finetune.rows import Rows, joined
-from clinicalbert_jax.finetune.task import Scores, Table, Task, TaskConfig, json_line
+from clinicalbert_jax.finetune.task import Scores, Task, TaskConfig, json_line
+from clinicalbert_jax.report.table import Table
 
 
 @dataclass
@@ -201,12 +202,12 @@ class Questions(Task, of=QuestionsConfig):
         f1, threshold = squad_scores.best_threshold(margins_E, self._judged(examples, best)[:, 1], impossible_E)
         used = self.config.null_score_diff_threshold
         return Table(
-            "Threshold of no answer (null_score_diff_threshold): the one used, and the best for these data",
             ("threshold", "F1"),
             [
                 (f"{used:.3f}", f"{f1_used:.3f}"),
                 (f"{threshold:.3f}", f"{f1:.3f}"),
             ],
+            "Threshold of no answer (null_score_diff_threshold): the one used, and the best for these data",
         )
 
 
@@ -251,7 +252,7 @@ def _positions(examples: Sequence[Question], predictions: Sequence[Answers]) -> 
         else:
             overlaps = any(start < answer[1] and answer[0] < end for answer in example.answers)
             kinds["overlapping the annotated ones" if overlaps else "elsewhere"] += 1
-    return Table("Where the answers given lie", ("position", "questions"), list(kinds.most_common()))
+    return Table(("position", "questions"), list(kinds.most_common()), "Where the answers given lie")
 
 
 def _characters(answer: Answer) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clinicalbert_jax.finetune.task import Scores, Table, f1_scores
+from clinicalbert_jax.finetune.task import Scores, f1_scores
+from clinicalbert_jax.report.table import Table
 
 
 def counts_ExM(gold: Sequence[str], found: Sequence[str], positives: Sequence[str]) -> np.ndarray:
@@ -23,5 +24,5 @@ def score(gold: Sequence[str], found: Sequence[str], labels: Sequence[str], posi
     scores = f1_scores("Relations by label", counts, counts_ExM(gold, found, positives))
     pairs = Counter(zip(gold, found, strict=True))
     rows: list[tuple[str | int, ...]] = [(one, *(pairs[one, other] for other in labels)) for one in labels]
-    scores.tables.append(Table("Annotated (rows) and found (columns)", ("annotated", *labels), rows))
+    scores.tables.append(Table(("annotated", *labels), rows, "Annotated (rows) and found (columns)"))
     return scores

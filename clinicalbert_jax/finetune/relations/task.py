@@ -23,7 +23,8 @@ from clinicalbert_jax.finetune.inputs.words import WordTokenizer
 from clinicalbert_jax.finetune.relations import marking
 from clinicalbert_jax.finetune.relations import scores as relation_scores
 from clinicalbert_jax.finetune.rows import Rows, joined
-from clinicalbert_jax.finetune.task import Example, Scores, Table, Task, TaskConfig, check_names, softmax
+from clinicalbert_jax.finetune.task import Example, Scores, Task, TaskConfig, check_names, softmax
+from clinicalbert_jax.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Relations(Task, of=RelationsConfig):
         unread = [decision.unread for decision in predictions if decision.unread]
         if unread:
             rows: list[tuple[str | int, ...]] = [(where, unread.count(where)) for where in sorted(set(unread))]
-            scores.tables.append(Table("Pairs whose text is longer than a row", ("left out", "pairs"), rows))
+            scores.tables.append(Table(("left out", "pairs"), rows, "Pairs whose text is longer than a row"))
         return scores
 
     def record(self, example: Pair, prediction: Decision, show_text: bool) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_steps_that_a_restart_took_again_count_once(run: Path) -> None:
     assert "100 (best)" in page
     assert "4.250" in page
     assert "loss spike: 9.500" in page
-    assert page.count("started on") == 2
+    assert page.count("started; devices: ") == 2
     assert "The run is finished; it was evaluated 2 times" in page
 
 
@@ -99,4 +99,4 @@ def test_a_browser_draws_the_curves(run: Path, tmp_path: Path) -> None:
         [*command, "--dump-dom", path.as_uri()], check=True, capture_output=True, text=True, timeout=120
     ).stdout
     assert drawn.count("<svg") >= 6
-    assert "Pre-training run run" in drawn
+    assert "Pre-training: run" in drawn
