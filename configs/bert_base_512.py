@@ -1,7 +1,7 @@
 """BERT-base at length 512, after `bert_base_128`: phase 2 of the original recipe.
 
 Devlin et al. (2019), appendix A.2: the last 10 % of 1,000,000 steps at length 512, batch 256, Adam at 1e-4. The rate
-warms up anew here, since the optimizer's state starts anew.
+warms up again here, since the optimizer's state is re-initialised.
 
 Command: python run_pretrain.py --config=configs/bert_base_512.py --data_dir=DATA --workdir=RUN2 --config.init_from=RUN
 Cost:    not measured

@@ -27,7 +27,7 @@ for name, remainders in (("train", range(1, 10)), ("validation", [0])):
 PYTHON
 "$python" -m clinicalbert_jax.finetune --config=configs/finetune/classification.py --model="$demo/model" \
     --train="$work/train.csv" --validation="$work/validation.csv" --workdir="$work/categories" \
-    --config.task.max_seq_length=32 --config.task.fresh_pooler=true --config.optimizer.learning_rate=1e-3 --config.epochs=3
+    --config.task.max_seq_length=32 --config.task.fresh_pooler=true --config.task.max_training_chunks=1 --config.optimizer.learning_rate=1e-3
 "$python" -m clinicalbert_jax.report --workdir="$demo/run" --output="$work/report.html"
 
 picture() { # page, file, height

@@ -11,11 +11,15 @@ import pytest
 from absl import flags
 
 from clinicalbert_jax import cli
+from clinicalbert_jax.config import Config
+from clinicalbert_jax.finetune.config import TASKS, FinetuneConfig
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")])
 DESIGN = PROJECT / "docs/design.md"
-PROGRAM = re.compile(r"(['\"]?)python\s+(?:-m\s+((?:data_prep|clinicalbert_jax|benchmarks)[\w.]*)|(run_pretrain)\.py)(?=\s|$)")
+PROGRAM = re.compile(
+    r"(['\"]?)python\s+(?:-m\s+((?:data_prep|clinicalbert_jax|benchmarks)[\w.]*)|(run_pretrain)\.py)(?=\s|$)"
+)
 OF_OTHER_PROGRAMS = ("build", "requeue", "spot")
 
 pytestmark = pytest.mark.fast
@@ -61,6 +65,13 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     assert broken_links(tmp_path / "a.md") == ["#no", "b.md", "http://x"]
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_file_of_ours_that_a_document_names_exists(document: Path) -> None:
+    roots = [PROJECT, PROJECT / "clinicalbert_jax", PROJECT / "data_prep"]
+    paths = re.findall(r"`((?:[a-z_0-9]+/)+[\w.]+\.(?:py|sh|md))`", document.read_text())
+    assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
+
+
 def commands(document: Path) -> Iterator[tuple[str, list[str]]]:
     """(module, arguments) of each of our commands in a document's blocks of code."""
     text = document.read_text()
@@ -93,6 +104,7 @@ def problem_of(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatc
     return problem
 
 
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_every_command_parses(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
@@ -115,6 +127,26 @@ def test_a_wrong_command_is_found(arguments: str, tmp_path: Path, monkeypatch: p
     document.write_text(f"```\npython run_pretrain.py \\\n    {arguments}  # comment\n```\n")
     (command,) = commands(document)
     assert problem_of(*command, monkeypatch)
+
+
+def test_every_setting_that_a_document_names_is_a_field_of_a_config() -> None:
+    configs = [Config(), *(FinetuneConfig(task=task()) for task in TASKS)]
+    for document in DOCUMENTS:
+        for setting in re.findall(r"--config\.([a-z][\w.]*)", document.read_text()):
+            assert any(is_field(config, setting.split(".")) for config in configs), f"{document.name}: {setting}"
+
+
+def is_field(config: object, names: list[str]) -> bool:
+    return not names or (hasattr(config, names[0]) and is_field(getattr(config, names[0]), names[1:]))
+
+
+def test_the_benchmarks_are_results_only() -> None:
+    assert len((PROJECT / "docs/benchmarks.md").read_text().split()) <= 1500
+
+
+def test_screenshots_are_small() -> None:
+    pictures = list((PROJECT / "docs/images").iterdir())
+    assert pictures and all(picture.stat().st_size < 300_000 for picture in pictures)
 
 
 def test_every_option_that_a_document_names_is_one_of_some_command() -> None:
