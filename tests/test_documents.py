@@ -83,6 +83,7 @@ def commands(document: Path) -> Iterator[tuple[str, list[str]]]:
         for found in PROGRAM.finditer(line.split(" #")[0]):
             rest = line[found.end() :].split(found[1])[0] if found[1] else line[found.end() :]  # a quoted command
             words = shlex.split(re.split(r"\s(?:\||>|&&?)(?:\s|$)|;", rest)[0], comments=True)
+            words = [word.strip("[]").replace("/TASK.py", "/entities.py") for word in words]  # as in a synopsis
             yield found[2] or found[3], [word for word in words if not re.fullmatch(r"\$\w+|\.\.\.", word)]
 
 
@@ -187,7 +188,11 @@ def missing(table: str) -> list[str]:
             file = PROJECT / name
             if not file.exists():
                 absent.append(name)
-        elif name != "Options" and not re.search(rf"^(?:def |class |){name}\b", file.read_text(), re.MULTILINE):
+        elif (
+            name != "Options"
+            and "://" not in name
+            and not re.search(rf"^(?:def |class |){name}\b", file.read_text(), re.MULTILINE)
+        ):
             absent.append(f"{file.name}: {name}")
     return absent
 

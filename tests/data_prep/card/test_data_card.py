@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from clinicalbert_jax.data.manifest import Manifest, Shard, Split, Vocabulary
 from clinicalbert_jax.data.schema import Layout
-from clinicalbert_jax.report import table
+from clinicalbert_jax.report.table import plain
 from data_prep.card import data_card
 from data_prep.sharding import statistics
 from data_prep.sharding.statistics import FILL_BINS, PieceKinds, Statistics, Word
@@ -205,7 +205,7 @@ def test_names_cannot_break_out_of_the_card(tmp_path: Path):
     assert "<b>" not in (tmp_path / data_card.HTML_FILE).read_text()
     assert "Case \\| \\<b\\>Manage_ment\\</b\\>" in markdown
     for name in ("![](http://evil.org/x.png)", "&lt;b&gt;", "$x$", "~~a~~", "@someone", "www.evil.org", "a\n# b"):
-        written = table.plain(name)
+        written = plain(name)
         assert not re.search(r"(?<!\\)[\[\]&$~@#<>]|://|www\.|\n", written), written
     columns = [len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("|")]
     assert set(columns) <= {3, 4, 6, 7, 8}
