@@ -90,7 +90,8 @@ class Dataset:
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
         """Names of the records in the global batch of `step`, as FILE:NUMBER."""
         examples_B, _ = self._order(seed, step * batch_size + np.arange(batch_size))
-        return [f"{shard.path.name}:{number}" for shard, number in self._records.locate(examples_B)]
+        located = map(self._records.locate, examples_B.tolist())
+        return [f"{path.name}:{number}" for path, number in located]
 
     def _order(self, seed: int, rows_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Examples and epochs of rows of the whole training, counted from its start."""

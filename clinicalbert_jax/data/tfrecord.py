@@ -50,27 +50,18 @@ class Shard:
         self.path, self.features = Path(path), dict(features)
         index_path = self.path.with_name(self.path.name + INDEX_SUFFIX)
         try:
-            offsets = np.fromfile(index_path, "<u8").astype(np.int64)
+            self.offsets = np.fromfile(index_path, "<u8").astype(np.int64)
             with self.path.open("rb") as file:
                 size = self.path.stat().st_size
-                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+                self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         except OSError as error:
             raise UserError(f"expected the shard {path} and its {INDEX_SUFFIX}: {error.strerror}") from None
-        fits = offsets.size >= 1 and offsets[0] == 0 and offsets[-1] == size
-        if not fits or (np.diff(offsets) < _HEADER_BYTES + _FOOTER_BYTES).any():
+        fits = self.offsets.size >= 1 and self.offsets[0] == 0 and self.offsets[-1] == size
+        if not fits or (np.diff(self.offsets) < _HEADER_BYTES + _FOOTER_BYTES).any():
             raise UserError(f"{index_path} does not fit its shard of {size} bytes: prepare the data again")
-        self._offsets = offsets.data
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    def payload(self, record: int) -> bytes:
-        """The bytes of one Example, its length and checksums verified; raises `CorruptRecordError`."""
-        framed = self._data[self._offsets[record] : self._offsets[record + 1]]
-        payload = framed[_HEADER_BYTES:-_FOOTER_BYTES]
-        if framed != _framed(payload):
-            raise CorruptRecordError(self.path, record, "its length or one of its checksums is wrong")
-        return payload
+        return self.offsets.size - 1
 
     def read(self, records: Sequence[int] | npt.NDArray[np.integer]) -> Arrays:
         """Feature name → NxM, as `Records.read`; raises `CorruptRecordError`."""
@@ -82,29 +73,41 @@ class Records:
 
     def __init__(self, shards: Sequence[Shard]):
         self.shards = list(shards)
+        self._data = [shard.data for shard in shards]
+        self._offsets = np.concatenate([shard.offsets for shard in shards])
         self._ends = np.cumsum([len(shard) for shard in shards], dtype=np.int64)
-        self._firsts = self._ends - np.array([len(shard) for shard in shards])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def locate(self, records_N: npt.NDArray[np.int64]) -> list[tuple[Shard, int]]:
-        """The shard of each record, and its number there."""
-        shards_N = np.searchsorted(self._ends, records_N, side="right")
-        numbers_N = records_N - self._firsts[shards_N]
-        return [(self.shards[s], number) for s, number in zip(shards_N.tolist(), numbers_N.tolist(), strict=True)]
+    def locate(self, record: int) -> tuple[Path, int]:
+        """The file of a record, and its number there."""
+        shard = int(np.searchsorted(self._ends, record, side="right"))
+        return self.shards[shard].path, record - int(self._ends[shard]) + len(self.shards[shard])
 
     def read(self, records_N: npt.NDArray[np.int64]) -> Arrays:
         """Feature name → NxM: float32, or integers as `decode` returns them.
 
         Verifies lengths and checksums; raises `CorruptRecordError` on the first record that is wrong.
         """
-        located = self.locate(records_N)
         try:
-            return decode([shard.payload(number) for shard, number in located], self.shards[0].features)
+            return decode(self.payloads(records_N), self.shards[0].features)
         except MalformedError as error:
-            shard, number = located[error.row]
-            raise CorruptRecordError(shard.path, number, error.reason) from None
+            raise CorruptRecordError(*self.locate(int(records_N[error.row])), error.reason) from None
+
+    def payloads(self, records_N: npt.NDArray[np.int64]) -> list[bytes]:
+        """The bytes of each Example, as `read` verifies them."""
+        shards_N = np.searchsorted(self._ends, records_N, side="right")
+        at_N = records_N + shards_N  # among the offsets, of which each shard has one more than records
+        bounds = zip(shards_N.tolist(), self._offsets[at_N].tolist(), self._offsets[at_N + 1].tolist(), strict=True)
+        records = [self._data[shard][start:end] for shard, start, end in bounds]
+        payloads = [record[_HEADER_BYTES:-_FOOTER_BYTES] for record in records]
+        headers = [_header(len(payload)) for payload in payloads]
+        are_right = [record[:_HEADER_BYTES] for record in records] == headers
+        if not are_right or b"".join([record[-_FOOTER_BYTES:] for record in records]) != _footers(payloads):
+            row = next(row for row, payload in enumerate(payloads) if records[row] != _framed(payload))
+            raise CorruptRecordError(*self.locate(int(records_N[row])), "its length or one of its checksums is wrong")
+        return payloads
 
 
 def write_shard(path: Path, batches: Iterable[Arrays], features: Features) -> int:
@@ -131,16 +134,16 @@ def encode(arrays: Mapping[str, npt.NDArray], features: Features) -> list[bytes]
 
 
 def _framed(payload: bytes) -> bytes:
-    return _header(len(payload)) + payload + _masked_crc(payload)
+    return _header(len(payload)) + payload + _footers([payload])
 
 
 @functools.lru_cache(maxsize=2**16)
 def _header(payload_bytes: int) -> bytes:
     length = struct.pack("<Q", payload_bytes)
-    return length + _masked_crc(length)
+    return length + _footers([length])
 
 
-def _masked_crc(data: bytes) -> bytes:
-    """The CRC-32C as TFRecord stores it: rotated and shifted, since a CRC of data that hold CRCs is weak."""
-    crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF).to_bytes(4, "little")
+def _footers(payloads: Sequence[bytes]) -> bytes:
+    """The CRC-32C of each payload as TFRecord stores it: rotated and shifted, since CRCs of data with CRCs are weak."""
+    crcs_N = np.array([google_crc32c.value(payload) for payload in payloads], np.uint32)
+    return ((crcs_N >> 15 | crcs_N << 17) + np.uint32(0xA282EAD8)).astype("<u4").tobytes()
