@@ -5,7 +5,7 @@ import dataclasses
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ def run(options: Options) -> None:
     available = None if topology else estimate.memory_of(devices[0])
     print(estimate.describe(config, layout, devices, topology), flush=True)  # refuses what does not divide
     try:
-        with _clock("compiling the train step"):
+        with _progress("compiling the train step"):
             compiled = compile_ahead.compile_step(config, layout, devices, available)
     except compile_ahead.DoesNotFitError as too_large:
         raise UserError(_refusal(config, layout, devices, available, too_large)) from None
@@ -87,7 +87,7 @@ def _refusal(
 
     assert isinstance(too_large, compile_ahead.DoesNotFitError)
     print(f"does not fit ({too_large}); looking for the largest batch that does", file=sys.stderr, flush=True)
-    with _clock("compiling smaller batches") as say:
+    with _progress("compiling smaller batches") as say:
         found = compile_ahead.largest_batch(config, layout, devices, too_large, say, available)
     asked = config.train.global_batch_size
     remedy = "--config.train.remat=true or a larger --config.mesh.fsdp may make room"
@@ -105,36 +105,26 @@ def _refusal(
 
 
 @contextlib.contextmanager
-def _clock(what: str) -> "Iterator[_Say]":
-    """Print on standard error what is in progress, and for how long, until it ends."""
-    say = _Say(what)
-    thread = threading.Thread(target=say.run, daemon=True)
+def _progress(what: str) -> Iterator[Callable[[str], None]]:
+    """Print on standard error what is in progress, at once and every half minute until it ends.
+
+    The function that this context gives prints the part that is in progress now.
+    """
+    ended, started, now = threading.Event(), time.monotonic(), [what]
+
+    def say(part: str = "") -> None:
+        now[0] = f"{what}: {part}" if part else now[0]
+        print(f"{now[0]} ({time.monotonic() - started:.0f} s; for a TPU, minutes)", file=sys.stderr, flush=True)
+
+    def repeat() -> None:
+        while not ended.wait(_PRINT_EVERY_S):
+            say()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    say()
     thread.start()
     try:
         yield say
     finally:
-        say.done.set()
+        ended.set()
         thread.join()
-
-
-class _Say:
-    def __init__(self, what: str) -> None:
-        self.done = threading.Event()
-        self._what, self._part, self._started = what, "", time.monotonic()
-
-    def __call__(self, part: str) -> None:
-        self._part = f": {part}"
-        self._print()
-
-    def run(self) -> None:
-        terminal = sys.stderr.isatty()
-        self._print()
-        while not self.done.wait(1 if terminal else _PRINT_EVERY_S):
-            self._print()
-        self._print(end="\n" if terminal else "")
-
-    def _print(self, end: str = "") -> None:
-        terminal = sys.stderr.isatty()
-        if terminal or not self.done.is_set():
-            line = f"{self._what}{self._part} ({time.monotonic() - self._started:.0f} s; for a TPU, minutes)"
-            print(f"\r{line}" if terminal else line, end=end if terminal else "\n", file=sys.stderr, flush=True)
