@@ -40,7 +40,7 @@ class Options:
     runs: int = option("Runs of each loader.", 5, lowest=1)
     batch_size: int = option("Rows per batch.", 256, lowest=1)
     batches: int = option("Batches per run, after the warm-up.", 400, lowest=1)
-    threads: int = option("Threads of each loader.", 2, lowest=1)
+    threads: int = option("Threads of each loader; training uses one.", 1, lowest=1)
     steps: int = option("Training steps to measure the waiting time of; 0: skip this part.", 200, lowest=0)
     output: str | None = option("JSON file for the results.", None)
     one_run: bool = option("Print one run of ours as JSON; the benchmark starts itself with this option.", False)

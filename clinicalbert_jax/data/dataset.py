@@ -18,7 +18,7 @@ from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 Batch = dict[str, np.ndarray]
 
-_TOKENS_TOGETHER = 2**17
+_TOKENS_TOGETHER = 2**18
 _EVALUATION_EPOCH = 2**32  # where the examples are unmasked, evaluation masks each in one and the same way
 
 
