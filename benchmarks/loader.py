@@ -70,9 +70,9 @@ def _ours(options: Options, data_dir: Path) -> dict[str, float]:
     def load(numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
         return dataset.train_batches(0, numbers, options.batch_size, rows_B)
 
-    together = max(1, dataset.rows_together // options.batch_size)
-    more = 2 * options.threads * together  # the prefetcher loads ahead to the end, as it did when the clock started
-    with Prefetcher(load, range(WARM_UP + options.batches + more), options.threads, together) as batches:
+    group_size = max(1, dataset.rows_per_read // options.batch_size)
+    more = 2 * options.threads * group_size  # the prefetcher loads ahead to the end, as it did when the clock started
+    with Prefetcher(load, range(WARM_UP + options.batches + more), options.threads, group_size) as batches:
         for _ in range(WARM_UP):
             next(batches)
         started, cpu = time.perf_counter(), time.process_time()

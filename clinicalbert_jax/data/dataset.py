@@ -18,7 +18,7 @@ from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 Batch = dict[str, np.ndarray]
 
-_TOKENS_TOGETHER = 2**18
+_TOKENS_PER_READ = 2**18
 _EVALUATION_EPOCH = 2**32  # where the examples are unmasked, evaluation masks each in one and the same way
 
 
@@ -58,20 +58,20 @@ class Dataset:
         self._masking = None if self.layout.masked else _masking_policy(data_dir, self.manifest)
 
     @property
-    def rows_together(self) -> int:
-        """As many rows as are best read in one go: numpy's calls cost little then, and its arrays stay in the cache."""
-        return max(1, _TOKENS_TOGETHER // self.layout.max_seq_length)
+    def rows_per_read(self) -> int:
+        """The best number of rows to read at a time: numpy's calls cost little, and its arrays stay in the cache."""
+        return max(1, _TOKENS_PER_READ // self.layout.max_seq_length)
 
     def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> list[Batch]:
-        """Rows `rows_R` of the global batch of each of `steps`, as views into what was read in one go.
+        """Rows `rows_R` of the global batch of each of `steps`, as views into one array.
 
-        Every epoch visits each example once, in an order of its own.
+        Every epoch visits each example once, in its own order.
         """
         rows_N = (np.asarray(steps, np.int64)[:, None] * batch_size + rows_R).ravel()
         examples_N, epochs_N = self._order(seed, rows_N)
-        together = self._read(examples_N, seed, epochs_N)
+        rows = self._read(examples_N, seed, epochs_N)
         parts = [slice(start, start + len(rows_R)) for start in range(0, len(rows_N), len(rows_R))]
-        return [{name: array[part] for name, array in together.items()} for part in parts]
+        return [{name: array[part] for name, array in rows.items()} for part in parts]
 
     def train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
         """Rows `rows_R` of the global batch of `step`."""
@@ -79,12 +79,12 @@ class Dataset:
 
     def eval_batch(self, number: int, batch_size: int, rows_R: np.ndarray) -> Batch:
         """Rows of the `number`-th batch in the order of the shards; past the end, rows of zero weight."""
-        places_R = number * batch_size + rows_R
-        beyond_R = places_R >= self.num_examples
-        examples_R = np.where(beyond_R, 0, places_R)
+        positions_R = number * batch_size + rows_R
+        past_end_R = positions_R >= self.num_examples
+        examples_R = np.where(past_end_R, 0, positions_R)
         batch = self._read(examples_R, self.manifest.seed, np.full_like(examples_R, _EVALUATION_EPOCH))
         for name in ("masked_lm_weights", "next_sentence_weights"):
-            batch[name][beyond_R] = 0
+            batch[name][past_end_R] = 0
         return batch
 
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
@@ -95,18 +95,18 @@ class Dataset:
 
     def _order(self, seed: int, rows_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Examples and epochs of rows of the whole training, counted from its start."""
-        epochs_R, places_R = np.divmod(rows_R, self.num_examples)
-        blocks_R = places_R // shuffle.BLOCK
-        examples_R = np.empty_like(places_R)
+        epochs_R, positions_R = np.divmod(rows_R, self.num_examples)
+        blocks_R = positions_R // shuffle.BLOCK
+        examples_R = np.empty_like(positions_R)
         for epoch, block in sorted(set(zip(epochs_R.tolist(), blocks_R.tolist(), strict=True))):
             here_R = (epochs_R == epoch) & (blocks_R == block)
             examples_R[here_R] = shuffle.permuted_block(self.num_examples, seed, epoch, block)[
-                places_R[here_R] % shuffle.BLOCK
+                positions_R[here_R] % shuffle.BLOCK
             ]
         return examples_R, epochs_R
 
     def _read(self, examples_R: np.ndarray, seed: int, epochs_R: np.ndarray) -> Batch:
-        """The examples in the given order; seed and epochs are what masks depend on where the examples are unmasked."""
+        """The examples in the given order; where they are unmasked, their masks depend on seed and epochs."""
         try:
             arrays = self._records.read(examples_R)
         except CorruptRecordError:
@@ -120,7 +120,7 @@ class Dataset:
         return batch
 
     def _read_one_by_one(self, examples_R: np.ndarray) -> Batch:
-        """Each record by itself: a damaged one is noted, and its row is left empty."""
+        """Each record by itself: a damaged one is recorded in `corrupt`, and its row stays zero."""
         arrays = {
             name: np.zeros((len(examples_R), feature.length), feature.dtype)
             for name, feature in self.layout.features().items()
@@ -137,8 +137,8 @@ class Dataset:
 
 
 def _allow_open_files(more: int) -> None:
-    """Raise the soft limit of open files by `more`, as far as permitted: a mapped shard holds one open, and the usual
-    limit is 1,024.
+    """Raise the soft limit of open files by `more`, as far as permitted: each mapped shard keeps one file open, and the
+    usual limit is 1,024.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
@@ -148,16 +148,16 @@ def _allow_open_files(more: int) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep a few megabytes that were freed, instead of giving them back after every batch.
+    """Have the C library keep freed memory for the next batch instead of returning it to the system.
 
-    Fetching them anew page by page took half of the time of decoding. glibc keeps twice as much as the largest block
-    that was ever freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD).
+    Without it the loader needs 20 % more CPU time, for page faults. glibc keeps twice as much as the largest block that
+    was ever freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD).
     """
     np.empty(2**24, np.uint8)
 
 
 def _as_batch(arrays: Batch) -> Batch:
-    """The trainer's one form: a padded example becomes a packed one that holds a single pair."""
+    """The trainer's form of a batch: a padded example becomes a packed one with a single pair."""
     batch = {
         name: array if array.dtype == np.float32 else array.astype(_integers(name), copy=False)
         for name, array in arrays.items()

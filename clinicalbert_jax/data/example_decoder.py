@@ -1,8 +1,9 @@
-"""Examples of one form, decoded by the batch in numpy.
+"""Examples of one wire format, decoded in numpy, a batch at a time.
 
-An integer feature starts where the one before it ended. Its first length tells how many bytes its values take, and with
-that every other byte of its head is known: a batch's heads are compared with what they must be, its values are cut out
-as rows of bytes, and only of values of several bytes are the ends looked for. A record that is not so is refused.
+An integer feature starts where the one before it ended. Its first length gives the number of bytes of its values, which
+determines every other byte of its header: the headers of a batch are compared with what they must be, and its values
+are copied as rows of bytes, which are searched for ends only where values take several bytes. Any other record is
+refused.
 
 Shape legend: N records, M values of a feature, W bytes, T bytes of a record's tail.
 """
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from clinicalbert_jax.data.example_wire_format import MAX_VARINT_BYTES, Arrays, Features, Heads, form_of, heads_of
 
 Bytes = npt.NDArray[np.uint8]
-Places = npt.NDArray[np.int64]
+Offsets = npt.NDArray[np.int64]
 
 _OTHER = "a length in it is wrong, or it is not an example of the dataset's features"
 
@@ -37,7 +38,7 @@ def decode(payloads: Sequence[bytes], features: Features) -> Arrays:
     if not payloads:
         return {name: np.zeros((0, feature.length), feature.dtype) for name, feature in features.items()}
     integers = [name for name, feature in features.items() if feature.dtype == "int64"]
-    # Heads are read at their greatest size, so that as many bytes must follow the last Example.
+    # Headers are read at their greatest size: that many bytes must follow the last Example.
     padding = bytes(max(heads_of(name, features[name].length).window for name in integers))
     data = np.frombuffer(b"".join([*payloads, padding]), np.uint8)
     ends_N = np.cumsum([len(payload) for payload in payloads])
@@ -63,12 +64,12 @@ def decode(payloads: Sequence[bytes], features: Features) -> Arrays:
 
 
 def _integers(
-    data: Bytes, at_N: Places, tails_N: Places, heads: Heads, count: int
-) -> tuple[npt.NDArray[np.signedinteger], Places]:
-    """The values of the feature that starts at `at_N`, NxM, and where it ends, which is not behind `tails_N`."""
+    data: Bytes, at_N: Offsets, tails_N: Offsets, heads: Heads, count: int
+) -> tuple[npt.NDArray[np.signedinteger], Offsets]:
+    """The values of the feature that starts at `at_N`, NxM, and where it ends, which is not after `tails_N`."""
     rows_NxW = _windows(data, at_N, heads.window)
     head = heads.of_single_bytes
-    if (rows_NxW[:, : len(head)] == head).all():  # a byte for each value, in every row, as in most features
+    if (rows_NxW[:, : len(head)] == head).all():  # one byte per value in every row, as in most features
         end_N = at_N + len(head) + count
         values_NxM = rows_NxW[:, len(head) : len(head) + count]
         _refuse(values_NxM >= 0x80, _OTHER)
@@ -85,7 +86,7 @@ def _integers(
     return _varints(_windows(data, starts_N, int(sizes_N.max())), sizes_N, count), starts_N + sizes_N
 
 
-def _varints(rows_NxW: Bytes, sizes_N: Places, count: int) -> npt.NDArray[np.signedinteger]:
+def _varints(rows_NxW: Bytes, sizes_N: Offsets, count: int) -> npt.NDArray[np.signedinteger]:
     """The M varints that the first `sizes_N` bytes of each row must be; int32 where all take at most four bytes."""
     rows, width = rows_NxW.shape
     ends_varint_NxW = rows_NxW < 0x80
@@ -97,11 +98,11 @@ def _varints(rows_NxW: Bytes, sizes_N: Places, count: int) -> npt.NDArray[np.sig
         found_N = np.diff(np.searchsorted(last, starts_N + sizes_N), prepend=0)
         _refuse((found_N != count) | (rows_NxW[np.arange(rows), sizes_N - 1] >= 0x80), _OTHER)
 
-    # Four bytes from the start of every varint at once, whatever they belong to: it stops at the first end among them.
+    # Four bytes from the start of every varint at once; the varint ends at the first end among them.
     data = np.concatenate([rows_NxW.ravel(), np.zeros(MAX_VARINT_BYTES + 3, np.uint8)])
     words = np.ndarray(data.size - 3, "<u4", data, strides=(1,))
     buffer = np.empty(1 + last.size, np.uint32)
-    words[1:].take(last, out=buffer[1:], mode="clip")  # a varint starts behind the end of the one before it,
+    words[1:].take(last, out=buffer[1:], mode="clip")  # a varint starts after the end of the one before it,
     words_NxM = buffer[:-1].reshape(rows, count)
     words_NxM[:, 0] = words[starts_N]  # or where its row starts
     values_NxM, open_NxM = _group(words_NxM)
@@ -120,9 +121,9 @@ def _varints(rows_NxW: Bytes, sizes_N: Places, count: int) -> npt.NDArray[np.sig
 
 
 def _group(words: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
-    """The 28 bits or fewer of the varint that starts each little-endian word, and whether it goes on behind the word.
+    """The 28 bits or fewer of the varint that starts each little-endian word, and whether it continues after the word.
 
-    The words are overwritten: every pass over them that allocates takes twice the time.
+    The words are overwritten: a pass over them that allocates takes twice the time.
     """
     ends = ~words
     ends &= 0x80808080
@@ -130,26 +131,26 @@ def _group(words: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], npt.N
     used ^= ends  # all bits where there is no end
     used &= 0x7F7F7F7F
     words &= used
-    high = np.bitwise_and(words, 0x7F007F00, out=used)  # the higher of two groups of 7 bits goes one bit down,
+    high = np.bitwise_and(words, 0x7F007F00, out=used)  # the higher of two groups of 7 bits moves down by one bit,
     high >>= 1
     words -= high
-    high = np.right_shift(words, 16, out=used)  # and the higher of two groups of 14 bits goes two
+    high = np.right_shift(words, 16, out=used)  # and the higher of two groups of 14 bits by two
     high *= 0xC000
     words -= high
     return words, ends == 0
 
 
-def _lengths(rows_NxW: Bytes) -> Places:
-    """The varint behind the first byte of each row; -1, which no length is, for one of more than four bytes."""
+def _lengths(rows_NxW: Bytes) -> Offsets:
+    """The varint after the first byte of each row; -1, which is no length, where it has more than four bytes."""
     length_N, open_N = _group(rows_NxW[:, 1:5].copy().view("<u4")[:, 0])
     return np.where(open_N, -1, length_N.astype(np.int64))
 
 
-def _windows(data: Bytes, starts_N: Places, width: int) -> Bytes:
-    """The `width` bytes from each start on, NxW."""
+def _windows(data: Bytes, starts_N: Offsets, width: int) -> Bytes:
+    """The `width` bytes from each start, NxW."""
     if not starts_N.size:
         return np.empty((0, width), np.uint8)
-    # As single values of so many bytes: numpy then copies them whole, and lets other threads run.
+    # As items of `width` bytes, which numpy copies whole, without holding the GIL.
     ones = np.ndarray(data.size - width + 1, f"V{width}", data, strides=(1,))[starts_N]
     return ones.view(np.uint8).reshape(-1, width)
 

@@ -1,7 +1,7 @@
-"""The form that all Examples of the same features share: which bytes are constant, where values and lengths stand.
+"""The wire format that all Examples of the same features share: which bytes are constant, where values and lengths are.
 
-A record's payload is a `tf.train.Example` whose features stand in the order of the schema: first the integer ones, a
-head and then values as base-128 varints each, and then the float ones, the tail, which has a constant size.
+A record's payload is a `tf.train.Example` whose features are in the order of the schema: first the integer ones, each a
+header and then values as base-128 varints, and then the float ones, the tail, which has a constant size.
 
 Shape legend: R numbers of bytes that the values of a feature may take, W bytes, T bytes of the tail.
 """
@@ -40,17 +40,17 @@ class Form(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """The bytes before the values of an integer feature, for each number of bytes that these may take.
+    """The bytes before the values of an integer feature, for each number of bytes that the values may take.
 
-    R goes from a byte for each value to the most that they may take.
+    R runs from one byte per value to the most that they may take.
     """
 
-    lengths: npt.NDArray[np.int64]  # R: the first length in the head, ascending
-    sizes: npt.NDArray[np.int64]  # R: of the head, in bytes
-    bytes_RxW: npt.NDArray[np.uint8]  # the heads, with zeros behind
-    used_RxW: npt.NDArray[np.bool_]  # false behind a head
+    lengths: npt.NDArray[np.int64]  # R: the first length in the header, ascending
+    sizes: npt.NDArray[np.int64]  # R: of the header, in bytes
+    bytes_RxW: npt.NDArray[np.uint8]  # the headers, padded with zeros
+    used_RxW: npt.NDArray[np.bool_]  # false in the padding
     of_single_bytes: npt.NDArray[np.uint8]  # the first of them
-    window: int  # bytes that hold any head, and values of a byte each behind it
+    window: int  # bytes that hold any header and, after it, values of one byte each
 
 
 @functools.lru_cache(maxsize=32)
@@ -84,7 +84,7 @@ def form_of(features: tuple[tuple[str, Feature], ...]) -> Form:
 
 @functools.lru_cache(maxsize=128)
 def heads_of(name: str, count: int) -> Heads:
-    """The heads of an integer feature of `count` values."""
+    """The headers of an integer feature of `count` values."""
     lengths, heads = zip(*(_head(name, size) for size in range(count, MAX_VARINT_BYTES * count + 1)), strict=True)
     width = max(map(len, heads))
     return Heads(
@@ -98,7 +98,7 @@ def heads_of(name: str, count: int) -> Heads:
 
 
 def _head(name: str, size: int) -> tuple[int, bytes]:
-    """Its first length, and what stands before values of `size` bytes together."""
+    """Its first length, and the bytes before values of `size` bytes in total."""
     packed = b"\x0a" + _varint(size)
     list_ = b"\x1a" + _varint(len(packed) + size) + packed
     entry = _key(name) + b"\x12" + _varint(len(list_) + size) + list_

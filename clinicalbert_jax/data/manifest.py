@@ -90,7 +90,7 @@ class Manifest:
             raise UserError(f"{path} cannot be read ({error.strerror}): permit it, or prepare the data again") from None
         except ValueError:
             raise UserError(
-                f"{path} is not as it was written: restore it from a copy, or prepare the data again"
+                f"{path} was changed since it was written: restore it from a copy, or prepare the data again"
             ) from None
         if document.pop("format", None) != FORMAT:
             raise UserError(f"{path} is not of manifest format {FORMAT}: prepare the data again with this version")

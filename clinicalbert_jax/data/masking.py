@@ -1,8 +1,8 @@
 """Masked-LM targets for a batch of rows at once; called by `data_prep` (static) and by the loader (dynamic).
 
 After Devlin et al. (2019), section 3.1, and google-research/bert's `create_masked_lm_predictions`: 15 % of
-the pieces are predicted; of these 80 % become [MASK], 10 % a random word, 10 % stay. A row's masks depend on
-its key and ids alone, not on the batch it stands in.
+the tokens are predicted; of these 80 % become [MASK], 10 % a random word, 10 % stay. A row's masks depend on
+its key and ids alone, not on its batch.
 
 Shape legend: N rows, L `max_seq_length`, P `max_predictions_per_seq`, V vocabulary.
 """
@@ -25,10 +25,10 @@ Ids = npt.NDArray[np.integer]
 class Policy:
     """How rows are masked.
 
-    `unmaskable_ids` are never predicted ([PAD], [CLS], [SEP]), and do not count among the pieces of which
-    `probability` is taken. `replacement_ids` are what a random word is drawn from, uniformly.
-    `continuation_V` tells the pieces that continue a word ('##...'): given, whole words are masked; None,
-    single pieces.
+    `unmaskable_ids` are never predicted ([PAD], [CLS], [SEP]), and do not count among the tokens of which
+    `probability` is taken. Random words are drawn uniformly from `replacement_ids`.
+    `continuation_V` is true for tokens that continue a word ('##...'): given, whole words are masked; None,
+    single tokens.
     """
 
     mask_id: int

@@ -10,17 +10,17 @@ Item = TypeVar("Item")
 
 
 class Prefetcher(Generic[Item]):
-    """Iterates over what `load` makes of `numbers`, an item of each, in order, a few calls ahead in threads.
+    """Iterates over the items that `load` makes of `numbers`, one each, in order, a few calls ahead in threads.
 
-    `load` is given `together` numbers at a time. Use as a context, or to its end: leaving drops what was loaded ahead.
-    An exception of `load` is raised when the first of its numbers is asked for.
+    `load` gets `group_size` numbers at a time. Use it as a context, or to its end: leaving drops what was loaded ahead.
+    An exception of `load` is raised when the first of its numbers is requested.
     """
 
     def __init__(
-        self, load: Callable[[Sequence[int]], Sequence[Item]], numbers: Sequence[int], num_threads: int, together: int
+        self, load: Callable[[Sequence[int]], Sequence[Item]], numbers: Sequence[int], num_threads: int, group_size: int
     ) -> None:
         self._load = load
-        self._groups = (numbers[start : start + together] for start in range(0, len(numbers), together))
+        self._groups = (numbers[start : start + group_size] for start in range(0, len(numbers), group_size))
         self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
         self._ahead: deque[Future[Sequence[Item]]] = deque()
         self._loaded: deque[Item] = deque()

@@ -10,19 +10,19 @@ BLOCK = 16_384  # positions permuted at a time
 _FEISTEL_ROUNDS = 6
 
 
-def permute(places: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
-    """Where each of `places` in [0, size) goes under the permutation that its key selects; holds no table.
+def permute(positions: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
+    """The image of each of `positions` in [0, size) under the permutation that its key selects; needs no table.
 
-    A Feistel network over the next even power of two, walked until it lands inside (Black and Rogaway, "Ciphers with
-    arbitrary finite domains", 2002: fewer than four walks on average).
+    A Feistel network over the next even power of two, walked until it is below `size` (Black and Rogaway, "Ciphers with
+    arbitrary finite domains", 2002: fewer than four steps on average).
     """
     half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
     half_mask = np.uint64((1 << half_bits) - 1)
     shift = np.uint64(half_bits)
     keys = np.asarray(keys)
     rounds = [counter_rng.fold(number, keys) for number in range(_FEISTEL_ROUNDS)]
-    walking, landed = places.astype(np.uint64), np.empty(places.shape, np.int64)
-    where = np.arange(places.size)
+    walking, landed = positions.astype(np.uint64), np.empty(positions.shape, np.int64)
+    where = np.arange(positions.size)
     while where.size:
         left, right = walking >> shift, walking & half_mask
         for key in rounds:
@@ -36,6 +36,6 @@ def permute(places: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def permuted_block(size: int, seed: int, epoch: int, block: int) -> np.ndarray:
-    """Where a block of places goes in an epoch: a few batches at a time cost little more than one."""
-    places = np.arange(block * BLOCK, min((block + 1) * BLOCK, size))
-    return permute(places, size, counter_rng.fold(seed, epoch))
+    """The examples at a block of positions in an epoch: a block costs little more than one batch of it."""
+    positions = np.arange(block * BLOCK, min((block + 1) * BLOCK, size))
+    return permute(positions, size, counter_rng.fold(seed, epoch))

@@ -108,5 +108,5 @@ def _batches(dataset: Dataset, batch_size: int, doing: str) -> Iterator[Batch]:
     def load(numbers: Sequence[int]) -> list[Batch]:
         return [dataset.eval_batch(number, batch_size, rows_R) for number in numbers]
 
-    with Prefetcher(load, range(count), num_threads=1, together=1) as batches:
+    with Prefetcher(load, range(count), num_threads=1, group_size=1) as batches:
         yield from tqdm(batches, doing, count, unit="batch", leave=False, disable=not sys.stderr.isatty())

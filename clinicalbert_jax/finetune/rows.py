@@ -76,7 +76,7 @@ class RowBatches:
         self.corrupt: set[tuple[str, int]] = set()  # none: all rows are in memory
         self._lengths_N = np.array([len(ids) for ids in rows.input_ids])
 
-    rows_together = 1  # nothing is gained by more
+    rows_per_read = 1  # nothing is gained by more
 
     def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> list[Batch]:
         """Rows `rows_R` of the global batch of each of `steps`."""

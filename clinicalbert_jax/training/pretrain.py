@@ -63,7 +63,7 @@ def evaluate(program: train_step.Program, params: Params, dataset: Dataset) -> d
         return [put_batch(dataset.eval_batch(number, size, rows_R), rows_R, size, program.mesh) for number in numbers]
 
     averages = Averages()
-    with Prefetcher(load, range(count), program.config.data.num_threads, together=1) as batches:
+    with Prefetcher(load, range(count), program.config.data.num_threads, group_size=1) as batches:
         for batch in batches:
             averages.add(program.eval_step(params, batch))
     return averages.read()[0]

@@ -41,7 +41,7 @@ class Batches(Protocol):
     corrupt: set[tuple[str, int]]  # damaged records met so far, by file and number
 
     @property
-    def rows_together(self) -> int:
+    def rows_per_read(self) -> int:
         """Rows that are best read at a time."""
 
     def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> Sequence[Batch]:
@@ -280,8 +280,8 @@ def training_batches(program: train_step.Program, training: Batches, start: int)
     def load(numbers: Sequence[int]) -> list[dict[str, jax.Array]]:
         return [put_batch(b, rows_R, size, mesh) for b in training.train_batches(train.seed, numbers, size, rows_R)]
 
-    together = max(1, training.rows_together // len(rows_R))
-    return Prefetcher(load, range(start, train.steps), program.config.data.num_threads, together)
+    group_size = max(1, training.rows_per_read // len(rows_R))
+    return Prefetcher(load, range(start, train.steps), program.config.data.num_threads, group_size)
 
 
 def _opening(job: Job, origin: str) -> str:
