@@ -8,12 +8,11 @@ from typing import Any
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.pretrained import huggingface
-from clinicalbert_jax.report import card_header
+from clinicalbert_jax.report import card_header, suppression
 from clinicalbert_jax.report.number_formats import interval, percent
-from clinicalbert_jax.report.suppression import FEW, LEAST
+from clinicalbert_jax.report.suppression import FEW, LEAST, Shown
 from clinicalbert_jax.report.table import Table, plain
 from clinicalbert_jax.runs import metrics_log, provenance, workdir
-from data_prep.card import data_card
 
 CARD_FILE = "README.md"
 
@@ -46,7 +45,7 @@ def card(
     evaluation: Mapping[str, Any] | None,
 ) -> str:
     """The card in Markdown. `metrics` are the run's records, `evaluation` the JSON of `evaluate`, if any."""
-    shown = data_card.shown_counts(manifest)
+    shown = suppression.of_manifest(manifest)
     validation = [record for record in metrics if record.get("kind") == "validation" and record["step"] <= step]
     results = validation[-1] if validation else {}
     if evaluation is not None:
@@ -88,7 +87,7 @@ pipeline("fill-mask", model="PATH/OF/THIS/DIRECTORY")("The patient was admitted 
 """
 
 
-def _data(manifest: Manifest, shown: data_card.Shown) -> str:
+def _data(manifest: Manifest, shown: Shown) -> str:
     splits = manifest.splits
     rows: list[list[Any]] = [
         ["notes", *(shown["notes", name] for name in splits)],
@@ -97,7 +96,8 @@ def _data(manifest: Manifest, shown: data_card.Shown) -> str:
         ["tokens", *(split.num_tokens for split in splits.values())],
     ]
     categories: list[list[Any]] = [[name or "(none)", shown["category", name]] for name in _categories(manifest)]
-    drops = ", ".join(f"{reason} {_count(shown['dropped', reason])}" for reason in manifest.drops) or "none"
+    dropped = [(reason.replace("_", " "), _count(shown["dropped", reason])) for reason in manifest.drops]
+    drops = ", ".join(f"{reason} {count}" for reason, count in dropped) or "none"
     policy = manifest.options.get("deid_policy")
     return f"""## Data
 
@@ -164,9 +164,7 @@ def _compute(metrics: Sequence[Mapping[str, Any]], step: int) -> str:
     )
 
 
-def _results(
-    results: Mapping[str, Any], evaluation: Mapping[str, Any] | None, manifest: Manifest, shown: data_card.Shown
-) -> str:
+def _results(results: Mapping[str, Any], evaluation: Mapping[str, Any] | None, manifest: Manifest, shown: Shown) -> str:
     if evaluation is not None:
         return _evaluated(evaluation, manifest, shown)
     if not results:
@@ -179,7 +177,7 @@ def _results(
     )
 
 
-def _evaluated(evaluation: Mapping[str, Any], manifest: Manifest, shown: data_card.Shown) -> str:
+def _evaluated(evaluation: Mapping[str, Any], manifest: Manifest, shown: Shown) -> str:
     figures, unit = evaluation["models"][0], evaluation.get("resampling_unit", "patients")
     split = evaluation["split"]
     patients = _count(shown.get(("patients", split), FEW))

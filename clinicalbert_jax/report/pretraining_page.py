@@ -19,7 +19,7 @@ from markupsafe import Markup
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
-from clinicalbert_jax.report import html
+from clinicalbert_jax.report import html, suppression
 from clinicalbert_jax.report.number_formats import count, percent, score
 from clinicalbert_jax.report.table import Table, settings
 from clinicalbert_jax.runs import metrics_log, object_store, workdir
@@ -173,11 +173,13 @@ def _events(records: Records) -> list[html.Block]:
 
 
 def _data(manifest: Manifest) -> list[html.Block]:
+    shown = suppression.of_manifest(manifest)
     rows = [
-        (name, split.num_patients, split.num_notes, split.num_examples, split.num_tokens)
+        (name, shown["patients", name], shown["notes", name], split.num_examples, split.num_tokens)
         for name, split in manifest.splits.items()
     ]
-    drops = ", ".join(f"{count:,} {reason}" for reason, count in manifest.drops.items()) or "none"
+    dropped = [(suppression.text(shown["dropped", reason]), reason.replace("_", " ")) for reason in manifest.drops]
+    drops = ", ".join(f"{number} {reason}" for number, reason in dropped) or "none"
     return [
         f"{manifest.name} {manifest.version}; vocabulary of {manifest.vocabulary.size:,} tokens; rows of "
         f"{manifest.layout.max_seq_length} tokens ({manifest.layout.kind}). Notes dropped: {drops}. "

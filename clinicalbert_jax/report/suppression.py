@@ -5,10 +5,13 @@ Where it would follow from the totals beside it, larger counts become '11 or mor
 every hidden count has at least two possible values, and until those hidden within a sum are no group under 11 either.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
+
+from clinicalbert_jax.data.manifest import Manifest
 
 LEAST = 11
 FEW, SOME = f"<{LEAST}", f"{LEAST} or more"
@@ -18,12 +21,52 @@ OTHER = "other"
 Key = TypeVar("Key", bound=Hashable)
 Sums = Sequence[tuple[Key, Sequence[Key]]]  # a total and the counts that add up to it
 Orders = Sequence[tuple[Key, Key]]  # a count and one that it cannot exceed
+Shown = Mapping[tuple[str, ...], int | str]  # the counts of a manifest as they may be shown
 
 
 def pooled(patients: Mapping[str, int]) -> tuple[str, ...]:
     """The names that `MIN_PATIENTS` patients have, in alphabetical order; `OTHER` is among them for all the others."""
     names = {name if count >= MIN_PATIENTS else OTHER for name, count in patients.items()}
     return tuple(sorted(names))
+
+
+def of_manifest(manifest: Manifest) -> Shown:
+    """Every count of notes and patients of a dataset, as a page about it may show them together.
+
+    By what is counted: ("notes",), ("notes", split), ("patients",), ("patients", split), ("category", name),
+    ("dropped",), ("dropped", reason) and ("read",), which is the sum of ("notes",) and ("dropped",).
+    """
+    counts: dict[tuple[str, ...], int] = {}
+    sums: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = []
+
+    def add(total: tuple[str, ...], parts: Mapping[str, int], kind: str | None = None) -> None:
+        of_parts = {(kind or total[0], name): count for name, count in parts.items()}
+        counts.update({total: sum(parts.values())} | of_parts)
+        sums.append((total, list(of_parts)))
+
+    splits = manifest.splits.items()
+    add(("notes",), {name: split.num_notes for name, split in splits})
+    add(("patients",), {name: split.num_patients for name, split in splits})
+    if categories := notes_by_category(manifest):
+        add(("notes",), categories, "category")
+    add(("dropped",), manifest.drops)
+    counts["read",] = counts["notes",] + counts["dropped",]
+    sums.append((("read",), [("notes",), ("dropped",)]))
+    orders = [(("patients", *key[1:]), key) for key in counts if key[0] == "notes"]
+    return shown(counts, sums, [(low, high) for low, high in orders if counts[low] <= counts[high]])
+
+
+def text(count: int | str) -> str:
+    """A count as it may be shown, for a sentence."""
+    return f"{count:,}" if isinstance(count, int) else count
+
+
+def notes_by_category(manifest: Manifest) -> Counter[str]:
+    """The notes of each category, over all splits."""
+    total: Counter[str] = Counter()
+    for split in manifest.splits.values():
+        total.update(split.notes_by_category)
+    return total
 
 
 def shown(counts: Mapping[Key, int], sums: Sums = (), orders: Orders = ()) -> dict[Key, int | str]:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.report import html, suppression
 from clinicalbert_jax.report.number_formats import duration, large, percent, ratio
-from clinicalbert_jax.report.suppression import LEAST, MIN_PATIENTS
+from clinicalbert_jax.report.suppression import LEAST, MIN_PATIENTS, Shown
 from clinicalbert_jax.report.table import Table, plain
 from data_prep.examples.pairs import NUM_SPECIALS
 from data_prep.reading.spill import SPLITS
@@ -31,8 +31,6 @@ MAX_WORDS_SHOWN = 30
 
 # Options whose text is shown: it names neither a path nor anything in the data.
 _SHOWN_OPTIONS = ("name", "version", "encoding", "deid_policy", "input_format", "layout", "pairing", "masking")
-
-Shown = Mapping[tuple[str, ...], int | str]  # counts as they may be shown
 
 
 @dataclass
@@ -55,7 +53,7 @@ def write(dataset_dir: Path, manifest: Manifest | None = None, statistics: Stati
     statistics = statistics or Statistics.empty(len(manifest.categories))
     title = f"Data card: {manifest.name} {manifest.version}"
     texts = [_summary(manifest)]
-    shown = shown_counts(manifest)
+    shown = suppression.of_manifest(manifest)
     figures = _key_figures(manifest, shown)
     parts = [
         _splits(manifest, shown),
@@ -83,35 +81,6 @@ def write(dataset_dir: Path, manifest: Manifest | None = None, statistics: Stati
 # --- what the card says
 
 
-def shown_counts(manifest: Manifest) -> Shown:
-    """Every count of notes and patients as it may be shown, by what is counted."""
-    counts: dict[tuple[str, ...], int] = {}
-    sums: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = []
-
-    def add(total: tuple[str, ...], parts: Mapping[str, int], kind: str | None = None) -> None:
-        of_parts = {(kind or total[0], name): count for name, count in parts.items()}
-        counts.update({total: sum(parts.values())} | of_parts)
-        sums.append((total, list(of_parts)))
-
-    splits = manifest.splits.items()
-    add(("notes",), {name: split.num_notes for name, split in splits})
-    add(("patients",), {name: split.num_patients for name, split in splits})
-    if categories := _notes_by_category(manifest):
-        add(("notes",), categories, "category")
-    add(("dropped",), manifest.drops)
-    counts["read",] = counts["notes",] + counts["dropped",]
-    sums.append((("read",), [("notes",), ("dropped",)]))
-    orders = [(("patients", *key[1:]), key) for key in counts if key[0] == "notes"]
-    return suppression.shown(counts, sums, orders)
-
-
-def _notes_by_category(manifest: Manifest) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for split in manifest.splits.values():
-        total.update(split.notes_by_category)
-    return total
-
-
 def _summary(manifest: Manifest) -> str:
     layout = manifest.layout
     casing = "uncased" if manifest.vocabulary.do_lower_case else "cased"
@@ -130,8 +99,8 @@ def _key_figures(manifest: Manifest, shown: Shown) -> dict[str, str]:
     pairs, tokens = sum(split.num_pairs for split in splits), sum(split.num_tokens for split in splits)
     pieces = _total(manifest, "num_pieces")
     figures = {
-        "Notes": _text(shown["notes",]),
-        "Patients": _text(shown["patients",]),
+        "Notes": suppression.text(shown["notes",]),
+        "Patients": suppression.text(shown["patients",]),
         "Tokens in the notes": large(pieces),
         "Examples": f"{sum(split.num_examples for split in splits):,}",
         "Non-padding fraction": percent(tokens, positions),
@@ -167,7 +136,7 @@ def _splits(manifest: Manifest, shown: Shown) -> Part:
     overlaps = manifest.extra.get("overlap", {}).get("shares", {})
     if overlaps:
         words = manifest.extra["overlap"]["words_in_a_run"]
-        table = [[name, percent(share, digits=2)] for name, share in overlaps.items()]
+        table = [[_words_of(name), percent(share, digits=2)] for name, share in overlaps.items()]
         part.tables.append(Table(("Overlap", "Fraction"), table, f"Runs of {words} words that are in both splits"))
     return part
 
@@ -175,7 +144,9 @@ def _splits(manifest: Manifest, shown: Shown) -> Part:
 def _categories(manifest: Manifest, statistics: Statistics, shown: Shown) -> Part:
     place = {category: number for number, category in enumerate(manifest.categories)}
     part = Part("Notes by category")
-    ranked = [category for category, count in _notes_by_category(manifest).most_common() if count]
+    if not _may_name_categories(manifest):
+        return part
+    ranked = [category for category, count in suppression.notes_by_category(manifest).most_common() if count]
     tokens = _counted(manifest, "pieces_by_category", keys=str)
     rows: list[list[str | int]] = []
     for category in ranked:
@@ -202,6 +173,11 @@ def _categories(manifest: Manifest, statistics: Statistics, shown: Shown) -> Par
         part.tables.append(Table(header, rows))
         part.texts.append(f"Categories of fewer than {MIN_PATIENTS} patients are one: other.")
     return part
+
+
+def _may_name_categories(manifest: Manifest) -> bool:
+    """Whether the preparation made one category of those of few patients."""
+    return "min_patients_of_a_category" in manifest.extra
 
 
 def _lengths(manifest: Manifest, statistics: Statistics, shown: Shown) -> Part:
@@ -249,14 +225,15 @@ def _next_sentence(manifest: Manifest, statistics: Statistics) -> Part:
     )
     rows: list[list[str | int]] = []
     for category, (true, random) in zip(manifest.categories, statistics.pairs_Cx2.tolist(), strict=True):
-        if true + random:
+        if true + random and _may_name_categories(manifest):
             rows.append([_named(category), true + random, percent(random, true + random)])
     rows.sort(key=lambda row: -int(row[1]))
     if rows:
         part.tables.append(Table(("Category", "Pairs", "Random next"), rows))
     fallbacks = _counted(manifest, "pairing", keys=str)
     if fallbacks:
-        rows = [[what, count if count >= LEAST else suppression.FEW] for what, count in fallbacks.most_common()]
+        counted = [(_words_of(what), count) for what, count in fallbacks.most_common()]
+        rows = [[what, count if count >= LEAST else suppression.FEW] for what, count in counted]
         part.tables.append(Table(("What pairing met", "Times"), rows))
     return part
 
@@ -300,15 +277,16 @@ def _words(manifest: Manifest, statistics: Statistics) -> Part:
 def _drops(manifest: Manifest, shown: Shown) -> Part:
     part = Part("Dropped notes")
     read, kept, dropped = (shown[name,] for name in ("read", "notes", "dropped"))
-    part.texts.append(f"Notes read: {_text(read)}; in the dataset: {_text(kept)}; dropped: {_text(dropped)}.")
+    said = [suppression.text(count) for count in (read, kept, dropped)]
+    part.texts.append("Notes read: {}; in the dataset: {}; dropped: {}.".format(*said))
     num_counted = sum(split.num_notes for split in manifest.splits.values()) + sum(manifest.drops.values())
     if manifest.extra.get("num_notes_read", num_counted) != num_counted:
         part.texts.append("Some notes are not accounted for: please report this as a bug.")
     reasons = [reason for reason, count in Counter(manifest.drops).most_common() if count]
-    bars = {reason: count for reason in reasons if isinstance(count := shown["dropped", reason], int)}
+    bars = {_words_of(reason): count for reason in reasons if isinstance(count := shown["dropped", reason], int)}
     if bars:
         part.charts.append(html.bar_chart(bars, "Dropped notes by reason"))
-    rows: list[list[str | int]] = [[reason, shown["dropped", reason]] for reason in reasons]
+    rows: list[list[str | int]] = [[_words_of(reason), shown["dropped", reason]] for reason in reasons]
     rows.append(["kept", kept])
     for row in rows:
         both_shown = isinstance(row[1], int) and isinstance(read, int)
@@ -339,6 +317,7 @@ def _time(dataset_dir: Path, shown: Shown) -> Part:
     stages = Counter(run.get("process_seconds_by_stage", {})).most_common()
     total = sum(seconds for _, seconds in stages)
     if total:
+        stages = [(_words_of(stage), seconds) for stage, seconds in stages]
         part.charts.append(html.bar_chart(dict(stages), "Work on the buckets by stage, over all processes", duration))
         shares = [[stage, duration(seconds), percent(seconds, total)] for stage, seconds in stages]
         part.tables.append(Table(("Stage", "Work, over all processes", "Fraction"), shares))
@@ -408,8 +387,8 @@ def _quantile(lengths: Mapping[int, int], fraction: float) -> int:
     return max(lengths)
 
 
-def _text(count: int | str) -> str:
-    return f"{count:,}" if isinstance(count, int) else count
+def _words_of(key: str) -> str:
+    return key.replace("_", " ")
 
 
 def _named(category: str) -> str:

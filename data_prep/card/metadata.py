@@ -1,6 +1,7 @@
 """What stands beside the shards: `manifest.json`, and the `dataset_info.json` and `features.json` of TFDS."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def make_manifest(plan: Plan, spilled: Spilled, built: Sequence[Built], fingerpr
         seed=config.seed,
         options=config.options(),
         categories=plan.categories,
-        drops={reason: count for reason, count in sorted(drops.items()) if count},
+        drops={_key(reason): count for reason, count in sorted(drops.items()) if count},
         splits={split: _split(config.name, split, parts) for split, parts in by_split.items() if parts},
         extra={
             "fingerprint": fingerprint,
@@ -101,8 +102,12 @@ def _statistics(parts: list[Built], layout: Layout) -> dict[str, Any]:
         "pieces_by_category": _summed(part.pieces_by_category for part in parts),
         "sentence_lengths": _summed(part.sentence_lengths for part in parts),
         "note_lengths": _summed(part.note_lengths for part in parts),
-        "pairing": _summed(part.pairing for part in parts),
+        "pairing": {_key(what): count for what, count in _summed(part.pairing for part in parts).items()},
     }
+
+
+def _key(words: str) -> str:
+    return re.sub(r"\W+", "_", words).strip("_")
 
 
 def _summed(counters: Iterable[Counter[Any]]) -> dict[str, int]:
@@ -121,7 +126,7 @@ def _overlaps(by_split: dict[str, list[Built]], one_in: int) -> dict[str, Any]:
     }
     pairs = (("validation", "train"), ("test", "train"), ("test", "validation"))
     shares = {
-        f"{part} in {whole}": round(splits.share(samples[part], samples[whole]), 6)
+        f"{part}_in_{whole}": round(splits.share(samples[part], samples[whole]), 6)
         for part, whole in pairs
         if part in samples and whole in samples
     }
@@ -171,6 +176,6 @@ def summary(manifest: Manifest) -> str:
             f"{name:<12}{split.num_patients:>10,}{split.num_notes:>12,}{split.num_examples:>12,}"
             f"{random_next:>13}{fill:>8}{masked:>9}"
         )
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in manifest.drops.items()) or "none"
+    dropped = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in manifest.drops.items()) or "none"
     lines.append(f"notes read: {manifest.extra['num_notes_read']:,}; dropped: {dropped}")
     return "\n".join(lines)

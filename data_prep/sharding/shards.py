@@ -106,7 +106,7 @@ def cleaned_notes(spill_file: Path, plan: Plan, drops: Counter[str], clock: "_Cl
     )
     drops["near-duplicate of an earlier note of the patient"] += int((~kept_N).sum())
     notes = [note for note, kept in zip(notes, kept_N, strict=True) if kept]
-    clock.lap("near-duplicates")
+    clock.lap("near_duplicates")
     if plan.excluded_S.size:
         held = [downstream.holds_any(note.text, plan.excluded_S) for note in notes]
         drops["holds text of --exclude_text"] += sum(held)

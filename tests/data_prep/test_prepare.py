@@ -3,9 +3,11 @@
 import csv
 import dataclasses
 import errno
+import json
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -101,6 +103,24 @@ def test_nothing_is_lost(dataset: Path) -> None:
         assert manifest.extra["statistics"][name]["least_share_of_pieces_in_a_pass"] == 1
         assert split.num_notes == sum(split.notes_by_category.values())
     assert len(manifest.splits["train"].shards) > 2
+
+
+def keys_of(document: Any) -> Iterator[str]:
+    """Every key of a JSON document but names of files and categories."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            yield key
+            if not key.endswith("_by_category") and key != "files":
+                yield from keys_of(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from keys_of(value)
+
+
+def test_every_key_is_in_snake_case(dataset: Path) -> None:
+    keys = [key for name in ("manifest.json", "run.json") for key in keys_of(json.loads((dataset / name).read_text()))]
+    assert len(keys) > 100
+    assert [key for key in keys if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", key)] == []
 
 
 def test_counts_are_those_of_the_examples(dataset: Path) -> None:

@@ -152,7 +152,11 @@ def manifest_of(**changes: Any) -> Manifest:
         "categories": ("Nursing", NASTY),
         "drops": {"empty": 15, "exact duplicate": 20},
         "splits": {"test": split(20), "train": split(80)},
-        "extra": {"num_notes_read": 135, "statistics": {"train": further, "test": further}},
+        "extra": {
+            "num_notes_read": 135,
+            "min_patients_of_a_category": 20,
+            "statistics": {"train": further, "test": further},
+        },
     }
     return Manifest(**(values | changes))
 
@@ -241,6 +245,12 @@ def test_datasets_that_differ_in_their_small_counts_have_the_same_card(tmp_path:
         data_card.write(tmp_path, small_manifest(change), statistics_with({}))
         pages.add((tmp_path / data_card.HTML_FILE).read_text())
     assert len(pages) == 1
+
+
+def test_categories_whose_patients_were_not_counted_are_not_named(tmp_path: Path) -> None:
+    manifest = manifest_of()
+    del manifest.extra["min_patients_of_a_category"]
+    assert "Nursing" not in "".join(card(tmp_path, manifest, statistics_with({})))
 
 
 def test_of_the_options_no_path_and_no_name_of_the_data_is_shown(tmp_path: Path) -> None:
