@@ -35,10 +35,12 @@ def run(options: Options) -> None:
     source = Path(options.input)
     if not source.exists():
         raise UserError(f"--input: expected a corpus, found nothing at {source}")
-    output = atomic_output.check_directory(options.output_dir, False, lambda _: False, [source])
+    output = atomic_output.local_path(options.output_dir, "--output_dir")
+    if output.exists():
+        raise UserError(f"--output_dir: expected a new directory, found {output} there: give another name")
+    atomic_output.check_directory(output, False, lambda _: False, [source])
     splits = _converted(options, source)
-    if not any(splits.values()):
-        raise UserError(f"{source}: expected at least one record, found none that can be used")
+    options.reading.check_few(source, options.reading.counts.total(), sum(map(len, splits.values())))
     with atomic_output.directory(output, False, lambda _: False, [source]) as partial:
         for name, records in splits.items():
             common.write(partial / f"{name}.jsonl", records)

@@ -92,15 +92,19 @@ class Reading:
                 parsed.append(one)
                 if unique_ids:
                     seen.add(one.id)
-        bad = self.counts[str(path)] - before
-        if not parsed:
-            raise UserError(f"{path}: expected at least one record, found none that can be used")
-        if bad > max(1, self.max_malformed_fraction * (bad + len(parsed))):
-            raise UserError(
-                f"{path}: {bad:,} of {bad + len(parsed):,} records cannot be used, {self.cause(path)}, or allow them "
-                "by --max_malformed_fraction"
-            )
+        self.check_few(path, self.counts[str(path)] - before, len(parsed))
         return parsed
+
+    def check_few(self, path: Path, bad: int, good: int) -> None:
+        """Raise `UserError` where no record is good, or more than `max_malformed_fraction` of them are bad."""
+        if not good:
+            raise UserError(f"{path}: expected at least one record, found none that can be used")
+        if bad > max(1, self.max_malformed_fraction * (bad + good)):
+            cause = self.cause(path) if path.is_file() else "probably another form of corpus"
+            raise UserError(
+                f"{path}: {bad:,} of {bad + good:,} records cannot be used, {cause}, or allow them by "
+                "--max_malformed_fraction"
+            )
 
     @contextlib.contextmanager
     def opened(self, path: Path, newline: str) -> Iterator[IO[str]]:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune.convert import common
+from clinicalbert_jax.finetune.convert import command, common
 from clinicalbert_jax.finetune.convert.corpora import ade, chemprot
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.relations.task import RelationsConfig
@@ -253,7 +253,7 @@ def test_the_command_writes_files_and_counts(tmp_path):
     done = convert(*flags, "--on_bad_record=skip")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "train              6 records of 4 documents: 3 ADE, 3 none",
+        "train              6 records of 4 documents, by label: 3, 3",
         f"skipped: 1 lines of {tmp_path / 'ade' / ade.RELATED_FILE}",
     ]
     records = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
@@ -270,3 +270,20 @@ def test_the_command_writes_files_and_counts(tmp_path):
         refused = convert(*wrong)
         assert refused.returncode == 2
         assert words in refused.stderr
+
+
+@pytest.mark.fast
+def test_a_corpus_with_many_damaged_lines_is_refused_unless_they_are_allowed(tmp_path):
+    source = corpus(tmp_path, related=RELATED + "secret\n" * 3)
+    options = {
+        "corpus": "ade",
+        "input": str(source),
+        "output_dir": str(tmp_path / "out"),
+        "split_percent": ("100", "0", "0"),
+    }
+    with pytest.raises(UserError, match=r"3 of 9 records cannot be used.*--max_malformed_fraction") as error:
+        command.run(command.Options(**options, reading=Reading("skip")))
+    assert "secret" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+    command.run(command.Options(**options, reading=Reading("skip", max_malformed_fraction=0.5)))
+    assert (tmp_path / "out" / "train.jsonl").exists()
