@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 # What `XLA_FLAGS` gets. A flag that XLA does not know ends the process: each must be known to the oldest JAX that we
-# support, and to the newest. docs/benchmarks.md has what else was tried.
+# support, and to the newest. docs/lab_notebook.md has what else was tried.
 _FLAGS = (
     # NVIDIA, several devices: overlap the gradient's reduction with computation. NVIDIA's own JAX images set it;
     # without effect on one device and on other backends.
@@ -43,8 +43,8 @@ def keep_freed_memory(platform: str) -> None:
     """Where steps run on the CPU, have glibc keep the memory that one step frees for the next.
 
     A step's temporary memory is one block of hundreds of MB, which is otherwise returned to the system and faulted in
-    again page by page: a quarter of the time of a small model's step (docs/benchmarks.md). glibc keeps such blocks for
-    its main thread alone, so `configure` turns off asynchronous dispatch, which would run steps in another.
+    again page by page: a quarter of the time of a small model's step (docs/lab_notebook.md). glibc keeps such blocks
+    for its main thread alone, so `configure` turns off asynchronous dispatch, which would run steps in another.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if platform == "cpu" and mallopt:
