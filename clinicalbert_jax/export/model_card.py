@@ -9,7 +9,7 @@ from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.pretrained import huggingface
 from clinicalbert_jax.report import card_header, suppression
-from clinicalbert_jax.report.number_formats import interval, percent
+from clinicalbert_jax.report.number_formats import count, interval, percent
 from clinicalbert_jax.report.suppression import FEW, LEAST, Shown
 from clinicalbert_jax.report.table import Table, plain
 from clinicalbert_jax.runs import metrics_log, provenance, workdir
@@ -89,15 +89,15 @@ pipeline("fill-mask", model="PATH/OF/THIS/DIRECTORY")("The patient was admitted 
 
 def _data(manifest: Manifest, shown: Shown) -> str:
     splits = manifest.splits
-    rows: list[list[Any]] = [
+    rows: list[list[str | int]] = [
         ["notes", *(shown["notes", name] for name in splits)],
         ["patients", *(shown["patients", name] for name in splits)],
         ["sentence pairs", *(split.num_pairs for split in splits.values())],
         ["tokens", *(split.num_tokens for split in splits.values())],
     ]
-    categories: list[list[Any]] = [[name or "(none)", shown["category", name]] for name in _categories(manifest)]
-    dropped = [(reason.replace("_", " "), _count(shown["dropped", reason])) for reason in manifest.drops]
-    drops = ", ".join(f"{reason} {count}" for reason, count in dropped) or "none"
+    categories: list[list[str | int]] = [[name or "(none)", shown["category", name]] for name in _categories(manifest)]
+    dropped = [f"{reason.replace('_', ' ')} {count(shown['dropped', reason])}" for reason in manifest.drops]
+    drops = ", ".join(dropped) or "none"
     policy = manifest.options.get("deid_policy")
     return f"""## Data
 
@@ -172,7 +172,7 @@ def _results(results: Mapping[str, Any], evaluation: Mapping[str, Any] | None, m
     rows = [[name, results[name]] for name in _NAMES if results.get(name) is not None]
     return (
         f"## Held-out results\n\nOn the validation patients, at step {results['step']:,}. For intervals and "
-        f"categories run `python -m clinicalbert_jax.evaluate` and export again.\n\n"
+        "categories run `python -m clinicalbert_jax.evaluate` and export again.\n\n"
         + Table(["figure", "value"], rows).markdown()
     )
 
@@ -180,7 +180,7 @@ def _results(results: Mapping[str, Any], evaluation: Mapping[str, Any] | None, m
 def _evaluated(evaluation: Mapping[str, Any], manifest: Manifest, shown: Shown) -> str:
     figures, unit = evaluation["models"][0], evaluation.get("resampling_unit", "patients")
     split = evaluation["split"]
-    patients = _count(shown.get(("patients", split), FEW))
+    patients = count(shown.get(("patients", split), FEW))
     overall = [[name, interval(figures["overall"][name])] for name in _NAMES if name in figures["overall"]]
     lines = [
         f"## Held-out results\n\nOn the {patients} {unit} of the {split} split: "
@@ -207,10 +207,6 @@ def _evaluated(evaluation: Mapping[str, Any], manifest: Manifest, shown: Shown) 
         if rows:
             lines.append(Table([title, "masked tokens", "MLM loss", "MLM accuracy"], rows).markdown())
     return "\n".join(lines)
-
-
-def _count(count: int | str) -> str:
-    return f"{count:,}" if isinstance(count, int) else count
 
 
 _NAMES = ("mlm_loss", "mlm_perplexity", "mlm_accuracy", "nsp_loss", "nsp_accuracy")

@@ -80,7 +80,6 @@ def _card(model: finetuned_model.Trained, run: Path) -> str:
         for name, value in (best[-1] if best else {}).items()
         if name not in ("kind", "step", "time", "score") and value is not None
     }
-    validation = Table(("score", "value"), list(scores.items()))
     labels = ", ".join(plain(label) for label in model.task.labels[:50])
     more = f" and {len(model.task.labels) - 50} more" if len(model.task.labels) > 50 else ""
     kind = model.task.config.kind
@@ -110,7 +109,7 @@ labels; the steps before and after the model are then up to you.
 
 On the data by which this checkpoint was chosen, so the scores are optimistic; evaluate it on data of your own.
 
-{validation.markdown()}
+{Table(("score", "value"), list(scores.items())).markdown()}
 ## Settings of the task
 
 {settings(dataclasses.asdict(model.task.config)).markdown()}

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 
 
-def count(value: float) -> str:
-    """A whole number: '12,345'."""
-    return f"{value:,.0f}"
+def count(value: float | str) -> str:
+    """A whole number: '12,345'; or the text that stands for one that is not shown, such as '<11'."""
+    return value if isinstance(value, str) else f"{value:,.0f}"
 
 
 def large(value: float) -> str:

@@ -178,7 +178,7 @@ def _data(manifest: Manifest) -> list[html.Block]:
         (name, shown["patients", name], shown["notes", name], split.num_examples, split.num_tokens)
         for name, split in manifest.splits.items()
     ]
-    dropped = [(suppression.text(shown["dropped", reason]), reason.replace("_", " ")) for reason in manifest.drops]
+    dropped = [(count(shown["dropped", reason]), reason.replace("_", " ")) for reason in manifest.drops]
     drops = ", ".join(f"{number} {reason}" for number, reason in dropped) or "none"
     return [
         f"{manifest.name} {manifest.version}; vocabulary of {manifest.vocabulary.size:,} tokens; rows of "

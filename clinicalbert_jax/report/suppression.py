@@ -56,11 +56,6 @@ def of_manifest(manifest: Manifest) -> Shown:
     return shown(counts, sums, [(low, high) for low, high in orders if counts[low] <= counts[high]])
 
 
-def text(count: int | str) -> str:
-    """A count as it may be shown, for a sentence."""
-    return f"{count:,}" if isinstance(count, int) else count
-
-
 def notes_by_category(manifest: Manifest) -> Counter[str]:
     """The notes of each category, over all splits."""
     total: Counter[str] = Counter()

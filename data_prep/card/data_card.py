@@ -16,7 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from clinicalbert_jax.data.manifest import Manifest
-from clinicalbert_jax.report import html, suppression
+from clinicalbert_jax.report import html, number_formats, suppression
 from clinicalbert_jax.report.number_formats import duration, large, percent, ratio
 from clinicalbert_jax.report.suppression import LEAST, MIN_PATIENTS, Shown
 from clinicalbert_jax.report.table import Table, plain
@@ -99,8 +99,8 @@ def _key_figures(manifest: Manifest, shown: Shown) -> dict[str, str]:
     pairs, tokens = sum(split.num_pairs for split in splits), sum(split.num_tokens for split in splits)
     pieces = _total(manifest, "num_pieces")
     figures = {
-        "Notes": suppression.text(shown["notes",]),
-        "Patients": suppression.text(shown["patients",]),
+        "Notes": number_formats.count(shown["notes",]),
+        "Patients": number_formats.count(shown["patients",]),
         "Tokens in the notes": large(pieces),
         "Examples": f"{sum(split.num_examples for split in splits):,}",
         "Non-padding fraction": percent(tokens, positions),
@@ -277,8 +277,8 @@ def _words(manifest: Manifest, statistics: Statistics) -> Part:
 def _drops(manifest: Manifest, shown: Shown) -> Part:
     part = Part("Dropped notes")
     read, kept, dropped = (shown[name,] for name in ("read", "notes", "dropped"))
-    said = [suppression.text(count) for count in (read, kept, dropped)]
-    part.texts.append("Notes read: {}; in the dataset: {}; dropped: {}.".format(*said))
+    counts = map(number_formats.count, (read, kept, dropped))
+    part.texts.append("Notes read: {}; in the dataset: {}; dropped: {}.".format(*counts))
     num_counted = sum(split.num_notes for split in manifest.splits.values()) + sum(manifest.drops.values())
     if manifest.extra.get("num_notes_read", num_counted) != num_counted:
         part.texts.append("Some notes are not accounted for: please report this as a bug.")

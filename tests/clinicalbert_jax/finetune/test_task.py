@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import finetune
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune import command, export, result_page, run
+from clinicalbert_jax.finetune import command, result_page, run
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.questions.squad_files import Question
@@ -44,11 +44,6 @@ def test_scores_are_printed_without_those_of_labels() -> None:
     shown = result_page.text({"scores": scores, "num_examples": {"test": 7}, "seeds": [0], "main": "f1"})
     assert "f1" in shown
     assert "zyxquarrel" not in shown
-
-
-def test_a_label_is_no_markup_in_the_card() -> None:
-    shown = export._escaped("a|`b` <b>_c</b> [x](y)")
-    assert not set("|`<>[]()") & set(shown)
 
 
 def test_patients_are_in_one_split_and_lookalikes_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
