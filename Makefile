@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 	    "In $(DEMO)/: NOTEEVENTS.csv.gz (the notes), data (shards and data card), run (checkpoints and metrics)," \
 	    "model (for PyTorch: BertForPreTraining.from_pretrained('$(DEMO)/model'))." \
 	    "With your own notes: $(BIN)/python -m data_prep --input=NOTEEVENTS.csv.gz --output_dir=DATA --vocab_file=vocab.txt," \
-	    "then run_pretrain.py with a config of configs/; README.md goes on from there." \
+	    "then run_pretrain.py with a config of configs/; README.md says how." \
 	    "The report of the run: file://$(abspath $(DEMO)/run/report.html)"
 
 # Lint, types and tests, with everything the tests need.

@@ -109,13 +109,13 @@ class Inference:
         return probabilities_N
 
     def embed(self, texts: Sequence[str], pooling: str = "mean") -> tuple[np.ndarray, int]:
-        """Vectors of the last layer, float32 [N, D], and how many texts were cut to the model's length.
+        """Vectors of the last layer, float32 [N, D], and how many texts were truncated to the model's length.
 
         `pooling` 'mean': over all tokens, specials included, as sentence-transformers does; 'cls': the first token.
         """
         longest = self.max_length
         rows = self._rows(texts, allow_long=True)
-        cut = sum(len(row.ids) > longest for row in rows)
+        truncated = sum(len(row.ids) > longest for row in rows)
         rows = [
             Row(r.ids[: longest - 1] + r.ids[-1:], r.segment_ids[:longest]) if len(r.ids) > longest else r for r in rows
         ]
@@ -127,7 +127,7 @@ class Inference:
             else:
                 present_BxLx1 = (arrays_BxL[2] != 0)[: len(chosen), :, None]
                 vectors_NxD[chosen] = (hidden_BxLxD * present_BxLx1).sum(1) / present_BxLx1.sum(1)
-        return vectors_NxD, cut
+        return vectors_NxD, truncated
 
     def _fill_with(
         self, rows: list[Row], places: list[list[int]], candidates: Sequence[str]

@@ -102,8 +102,8 @@ def _data(manifest: Manifest, shown: Shown) -> str:
     return f"""## Data
 
 Dataset `{manifest.name}` {manifest.version}. No patient is in two splits. Counts of pairs and tokens are after
-duplication, where the same notes are paired and masked anew. Counts of notes and patients under {LEAST}, and those from
-which they would follow, are not shown; categories of few patients are one, `other`.
+duplication, where the same notes are paired and masked again at random. Counts of notes and patients under {LEAST},
+and those from which they would follow, are not shown; categories of few patients are one, `other`.
 
 {Table(["", *splits], rows).markdown()}
 {Table(["note category", "notes"], categories).markdown() if categories else "Categories of notes: not shown."}

@@ -3,7 +3,7 @@
     python -m clinicalbert_jax.finetune --config=configs/finetune/entities.py --model=DIR \
         --train=train.tsv --validation=devel.tsv [--test=test.tsv] --workdir=RUN
 
-Run the same command again to continue. Exit codes: 0 done, 2 a mistake to mend, 75 stopped by a signal, all saved.
+Run the same command again to continue. Exit codes: 0 done, 2 user error, 75 stopped by a signal, all saved.
 """
 
 from clinicalbert_jax import cli

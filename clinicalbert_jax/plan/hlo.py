@@ -1,6 +1,6 @@
 """A compiled program's communication, random draws and memory traffic, read from its HLO text. No JAX.
 
-Seen in the text of XLA for CPU and for TPU (jax 0.10.2). A TPU cuts a collective into a chain of fusions, so that
+Seen in the text of XLA for CPU and for TPU (jax 0.10.2). A TPU splits a collective into a chain of fusions, so that
 others run beside it; the text then holds it in every link, of which one counts: the one that starts the chain.
 """
 

@@ -92,7 +92,7 @@ def table(config: ModelConfig) -> list[Weight]:
 def to_huggingface(
     config: ModelConfig, params: Mapping[str, Any], *, dtype: str = "float32", parts: tuple[str, ...] = PARTS
 ) -> Tensors:
-    """Our parameters under their names, padding rows of the vocabulary cut off. Tied weights appear once."""
+    """Our parameters under their names, without the padding rows of the vocabulary. Tied weights appear once."""
     flat = _flatten(params)
     weights = table(config)
     unknown = set(flat) - {weight.path for weight in weights}

@@ -1,6 +1,6 @@
 """Next-sentence pairs of a bucket of documents, as integers: a segment is one slice of the bucket's pieces.
 
-Three policies. 'balanced' and 'hard' lose nothing and are even by construction: a document is cut into chunks
+Three policies. 'balanced' and 'hard' lose nothing and are even by construction: a document is split into chunks
 of whole sentences, as many as fit; a chunk becomes a pair. The pair is the chunk's two parts (label 0), or
 its first part with sentences of another patient (label 1), in which case its second part opens the next
 chunk. 'hard' takes the other patient's sentences from the same section and category as those they stand for.
@@ -151,7 +151,7 @@ class _Maker:
                 # As long as the part it stands for, where that ends the note: length must not give the label
                 # away.
                 room = (end if reaches_end else max(end, start + target)) - middle
-                b_start, b_end = self._other(document, inner, room, longest - (middle - start), cut=inner == first)
+                b_start, b_end = self._other(document, inner, room, longest - (middle - start), inside=inner == first)
                 yield start, middle, b_start, b_end, 1, document, self.other_document
                 first, start = inner, middle
             else:
@@ -168,7 +168,7 @@ class _Maker:
         end = min(end, start + self.config.max_pieces - 1)
         room = self.config.max_pieces - (end - start)
         following = min(sentence + 1, self.document_ends[document + 1] - 1)
-        b_start, b_end = self._other(document, following, room, room, cut=False)
+        b_start, b_end = self._other(document, following, room, room, inside=False)
         return start, end, b_start, b_end, 1, document, self.other_document
 
     def _takes_random_next(self) -> bool:
@@ -179,18 +179,18 @@ class _Maker:
         self.surplus += 1 if label else -1
         return label
 
-    def _other(self, document: int, sentence: int, room: int, most: int, cut: bool) -> tuple[int, int]:
+    def _other(self, document: int, sentence: int, room: int, most: int, inside: bool) -> tuple[int, int]:
         """Consecutive sentences of another patient, as many as fit in `room`; sets `other_document`.
 
-        `cut`: begin inside a sentence, as the second part that they stand for does. At least one sentence is
-        taken, cut short at a word where it does not fit.
+        `inside`: begin inside a sentence, as the second part that they stand for does. At least one sentence is
+        taken, truncated at a word where it does not fit.
         """
         found = self._other_sentence(document, sentence, room)
         self.other_document = other = self.document_of[found]
         start = self.sentence_ends[found - 1] if found else 0
-        if cut:
-            inside = self._boundary_inside(start, self.sentence_ends[found])
-            start = inside if inside < self.sentence_ends[found] else start
+        if inside:
+            boundary = self._boundary_inside(start, self.sentence_ends[found])
+            start = boundary if boundary < self.sentence_ends[found] else start
         after = bisect_right(self.sentence_ends, start + room, found, self.document_ends[other + 1])
         if after > found:
             return start, self.sentence_ends[after - 1]

@@ -144,7 +144,7 @@ def set_day(facts: Facts, draw: Draw, day: int) -> None:
 
 
 def set_course_day(facts: Facts, draw: Draw, day: int) -> None:
-    """Set what is measured anew each day: vital signs, and the laboratory value on its way to the good one."""
+    """Set what is measured every day: vital signs, and the laboratory value on its way to the good one."""
     systolic, diastolic = 98 + int(draw() * 60), 52 + int(draw() * 34)
     facts |= {
         "day": day,

@@ -76,7 +76,7 @@ def _replacement(character: str) -> str:
 
 def _is_cut_differently(character: str) -> bool:
     # Which characters of rarer scripts are punctuation, or ideographs, depends on the age of a tokenizer's tables.
-    # Set off by spaces, every tokenizer cuts at them.
+    # Set off by spaces, every tokenizer splits at them.
     if character == "\u166d" or "\U0002b820" <= character <= "\U0002b91f":
         return True
     common = (("\u2010", "\u205e"), ("\u3000", "\u303f"), ("\ufe10", "\uff65"))
@@ -151,7 +151,7 @@ def _is_rule(line: str) -> bool:
 def _wrap_width(lines: list[str]) -> int:
     """The column at which a note was wrapped, 0 if it was not.
 
-    A line whose successor goes on in lower case was wrapped, so it is nearly as long as the width. Tags replace
+    A line whose successor continues in lower case was wrapped, so it is nearly as long as the width. Tags replace
     text of another length, so lines with tags tell nothing.
     """
     lengths = sorted(
@@ -168,7 +168,7 @@ def _wrap_width(lines: list[str]) -> int:
 
 
 def _continues(above: str, line: str, width: int, is_next_item: bool) -> bool:
-    """Whether `line` goes on with the sentence or paragraph of the line above."""
+    """Whether `line` continues the sentence or paragraph of the line above."""
     if is_next_item or _STARTS_BLOCK.match(line):
         return False
     begin = line.lstrip()

@@ -122,15 +122,15 @@ _OPENING, _CLOSING = "\"'([“‘", "\"')]”’"
 def _sentences_of_line(line: str) -> Iterator[str]:
     """The parts of one line, without the spaces between them."""
     start = 0
-    cuts = [match.end() for match in _CANDIDATE.finditer(line)]
+    ends = [match.end() for match in _CANDIDATE.finditer(line)]
     items: frozenset[int] = frozenset()
     if _INNER_ITEM.search(line):
         items = _item_starts(line)
-        cuts = sorted(items.union(cuts))
-    for cut in cuts:
-        if cut > start and (cut in items or _ends(line, start, cut)):
-            yield line[start:cut].rstrip(" ")
-            start = cut
+        ends = sorted(items.union(ends))
+    for end in ends:
+        if end > start and (end in items or _ends(line, start, end)):
+            yield line[start:end].rstrip(" ")
+            start = end
     if start < len(line):
         yield line[start:]
 
@@ -147,14 +147,14 @@ def _item_starts(line: str) -> frozenset[int]:
     return frozenset(starts) if len(starts) >= 2 else frozenset()
 
 
-def _ends(line: str, start: int, cut: int) -> bool:
-    """Whether the sentence that began at `start` ends before `cut`, a candidate."""
-    if line[cut - 1] != " ":
+def _ends(line: str, start: int, end: int) -> bool:
+    """Whether the sentence that began at `start` ends before `end`, a candidate."""
+    if line[end - 1] != " ":
         return True  # the space was forgotten
-    stop = cut - 2
+    stop = end - 2
     while line[stop] in _CLOSING:
         stop -= 1
-    following = line[cut]
+    following = line[end]
     if line[stop] != ".":
         return not following.islower()
     begin = max(line.rfind(" ", start, stop) + 1, start)
@@ -170,13 +170,13 @@ def _ends(line: str, start: int, cut: int) -> bool:
         return False
     if len(word) == 1 and word.isupper():
         before = line[max(start, begin - 20) : begin].rstrip(" ").rpartition(" ")[2].lower()
-        return before in LETTERED or _word_at(line, cut).rstrip(".,;:") in BEGINNERS
+        return before in LETTERED or _word_at(line, end).rstrip(".,;:") in BEGINNERS
     if lower in RARELY_END:
-        return following.isupper() and len(_word_at(line, cut)) > 1
+        return following.isupper() and len(_word_at(line, end)) > 1
     if (
         len(word) >= 3 and word[0::2].isalpha() and word[1::2] == "." * (len(word) // 2)
     ):  # letters with stops, as in 'M.D.'
-        return _word_at(line, cut).rstrip(".,;:") in BEGINNERS
+        return _word_at(line, end).rstrip(".,;:") in BEGINNERS
     return True
 
 

@@ -65,7 +65,7 @@ class Tokenizer:
     def ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Pieces of all texts one after the other, int32 [T], and how many each text has, int64 [S].
 
-        BERT's tokenization first cuts at white space and then never looks beyond: so each distinct word is
+        BERT's tokenization first splits at white space and then never looks beyond: so each distinct word is
         tokenized once, and a text is the pieces of its words.
         """
         parts = [self._ids(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)]
@@ -100,7 +100,7 @@ class Tokenizer:
         self._num_characters += sum(map(len, new))
 
     def is_continuation(self) -> np.ndarray:
-        """For each id whether it goes on with a word ('##...'): bool [V]."""
+        """For each id whether it continues a word ('##...'): bool [V]."""
         return np.array([token.startswith("##") for token in self.vocabulary])
 
 

@@ -18,7 +18,7 @@ _MAX_TRAINING_WORDS = 20_000_000
 
 @dataclass
 class WordCounts:
-    """For each word, as BERT's tokenizer cuts them: occurrences, and patients in whose notes it occurs."""
+    """For each word, as BERT's tokenizer splits them: occurrences, and patients in whose notes it occurs."""
 
     occurrences: Counter[str] = field(default_factory=Counter)
     patients: Counter[str] = field(default_factory=Counter)
