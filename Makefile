@@ -16,7 +16,9 @@ EXTRA = $(if $(EXTRAS),[$(EXTRAS)])
 # -> a report.
 demo: $(VENV)/.installed
 	$(BIN)/python -m data_prep.synthetic --output=$(DEMO)/NOTEEVENTS.csv.gz --num_notes=8000 --overwrite
+	@umask 077; echo "A fixed salt: invented notes need no secret one." > $(DEMO)/salt
 	$(BIN)/python -m data_prep --input=$(DEMO)/NOTEEVENTS.csv.gz --output_dir=$(DEMO)/data --max_seq_length=32 --deid_policy=type \
+	    --salt_file=$(DEMO)/salt \
 	    --train_vocab --vocab_size=3000 --do_lower_case --dupe_factor=1 --validation_fraction=0.02 --test_fraction=0.02
 	$(BIN)/python run_pretrain.py --config=configs/demo.py --data_dir=$(DATA) --workdir=$(DEMO)/run
 	$(BIN)/python -m clinicalbert_jax.evaluate --workdir=$(DEMO)/run --data_dir=$(DATA) --split=test
