@@ -90,7 +90,8 @@ def commands(document: Path) -> Iterator[tuple[str, list[str]]]:
 def problem_of(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> str | None:
     """Why the command would be refused before it does anything; None where it would not."""
     is_package = (PROJECT / module.replace(".", "/")).is_dir()
-    program = importlib.import_module(f"{module}.__main__" if is_package else module)
+    has_command = (PROJECT / module.replace(".", "/") / "command.py").exists()
+    program = importlib.import_module(f"{module}.{'command' if has_command else '__main__'}" if is_package else module)
     problem = None
     for options in [value for name, value in vars(program).items() if name.endswith("Options")]:
         values = flags.FlagValues()

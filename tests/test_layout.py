@@ -39,6 +39,7 @@ LAYERS = [
 ]
 IN_DATA_PREP = [
     ["data_prep.__main__", "data_prep.verify"],
+    ["data_prep.command"],
     ["data_prep.prepare"],
     ["data_prep.card"],
     ["data_prep.sharding"],
@@ -69,7 +70,7 @@ WITHOUT_JAX = [
     "clinicalbert_jax.runs.workdir",
     "clinicalbert_jax.tokenizer_files.bert_tokenizer",
     "clinicalbert_jax.training.mfu",
-    "data_prep.__main__",
+    "data_prep.command",
     "data_prep.verify",
     "run_pretrain",
 ]
@@ -171,6 +172,13 @@ def test_an_import_that_goes_up_or_round_is_found(graph: dict[str, set[str]]) ->
 
 def test_no_module_imports_a_program(graph: dict[str, set[str]]) -> None:
     assert not [module for module, of in graph.items() if any(one.endswith("__main__") for one in of)]
+
+
+def test_programs_of_packages_only_parse_and_call(graph: dict[str, set[str]]) -> None:
+    for module, path in modules().items():
+        if module.endswith("__main__"):
+            tree = ast.parse(path.read_text("utf-8"))
+            assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)], module
 
 
 def test_folders_hold_few_modules() -> None:

@@ -91,8 +91,14 @@ def test_every_flag_of_ours_exists(document: Path) -> None:
     for program, arguments in commands:
         module = program.removeprefix("-m ").removesuffix(".py")
         is_package = (PROJECT / module.replace(".", "/")).is_dir()
+        has_command = (PROJECT / module.replace(".", "/") / "command.py").exists()
         values = flags.FlagValues()
-        cli.define_flags(importlib.import_module(f"{module}.__main__" if is_package else module).Options, values)
+        cli.define_flags(
+            importlib.import_module(
+                f"{module}.{'command' if has_command else '__main__'}" if is_package else module
+            ).Options,
+            values,
+        )
         known = {*values, "help"}
         for flag in re.findall(r"(?<=\s)--([\w.]+)", arguments):
             name, *fields = flag.split(".")

@@ -3,31 +3,8 @@
 python -m data_prep.synthetic --output=NOTEEVENTS.csv.gz --num_notes=2000 --seed=0
 """
 
-from dataclasses import dataclass
-
 from clinicalbert_jax import cli
-from clinicalbert_jax.files import atomic_output
-from clinicalbert_jax.options import option
-from data_prep.synthetic.write import write
-
-
-@dataclass(kw_only=True)
-class Options:
-    """The options of the command."""
-
-    output: str = option("The file to write, such as NOTEEVENTS.csv.gz.")
-    num_notes: int = option("How many notes.", 2000, lowest=1)
-    seed: int = option("The same seed gives the same bytes.", 0)
-    overwrite: bool = option("Replace the output if it exists.", False)
-
-
-def main(options: Options) -> None:
-    """Write the file that the options ask for."""
-    with atomic_output.file(options.output, options.overwrite) as path:
-        write(path, options.num_notes, options.seed)
-        num_bytes = path.stat().st_size
-    print(f"wrote {options.num_notes:,} invented notes, {num_bytes / 1e6:,.1f} MB, to {options.output}")
-
+from data_prep.synthetic.command import Options, run
 
 if __name__ == "__main__":
-    cli.run(main, Options)
+    cli.run(run, Options)

@@ -10,7 +10,7 @@ from absl import flags
 from clinicalbert_jax import cli
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import POSITIONAL, option
-from data_prep import __main__ as data_prep_command
+from data_prep import command
 
 pytestmark = pytest.mark.fast
 
@@ -82,7 +82,7 @@ def test_words_that_belong_to_no_flag_are_refused_where_none_are_taken() -> None
 
 def test_every_setting_of_a_preparation_is_a_flag() -> None:
     values = flags.FlagValues()
-    cli.define_flags(data_prep_command.Options, values)
+    cli.define_flags(command.Options, values)
 
     def check(of: type) -> int:
         count = 0
@@ -94,10 +94,8 @@ def test_every_setting_of_a_preparation_is_a_flag() -> None:
                 count += 1
         return count
 
-    settings = sum(
-        len(dataclasses.fields(part)) for part in (data_prep_command.Options, *_parts(data_prep_command.Options))
-    )
-    assert check(data_prep_command.Options) == settings - len(_parts(data_prep_command.Options))
+    settings = sum(len(dataclasses.fields(part)) for part in (command.Options, *_parts(command.Options)))
+    assert check(command.Options) == settings - len(_parts(command.Options))
 
 
 def _parts(of: type) -> list[type]:
