@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clinicalbert_jax.data.schema import Layout
-from clinicalbert_jax.errors import UserError, redacted
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
 from data_prep.examples.pairs import NUM_SPECIALS, PairConfig
 from data_prep.reading.selection import SelectionConfig
@@ -17,6 +17,7 @@ from data_prep.text.cleaning import check_policy
 PAIRINGS = ("balanced", "hard", "google")
 MASKINGS = ("static", "dynamic")
 LAYOUTS = ("padded", "packed")
+_PATHS = ("input", "vocab_file", "exclude_patients", "exclude_text", "salt_file")
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,12 @@ class PrepConfig:
         return PairConfig(self.pairing, self.max_seq_length - NUM_SPECIALS, self.short_seq_prob)
 
     def options(self) -> dict[str, Any]:
-        """Every setting but the salt's file, flat, by the name of its flag; JSON can hold it."""
+        """Every setting but paths, whose names may be those of patients; flat, by the name of its flag, for JSON."""
         flat = dataclasses.asdict(self)
         for part in ("source", "vocabulary", "selection"):
             flat |= flat.pop(part)
-        del flat["salt_file"]
-        flat["input"] = map(redacted, flat["input"])
-        return {name: list(value) if isinstance(value, tuple | map) else value for name, value in flat.items()}
+        named = {name: value for name, value in flat.items() if name not in _PATHS}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
 
 
 def _require(holds: object, flag: str, expected: str, found: object) -> None:

@@ -131,7 +131,10 @@ def read_config(directory: Path) -> ModelConfig:
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}): restore it from a copy") from None
     if kind != "bert" or "num_hidden_layers" not in document:
-        raise UserError(f"expected a BERT in {directory}, found the architecture {kind!r}: give a BERT")
+        raise UserError(
+            f"expected a BERT in {directory}, found another architecture: give one whose {path.name} says "
+            "model_type bert"
+        )
     found = document.get("position_embedding_type") or "absolute"
     if found != "absolute" or document.get("is_decoder") or document.get("add_cross_attention"):
         raise UserError(f"expected an encoder with absolute positions in {path}, found a variant of BERT that is not")

@@ -82,7 +82,7 @@ def test_an_object_of_a_store_is_known_by_its_version(monkeypatch: pytest.Monkey
 def test_no_credentials_and_no_text_of_options_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "states_of", lambda inputs: [{} for _ in inputs])
     one = asked("s3://key:Zyxquarrel@host/notes.csv?X-Amz-Signature=Zyxquarrel", "gs://bucket/p@x.csv")
-    assert one["input"] == ["s3://host/notes.csv", "gs://bucket/p@x.csv"]
+    assert "input" not in one, "a name of a file may be a patient's"
     other = one | {"categories": ["Ms Zyxquarrel's clinic"], "seed": 3, "name": "x y"}
     assert fingerprint.differences(one, other) == "--categories is another; --name is another; --seed was 0, is 3"
-    assert fingerprint.differences({}, one).count("--") > 20  # of a version that knew other settings
+    assert fingerprint.differences({}, one).count("--") > 15  # of a version that knew other settings
