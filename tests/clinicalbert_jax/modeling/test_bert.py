@@ -1,4 +1,4 @@
-"""The model is BERT: PyTorch's to the digit, blind to padding and to its neighbours in a row."""
+"""The model equals the BERT of PyTorch; padding and other pairs in a row change nothing."""
 
 import dataclasses
 import functools
