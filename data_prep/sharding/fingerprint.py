@@ -31,6 +31,7 @@ def of(config: PrepConfig, states: States, given: Tokenizer | None) -> Fingerpri
         "project_version": clinicalbert_jax.__version__,
         "input_sha256": [_content_sha256(of_files) for of_files in states],
         "exclude_text_sha256": [sha256_of(Path(path).expanduser()) for path in config.exclude_text],
+        "exclude_patients": bool(config.selection.exclude_patients),
         "vocab_file_sha256": given and hashlib.sha256(repr(given.settings).encode()).hexdigest(),
     }
     return json.loads(json.dumps(named))
