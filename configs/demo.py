@@ -3,7 +3,7 @@
 The weights start at 0.08 instead of BERT's 0.02: a model this narrow otherwise spends most of the demo on a plateau.
 
 Command: make demo
-Cost:    178 s of training on two idle CPU cores
+Cost:    197 s for the whole demo on two idle CPU cores, installation aside (178 s of training in another run)
 Score:   51 held-out (invented) patients, seed 0: MLM loss 0.821 [0.782, 0.859] against a unigram entropy of 5.846,
          NSP accuracy 90.9 % [90.2 %, 91.7 %]. Of the first three predictions for the ten sentences of
          `benchmarks/demo_sentences.py` 26, 27 and 27 of 30 fit with seeds 0, 1 and 2; 'bacterial' is the second
