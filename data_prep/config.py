@@ -18,6 +18,7 @@ PAIRINGS = ("balanced", "hard", "google")
 MASKINGS = ("static", "dynamic")
 LAYOUTS = ("padded", "packed")
 _PATHS = ("input", "vocab_file", "exclude_patients", "exclude_text", "salt_file")
+_CHECKS = ("expect_excluded",)  # no byte depends on them
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,14 @@ class PrepConfig:
         return PairConfig(self.pairing, self.max_seq_length - NUM_SPECIALS, self.short_seq_prob)
 
     def options(self) -> dict[str, Any]:
-        """Every setting but paths, whose names may be those of patients; flat, by the name of its flag, for JSON."""
+        """Every setting on which a byte depends; flat, by the name of its flag, for JSON.
+
+        No paths: their names may be those of patients.
+        """
         flat = dataclasses.asdict(self)
         for part in ("source", "vocabulary", "selection"):
             flat |= flat.pop(part)
-        named = {name: value for name, value in flat.items() if name not in _PATHS}
+        named = {name: value for name, value in flat.items() if name not in (*_PATHS, *_CHECKS)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clinicalbert_jax.data.manifest import FILE_NAME, Manifest, sha256_of
+from clinicalbert_jax.data.manifest import FILE_NAME, INVENTED, Manifest, sha256_of
 from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
@@ -84,7 +84,7 @@ def run(config: PrepConfig, output_dir: str | Path, engine: EngineConfig, overwr
         excluded_S=downstream.load_excluded(config.exclude_text),
         sample_one_in=splits.sampling_rate(sum(file.num_bytes for file in files)),
         salt=salt,
-        formats=tuple(sorted({file.format for file in files})),
+        formats=_formats(files, config),
     )
     if engine.engine == "beam":
         _require_beam(config)
@@ -131,14 +131,22 @@ def _prepare(
     patients = Counter({bucket.split: 0 for bucket in buckets})
     for one in built:
         patients[one.split] += one.num_patients
+    held = sum(one.drops[shards.HOLDS_EXCLUDED] for one in built)
+    excluded = _excluded_text_notices(config, held)
     small = small_splits.notices(patients, spilled.next_uniforms, config.selection.split_rule)
-    for line in (*spilled.notices(config.selection), *small):
+    for line in (*spilled.notices(config.selection), *excluded, *small):
         print(line, file=sys.stderr)
     with _timed(seconds, "publishing"):
         _publish(work, plan, spilled, built, asked, dataset_dir, seconds, started)
 
 
 # --- before anything is written
+
+
+def _formats(files: Sequence[Source], config: PrepConfig) -> tuple[str, ...]:
+    """The formats of the sources, and `INVENTED` where all of them say that their notes are."""
+    invented = all(sources.is_invented(file, config.source) for file in files)
+    return (*sorted({file.format for file in files}), *((INVENTED,) if invented else ()))
 
 
 def _given_tokenizer(config: PrepConfig) -> Tokenizer | None:
@@ -403,6 +411,21 @@ def _run_document(built: list[Built], seconds: dict[str, float], started: float)
 
 
 # --- small things
+
+
+def _excluded_text_notices(config: PrepConfig, num_held: int) -> list[str]:
+    """What to say of `--exclude_text`, whose text `num_held` notes hold; raises `UserError` where none does.
+
+    Files of other notes must not pass in silence for those of the downstream tests.
+    """
+    if not config.exclude_text:
+        return []
+    if not num_held and config.selection.expect_excluded != 0:
+        raise ResumableError(
+            "--exclude_text: expected notes that hold text of these files, found none: check that they are the tests "
+            "of these notes, or give --expect_excluded=0 where no note should hold their text"
+        )
+    return [f"--exclude_text: {num_held:,} notes hold text of it and are left out"]
 
 
 def _peak_bytes() -> int:

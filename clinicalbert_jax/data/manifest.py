@@ -13,6 +13,8 @@ from clinicalbert_jax.files import safe_names
 
 FILE_NAME = "manifest.json"
 FORMAT = 1
+INVENTED_COLUMN = "CLINICALBERT_JAX_SYNTHETIC"  # of files of notes that say of themselves that they are invented
+INVENTED = "invented"  # beside the formats in a manifest: all its sources have that column
 
 
 @dataclass(frozen=True)

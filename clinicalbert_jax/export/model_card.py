@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clinicalbert_jax.config import Config
-from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.data.manifest import INVENTED, Manifest
 from clinicalbert_jax.pretrained import huggingface
 from clinicalbert_jax.report import card_header, suppression
 from clinicalbert_jax.report.number_formats import count, interval, percent
@@ -122,6 +122,8 @@ def _categories(manifest: Manifest) -> list[str]:
 
 def _deidentified(manifest: Manifest) -> str:
     formats = manifest.extra.get("formats", [])
+    if INVENTED in formats:
+        return "The notes are invented: a program wrote them from invented facts, and they concern nobody."
     layout = (
         f"The files have the columns of {' and '.join(_MIMIC[name] for name in formats)}, as invented notes and a "
         "hospital's own may have too. "

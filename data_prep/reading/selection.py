@@ -12,7 +12,7 @@ from pathlib import Path
 from clinicalbert_jax.data.patients import DEFAULT_SPLIT_KEY, SplitRule, identifier, without_zeros_and_case
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
-from data_prep.reading.sources import Note
+from data_prep.reading.note_readers import Note
 
 # What was met, for `check_met`: ("category", c), ("excluded", identifier), ("lookalike", identifier), and
 # ("form", prefix, kinds of characters, length) of every identifier of the notes.

@@ -1,8 +1,6 @@
-"""Sources: files in a dozen forms, local or behind a URL, as one stream of notes.
+"""The files of notes that `--input` names, local or behind a URL: the format of each, and whether it has the columns.
 
-What cannot be read as a note is counted by reason. A file that cannot be read at all, or of which more than a small
-fraction is malformed, is a `UserError`. No message holds a cell or a header: the errors of csv, json and pyarrow quote
-the offending line, so they are never passed on.
+No message holds a header: it may be a row of cells.
 """
 
 import csv
@@ -10,42 +8,21 @@ import dataclasses
 import itertools
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
 
-from clinicalbert_jax.data.patients import identifier
+from clinicalbert_jax.data.manifest import INVENTED_COLUMN
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
 from data_prep.reading import csv_rows, files
 
 FORMATS = ("auto", "mimic_iii", "mimic_iv", "csv", "jsonl", "parquet", "text", "sentences")
-NO_CATEGORY = "uncategorised"
 
 # A gzip or Parquet file of English text holds about this many times its own size; used for sizing only.
 COMPRESSION = 3
-
-# What the `note_type` of MIMIC-IV-Note stands for.
-MIMIC_IV_CATEGORIES = {
-    "DS": "Discharge summary",
-    "AD": "Discharge summary addendum",
-    "RR": "Radiology",
-    "AR": "Radiology addendum",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One note as read: `time` sorts as text (ISO), `patient_id` is the source's own identifier."""
-
-    row_id: str
-    patient_id: str
-    time: str
-    category: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -143,54 +120,12 @@ def resolve(config: SourceConfig) -> list[Source]:
     return sources
 
 
-def read(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    """The notes of one file in its order; rows that are not notes are counted in `counts` by reason.
-
-    Raises `UserError` when the file cannot be read to its end, or more than one row and more than
-    `max_malformed_fraction` of the rows are malformed or hold undecodable bytes.
-    """
-    readers = {"mimic_iii": _read_csv, "mimic_iv": _read_csv, "csv": _read_csv, "jsonl": _read_jsonl}
-    readers |= {"parquet": _read_parquet, "text": _read_text, "sentences": _read_sentences}
-    before, malformed = counts.total(), counts["malformed row"]
-    num_notes = num_undecodable = 0
-    for note in readers[source.format](source, config, counts):
-        num_notes += 1
-        num_undecodable += "\ufffd" in note.text
-        yield note
-    num_rows = num_notes + counts.total() - before
-    malformed = counts["malformed row"] - malformed
-    if malformed > max(1, config.max_malformed_fraction * num_rows):
-        raise UserError(
-            f"{source.label}: {malformed:,} of {num_rows:,} rows are malformed, {_probable_cause(source, config)}, or "
-            "allow them by --max_malformed_fraction"
-        )
-    if source.format != "parquet" and num_undecodable > max(1, config.max_malformed_fraction * num_rows):
-        raise UserError(
-            f"{source.label}: {num_undecodable:,} of {num_rows:,} notes hold undecodable bytes, probably since the "
-            f"file is not in {config.encoding}: give --encoding (such as cp1252), or allow them by "
-            "--max_malformed_fraction"
-        )
-
-
-def _probable_cause(source: Source, config: SourceConfig) -> str:
-    if source.format == "parquet":
-        return "probably since --text_column holds no text: name another column"
-    with files.reading_text(source.url, source.label, config.encoding, newline="") as text:
-        sample = text.read(1 << 20)
-    if source.format != "jsonl":
-        delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
-        return csv_rows.probable_cause(sample, delimiter, config.csv_escape) or (
-            "probably line breaks or delimiters in fields without quotation marks: write the file again with all "
-            "fields quoted"
-        )
-    if "\0" in sample:
-        return "probably another encoding: give --encoding=utf-16 or the right one"
-    if sample.lstrip().startswith("["):
-        return "probably since the file is one JSON array: write each object on a line of its own"
-    return "probably since an object spans several lines, or --text_column holds no text"
-
-
 # --- formats and columns
+
+
+def is_invented(source: Source, config: SourceConfig) -> bool:
+    """Whether a file says of itself that its notes are invented."""
+    return source.format in _MIMIC and INVENTED_COLUMN in _csv_header(source, config)
 
 
 def _detect_format(source: Source, config: SourceConfig) -> str:
@@ -208,26 +143,61 @@ def _detect_format(source: Source, config: SourceConfig) -> str:
     return by_suffix[suffix]
 
 
-# What PhysioNet puts beside the notes: tables of details (by their columns) and files about the download (by name).
+# What PhysioNet puts beside the notes: MIMIC-IV-Note's details (by their columns), MIMIC-III's other tables and files
+# about the download (by name).
 _DETAIL_COLUMNS = {"note_id", "subject_id", "field_name", "field_value", "field_ordinal"}
+_MIMIC_III_TABLES = frozenset(
+    [
+        "admissions",
+        "callout",
+        "caregivers",
+        "chartevents",
+        "cptevents",
+        "datetimeevents",
+        "diagnoses_icd",
+        "drgcodes",
+        "d_cpt",
+        "d_icd_diagnoses",
+        "d_icd_procedures",
+        "d_items",
+        "d_labitems",
+        "icustays",
+        "inputevents_cv",
+        "inputevents_mv",
+        "labevents",
+        "microbiologyevents",
+        "outputevents",
+        "patients",
+        "prescriptions",
+        "procedureevents_mv",
+        "procedures_icd",
+        "services",
+        "transfers",
+    ]
+)
 _ABOUT = ("license.txt", "sha256sums.txt", "readme.txt", "readme.md", "index.html", "robots.txt")
 
 
 def _without_companions(
     found: list[tuple[str, int]], given: str, label: str, config: SourceConfig
 ) -> list[tuple[str, int]]:
-    """Leave out what lies beside the notes of MIMIC-IV in a directory as it was downloaded."""
-    if config.input_format not in ("auto", "mimic_iv") or files.is_file(given):
+    """Leave out what lies beside the notes of MIMIC in a directory as it was downloaded."""
+    if config.input_format not in ("auto", *_MIMIC) or files.is_file(given):
         return found
     names = {url: PurePosixPath(url.lower()).name for url, _ in found}
     headers = {url: _csv_header(Source(url, 0, "", 0, label), config) for url, name in names.items() if _is_csv(name)}
     details = {url for url, header in headers.items() if set(header) >= _DETAIL_COLUMNS}
     about = {url for url, name in names.items() if name in _ABOUT}
-    if not (details or "sha256sums.txt" in names.values()) or len(details | about) == len(found):
+    tables = {url for url, name in names.items() if name.split(".csv")[0] in _MIMIC_III_TABLES and _is_csv(name)}
+    left_out = details | about | tables
+    if not (details or tables or "sha256sums.txt" in names.values()) or len(left_out) == len(found):
         return found
     listed = "".join(f", {names[url]}" for url in sorted(about))
-    print(f"passed over, since they hold no notes: {len(details)} detail files{listed}", file=sys.stderr)
-    return [(url, size) for url, size in found if url not in details | about]
+    print(
+        f"passed over, since they hold no notes: {len(details)} detail files, {len(tables)} tables{listed}",
+        file=sys.stderr,
+    )
+    return [(url, size) for url, size in found if url not in left_out]
 
 
 def _is_csv(name: str) -> bool:
@@ -275,7 +245,7 @@ def _check_columns(source: Source, config: SourceConfig) -> None:
                 f"found {config.patient_column!r}"
             )
         return
-    needed = [name for name in _own_columns(config) if name]
+    needed = [name for name in own_columns(config) if name]
     if source.format == "csv":
         found = _csv_header(source, config)
     elif source.format == "parquet":
@@ -309,11 +279,12 @@ def _check_options_used(sources: Sequence[Source], config: SourceConfig) -> None
 def _json_keys(source: Source, config: SourceConfig) -> list[str]:
     """The keys of the first records of a JSON-lines file: any of them may lack some."""
     with files.reading_text(source.url, source.label, config.encoding) as text:
-        records = [record for line in itertools.islice(text, 100) if (record := _parse_json(line)) is not None]
+        records = [record for line in itertools.islice(text, 100) if (record := parse_json(line)) is not None]
     return list(dict.fromkeys(key for record in records for key in record))
 
 
-def _own_columns(config: SourceConfig) -> tuple[str, str, str, str, str]:
+def own_columns(config: SourceConfig) -> tuple[str, str, str, str, str]:
+    """The names of the columns in your own files: text, patient, identifier, time, category; '' where not given."""
     return (
         config.text_column,
         config.patient_column,
@@ -346,188 +317,22 @@ def _others(columns: Sequence[str], source: Source, config: SourceConfig) -> str
 def _csv_header(source: Source, config: SourceConfig) -> list[str]:
     with files.reading_text(source.url, source.label, config.encoding, newline="") as text:
         try:
-            return next(_csv_rows(text, source, config), [])
+            return next(rows_of_csv(text, source, config), [])
         except csv.Error:
             return []
 
 
-def _csv_rows(text: Any, source: Source, config: SourceConfig) -> Any:
+def rows_of_csv(text: Any, source: Source, config: SourceConfig) -> Any:
+    """The rows of a CSV file, read as the options say; raises `csv.Error` for a row that breaks the rules."""
     delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
     return csv_rows.rows(text, delimiter, config.csv_quoting, config.csv_escape)
 
 
-# --- readers, one a format
-
-
-def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with files.reading_text(source.url, source.label, config.encoding, newline="") as text:
-        rows = _csv_rows(text, source, config)
-        delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
-        header: list[str] = next(rows, [])
-        if source.format != "csv":
-            header = [name.lower() for name in header]
-        record_to_note = _mimic_rows(header, source, config) if source.format != "csv" else None
-        pick = _picker(header, config) if record_to_note is None else None
-        width = len(header)
-        number = num_merged = 0
-        while True:
-            line = rows.line_num
-            try:
-                row = next(rows)
-            except StopIteration:
-                break
-            except csv.Error:
-                # A stray quotation mark. Rows may lie between it and where the reader noticed, so lines are counted.
-                # It starts afresh on the next one, and what is left of the broken note has too few columns: that too
-                # is counted line by line until the next whole row.
-                counts["malformed row"] += rows.line_num - line
-                continue
-            if not row:
-                continue
-            number += 1
-            if len(row) != width:
-                counts["malformed row"] += 1
-                continue
-            if record_to_note is not None:
-                note, reason = record_to_note(row)
-            else:
-                assert pick is not None
-                note, reason = _own_note(pick(row), source, config, number)
-            num_merged += csv_rows.is_merged(row[:width], delimiter)
-            if note is None:
-                counts[reason] += 1
-            else:
-                yield note
-        if config.csv_quoting == "auto" and num_merged > config.max_malformed_fraction * number:
-            raise UserError(
-                f"{source.label}: {num_merged:,} of {number:,} rows look like several rows merged by quotation marks: "
-                "if these are part of the text, give --csv_quoting=none, else --csv_quoting=doubled"
-            )
-
-
-def _mimic_rows(header: list[str], source: Source, config: SourceConfig) -> Any:
-    """A function from a row of a MIMIC file to (note, ''), or to (None, why not)."""
-    column = {name: header.index(name) for name in header}
-    missing = len(header)
-
-    def at(name: str) -> int:
-        return column.get(name, missing)
-
-    if source.format == "mimic_iii":
-        row_id, patient, category, text = at("row_id"), at("subject_id"), at("category"), at("text")
-        time, date, error = at("charttime"), at("chartdate"), at("iserror")
-
-        def mimic_iii(row: list[str]) -> tuple[Note | None, str]:
-            row.append("")  # what an absent column holds
-            if row[error].strip() in ("1", "1.0"):
-                return None, "marked as error"
-            if not (whose := identifier(row[patient])):
-                return None, "no patient"
-            when = row[time].strip() or row[date].strip()
-            return Note(identifier(row[row_id]), whose, when, identifier(row[category]) or NO_CATEGORY, row[text]), ""
-
-        return mimic_iii
-
-    row_id, patient, category, text = at("note_id"), at("subject_id"), at("note_type"), at("text")
-    time = at("charttime")
-
-    def mimic_iv(row: list[str]) -> tuple[Note | None, str]:
-        row.append("")
-        if not (whose := identifier(row[patient])):
-            return None, "no patient"
-        kind = identifier(row[category])
-        kind = MIMIC_IV_CATEGORIES.get(kind, kind) or NO_CATEGORY
-        return Note(identifier(row[row_id]), whose, row[time].strip(), kind, row[text]), ""
-
-    return mimic_iv
-
-
-def _picker(header: list[str], config: SourceConfig) -> Any:
-    """A function from a row to its (text, patient, id, time, category), None where no column was named."""
-    columns = [header.index(name) if name else None for name in _own_columns(config)]
-    return lambda row: [None if column is None else row[column] for column in columns]
-
-
-def _read_jsonl(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    columns = _own_columns(config)
-    with files.reading_text(source.url, source.label, config.encoding, newline="\n") as text:
-        for number, line in enumerate(text, 1):
-            if line.isspace():
-                continue
-            record = _parse_json(line)
-            if record is None:
-                counts["malformed row"] += 1
-                continue
-            note, reason = _own_note([record.get(c) if c else None for c in columns], source, config, number)
-            if note is None:
-                counts[reason] += 1
-            else:
-                yield note
-
-
-def _parse_json(line: str) -> dict[str, Any] | None:
+def parse_json(line: str) -> dict[str, Any] | None:
+    """The record on a line of JSON lines; None where the line is no JSON object."""
     try:
         # Decimals keep every digit of an identifier; a byte-order mark also stands where files were concatenated.
         record = json.loads(line.lstrip("\ufeff"), parse_float=Decimal)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def _read_parquet(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    columns = _own_columns(config)
-    number = 0
-    with files.parquet(source.url, source.label) as file:
-        for batch in file.iter_batches(batch_size=512, columns=sorted({c for c in columns if c}), use_threads=False):
-            for record in batch.to_pylist():
-                number += 1
-                note, reason = _own_note([record[c] if c else None for c in columns], source, config, number)
-                if note is None:
-                    counts[reason] += 1
-                else:
-                    yield note
-
-
-def _read_text(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with files.reading_text(source.url, source.label, config.encoding) as stream:
-        text = stream.read()
-    path = PurePosixPath(source.url)
-    patient = path.parent.name if config.patient_column else None
-    note, reason = _own_note([text, patient, str(path), None, None], source, config, 1)
-    if note is None:
-        counts[reason] += 1
-    else:
-        yield note
-
-
-def _read_sentences(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:
-    with files.reading_text(source.url, source.label, config.encoding) as text:
-        lines: list[str] = []
-        number = 0
-        for line in text:
-            if not line.isspace():
-                lines.append(line)
-                continue
-            if lines:
-                number += 1
-                yield _document(lines, source, number)
-                lines = []
-        if lines:
-            yield _document(lines, source, number + 1)
-
-
-def _document(lines: list[str], source: Source, number: int) -> Note:
-    name = f"{source.number:05d}-{number:010d}"
-    return Note(name, name, "", NO_CATEGORY, "".join(lines))
-
-
-def _own_note(values: list[Any], source: Source, config: SourceConfig, number: int) -> tuple[Note | None, str]:
-    text, patient, row_id, time, category = values
-    if not isinstance(text, str):
-        return None, "empty" if text is None else "malformed row"
-    name = f"{source.number:05d}-{number:010d}"
-    whose = name if config.each_note_is_a_patient else identifier(patient)
-    if not whose:
-        return None, "no patient"
-    when = "" if time is None or time != time else str(time).strip()  # NaN differs from itself
-    return Note(identifier(row_id) or name, whose, when, identifier(category) or NO_CATEGORY, text), ""

@@ -15,7 +15,8 @@ from pathlib import Path
 from clinicalbert_jax.data.patients import bucket_of, without_zeros_and_case
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.report.suppression import MIN_PATIENTS, pooled
-from data_prep.reading import sources
+from data_prep.reading import note_readers
+from data_prep.reading.note_readers import Note
 from data_prep.reading.selection import (
     DigestSet,
     Met,
@@ -25,7 +26,7 @@ from data_prep.reading.selection import (
     excluded_patients,
     select,
 )
-from data_prep.reading.sources import Note, Source, SourceConfig
+from data_prep.reading.sources import Source, SourceConfig
 
 SPLITS = ("train", "validation", "test")
 NUM_UNIFORMS = 20
@@ -166,7 +167,7 @@ def spill(
 def read_all(files: Iterable[Source], config: SourceConfig, drops: Counter[str]) -> Iterator[Note]:
     """The notes of all files, one file after the other."""
     for file in files:
-        yield from sources.read(file, config, drops)
+        yield from note_readers.read(file, config, drops)
 
 
 def load_bucket(path: Path) -> list[Note]:

@@ -15,9 +15,10 @@ from typing import Any
 from clinicalbert_jax.data.patients import bucket_of, without_zeros_and_case
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.report.suppression import pooled
-from data_prep.reading import selection, sources, spill
+from data_prep.reading import note_readers, selection, spill
+from data_prep.reading.note_readers import Note
 from data_prep.reading.selection import Met, SelectionConfig
-from data_prep.reading.sources import Note, Source, SourceConfig
+from data_prep.reading.sources import Source, SourceConfig
 from data_prep.reading.spill import NUM_UNIFORMS, SPLITS, Bucket, Spilled
 from data_prep.sharding import local
 from data_prep.sharding.shards import Plan
@@ -130,7 +131,7 @@ class _Read(beam.DoFn):
         drops: Counter[str] = Counter()
         met = Met()
         num_kept = 0
-        for note in selection.select(sources.read(file, self._source_config, drops), self._selection, drops, met):
+        for note in selection.select(note_readers.read(file, self._source_config, drops), self._selection, drops, met):
             num_kept += 1
             yield selection.content_digest(note.text), (file.number, note)
         for one in met:

@@ -26,6 +26,8 @@ from data_prep.sharding.statistics import PieceKinds, Statistics
 from data_prep.text import cleaning, sentences
 from data_prep.wordpiece.tokenizer import TokenizedNotes, Tokenizer, tokenize
 
+HOLDS_EXCLUDED = "holds text of --exclude_text"  # the reason for which a note is dropped
+
 _ROWS_AT_ONCE = 2048
 
 
@@ -109,7 +111,7 @@ def cleaned_notes(spill_file: Path, plan: Plan, drops: Counter[str], clock: "_Cl
     clock.lap("near_duplicates")
     if plan.excluded_S.size:
         held = [downstream.holds_any(note.text, plan.excluded_S) for note in notes]
-        drops["holds text of --exclude_text"] += sum(held)
+        drops[HOLDS_EXCLUDED] += sum(held)
         notes = [note for note, drop in zip(notes, held, strict=True) if not drop]
         clock.lap("leakage")
     by_line = config.source.input_format == "sentences"

@@ -14,12 +14,16 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from clinicalbert_jax.data.manifest import INVENTED_COLUMN
 from clinicalbert_jax.errors import UserError
 from data_prep.synthetic.patients import Draw, Facts, draw_patient, pick, set_course_day, set_day
 from data_prep.synthetic.templates import PHRASES, read
 
 WIDTH = 78
-HEADER = "ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT"
+# The last column is none of MIMIC's: it says in the file itself that the notes are invented.
+HEADER = (
+    f"ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT,{INVENTED_COLUMN}"
+)
 ERROR_SHARE = 0.01  # rows with ISERROR=1
 EMPTY_SHARE = 0.002
 DUPLICATE_SHARE = 0.015  # an earlier note of the patient again, character for character
@@ -235,7 +239,7 @@ def _csv_line(row: Row) -> str:
     text = row.text.replace('"', '""')
     return (
         f"{row.row_id},{row.subject_id},{row.hadm_id},{row.chart_date},{row.chart_time},{row.store_time},"
-        f'"{row.category}","{row.description}",{row.cgid},{row.is_error},"{text}"\n'
+        f'"{row.category}","{row.description}",{row.cgid},{row.is_error},"{text}",1\n'
     )
 
 

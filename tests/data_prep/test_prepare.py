@@ -239,6 +239,36 @@ def test_other_patients_to_exclude_are_refused(corpus: Path, dataset: Path, tmp_
         prepare.run(excluding, tmp_path / "out", EngineConfig(num_workers=1))
 
 
+def test_excluded_text_that_no_note_holds_is_an_error(
+    corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And the same command continues where that is said to be right."""
+    tests = tmp_path / "tests.txt"
+    tests.write_text(" ".join(f"word{number}" for number in range(50)))
+    wanted = config(corpus, dupe_factor=1, exclude_text=(str(tests),))
+    one = EngineConfig(num_workers=1)
+    with pytest.raises(UserError, match="expected notes that hold text of these files, found none"):
+        prepare.run(wanted, tmp_path / "out", one)
+    allowed = dataclasses.replace(wanted, selection=dataclasses.replace(wanted.selection, expect_excluded=0))
+    without = prepare.run(allowed, tmp_path / "out", one)
+    assert "continuing" in capfd.readouterr().err
+    with (corpus / "NOTEEVENTS.csv").open(newline="") as file:
+        tests.write_text(max((row["TEXT"] for row in csv.DictReader(file)), key=len))
+    held = Manifest.load(prepare.run(wanted, tmp_path / "other", one)).drops["holds_text_of_exclude_text"]
+    assert f"--exclude_text: {held:,} notes hold text of it" in capfd.readouterr().err
+    assert held > 0
+    assert "holds_text_of_exclude_text" not in Manifest.load(without).drops
+
+
+def test_invented_notes_say_that_they_are(corpus: Path, dataset: Path, tmp_path: Path) -> None:
+    assert Manifest.load(dataset).extra["formats"] == ["mimic_iii", "invented"]
+    text = (corpus / "NOTEEVENTS.csv").read_text()
+    (tmp_path / "NOTEEVENTS.csv").write_text(text.replace("CLINICALBERT_JAX_SYNTHETIC", "OTHER", 1))
+    both = (str(tmp_path / "NOTEEVENTS.csv"), str(corpus / "NOTEEVENTS.csv"))
+    mixed = config(corpus, dupe_factor=1, source=SourceConfig(input=both))
+    assert Manifest.load(prepare.run(mixed, tmp_path / "out", EngineConfig())).extra["formats"] == ["mimic_iii"]
+
+
 def test_two_runs_at_once_are_refused(corpus: Path, tmp_path: Path) -> None:
     with Work(tmp_path / "_work").alone(), pytest.raises(UserError, match="in use by another process"):
         prepare.run(config(corpus), tmp_path, EngineConfig(num_workers=1))

@@ -105,6 +105,12 @@ def test_no_deidentification_is_claimed() -> None:
         assert ("columns of MIMIC-III" in card) == (extra.get("formats") == ["mimic_iii"])
 
 
+def test_invented_notes_are_said_to_be() -> None:
+    card = model_card.card(CONFIG, manifest({"formats": ["mimic_iii", "invented"]}), 100, [], None)
+    assert "The notes are invented" in card
+    assert "not known" not in card
+
+
 def test_categories_whose_patients_were_not_counted_are_not_named() -> None:
     card = model_card.card(CONFIG, manifest({"formats": []}), 100, [], None)
     assert "Nursing" not in card

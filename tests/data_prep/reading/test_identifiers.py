@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.reading import selection, sources
+from data_prep.reading import note_readers, selection, sources
+from data_prep.reading.note_readers import Note
 from data_prep.reading.selection import SelectionConfig
-from data_prep.reading.sources import Note, SourceConfig
+from data_prep.reading.sources import SourceConfig
 
 COLUMNS = {"text_column": "text", "patient_column": "subject_id"}
 MIMIC_III = ["ROW_ID", "SUBJECT_ID", "CHARTDATE", "CATEGORY", "TEXT"]
@@ -60,7 +61,7 @@ def files_of(number: int, texts: list[str], bom: bool, directory: Path) -> list[
 def notes_of(path: Path, options: dict[str, Any]) -> list[Note]:
     config = SourceConfig((str(path),), **options)
     drops: Counter[str] = Counter()
-    notes = [note for source in sources.resolve(config) for note in sources.read(source, config, drops)]
+    notes = [note for source in sources.resolve(config) for note in note_readers.read(source, config, drops)]
     assert not drops
     return notes
 

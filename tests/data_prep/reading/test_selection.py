@@ -7,8 +7,8 @@ import pytest
 
 from clinicalbert_jax.errors import UserError
 from data_prep.reading import selection
+from data_prep.reading.note_readers import Note
 from data_prep.reading.selection import Met, SelectionConfig
-from data_prep.reading.sources import Note
 
 pytestmark = pytest.mark.fast
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinicalbert_jax.errors import UserError
-from data_prep.reading import sources
-from data_prep.reading.sources import Note, SourceConfig
+from data_prep.reading import note_readers, sources
+from data_prep.reading.note_readers import Note
+from data_prep.reading.sources import SourceConfig
 
 SECRET = "zanzibar"  # no message may hold it
 III = ["ROW_ID", "SUBJECT_ID", "HADM_ID", "CHARTDATE", "CHARTTIME", "STORETIME", "CATEGORY", "DESCRIPTION", "CGID"]
@@ -33,7 +34,7 @@ RECORDS = [
 ]  # fmt: skip
 NOTES = [
     Note("7", "12", "2020-01-02", "Echo", 'First, of "two"\nlines.'),
-    Note("8", "13", "2020-01-01", sources.NO_CATEGORY, "Zweite\u00e9."),
+    Note("8", "13", "2020-01-01", note_readers.NO_CATEGORY, "Zweite\u00e9."),
 ]
 
 
@@ -56,7 +57,7 @@ def read(path, **settings):
     inputs = tuple(map(str, path)) if isinstance(path, list) else (str(path),)
     config = SourceConfig(inputs, **{"max_malformed_fraction": 1.0} | settings)
     counts = Counter()
-    notes = [note for source in sources.resolve(config) for note in sources.read(source, config, counts)]
+    notes = [note for source in sources.resolve(config) for note in note_readers.read(source, config, counts)]
     return notes, dict(counts)
 
 
@@ -446,3 +447,44 @@ def test_s3(s3, tmp_path, monkeypatch):
     assert read("s3://hospital/2021") == (notes, {})
     assert read("s3://hospital/own.parquet", **OWN) == (NOTES, {})
     assert "found none" in refusal("s3://hospital/no.csv")
+
+
+@pytest.mark.fast
+@given(st.lists(st.floats(allow_nan=False), max_size=8), st.lists(st.datetimes(), max_size=8))
+def test_times_sort_as_text(numbers, times):
+    encoded = [note_readers.sortable_time(number) for number in sorted(numbers)]
+    assert encoded == sorted(encoded)
+    written = [time.isoformat(" T"[place % 2], "seconds") for place, time in enumerate(sorted(times))]
+    assert list(map(note_readers.sortable_time, written)) == sorted(map(note_readers.sortable_time, written))
+
+
+@pytest.mark.fast
+def test_numbers_order_the_notes_whatever_their_spelling():
+    assert note_readers.sortable_time("9") < note_readers.sortable_time(10.0) == note_readers.sortable_time(" 10")
+    assert note_readers.sortable_time(None) == note_readers.sortable_time(float("nan")) == ""
+
+
+@pytest.mark.fast
+def test_times_in_another_form_are_refused_without_quoting_one(tmp_path):
+    rows = [[str(day), "1", f"{day}/3/2130 08:00", "Some text."] for day in range(1, 9)]
+    path = tmp_path / "own.csv"
+    path.write_bytes(as_csv(rows, ["id", "whose", "when", "words"]))
+    columns = {"text_column": "words", "patient_column": "whose", "time_column": "when"}
+    message = refusal(path, **columns, max_malformed_fraction=0.01)
+    assert "8 of 8 notes have a time that is neither a number nor a date" in message
+    assert "3/2130" not in message
+    notes, _ = read(path, **columns)  # allowed: after those whose time is known
+    assert {note.time for note in notes} == {"\uffff"}
+
+
+@pytest.mark.fast
+def test_mimic_iii_as_it_is_downloaded(tmp_path, capfd):
+    (tmp_path / "NOTEEVENTS.csv.gz").write_bytes(gzip.compress(mimic_iii(("3", "One."))))
+    for name in ("ADMISSIONS.csv", "D_ITEMS.csv.gz", "PATIENTS.csv"):
+        data = as_csv([["1", SECRET]], ["ROW_ID", "SUBJECT_ID"])
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    notes, _ = read(tmp_path)
+    assert [note.text for note in notes] == ["One."]
+    assert "passed over, since they hold no notes: 0 detail files, 3 tables" in capfd.readouterr().err
+    (tmp_path / "OTHER.csv").write_bytes(as_csv([["1", SECRET]], ["ROW_ID", "SUBJECT_ID"]))
+    assert "expected the columns of NOTEEVENTS" in refusal(tmp_path)

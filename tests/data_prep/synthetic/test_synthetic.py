@@ -13,6 +13,7 @@ from data_prep.synthetic import write
 from data_prep.synthetic.facts import DISEASES
 
 COLUMNS = "ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT"
+COLUMNS += ",CLINICALBERT_JAX_SYNTHETIC"
 SIDED = re.compile(
     r"\b(left|right) (?:lung base|lower lobe|pleural|pronator|facial|costovertebral|kidney|hydroneph|calf|leg|hip"
     r"|femoral|main pulmonary|pulmonary embolus|temporal|gaze)"
@@ -51,7 +52,7 @@ def test_the_file_reads_back_as_the_rows(tmp_path: Path, rows: list[write.Row]):
     with path.open(newline="") as file:
         header, *found = list(csv.reader(file))
     assert ",".join(header) == COLUMNS
-    assert found == [[str(value) for value in row] for row in rows[:1200]]
+    assert found == [[*map(str, row), "1"] for row in rows[:1200]]
 
 
 def test_rows_have_the_shape_of_mimic(rows: list[write.Row]):

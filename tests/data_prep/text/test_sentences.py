@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.reading import sources
+from data_prep.reading import note_readers, sources
 from data_prep.text import cleaning, sentences
 from tests.data_prep.note_text import note_like
 
@@ -35,7 +35,7 @@ def test_every_item_of_a_list_survives_and_begins_a_sentence(count, in_one_line,
 def test_no_text_of_the_development_notes_is_lost(shared_data):
     config = sources.SourceConfig((str(shared_data / "mimic_iii" / "NOTEEVENTS.csv.gz"),))
     lengths: Counter[bool] = Counter()
-    for note in sources.read(sources.resolve(config)[0], config, Counter()):
+    for note in note_readers.read(sources.resolve(config)[0], config, Counter()):
         cleaned = cleaning.clean(note.text)
         found = sentences.split(cleaned)
         assert squeezed("".join(found.texts)) == squeezed(cleaned), note.row_id
