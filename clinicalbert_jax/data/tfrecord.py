@@ -58,7 +58,10 @@ class Shard:
             raise UserError(f"expected the shard {path} and its {INDEX_SUFFIX}: {error.strerror}") from None
         fits = self.offsets.size >= 1 and self.offsets[0] == 0 and self.offsets[-1] == size
         if not fits or (np.diff(self.offsets) < _HEADER_BYTES + _FOOTER_BYTES).any():
-            raise UserError(f"{index_path} does not fit its shard of {size} bytes: prepare the data again")
+            raise UserError(
+                f"{path}: expected as many bytes as its {INDEX_SUFFIX} says, found {size:,}, so that one of the two is "
+                "truncated or another's: restore both or prepare the data again"
+            )
 
     def __len__(self) -> int:
         return self.offsets.size - 1

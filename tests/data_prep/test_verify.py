@@ -56,7 +56,7 @@ def test_missing_truncated_and_foreign_files_are_named(data_dir: Path, tmp_path:
     assert len(found) == 4
     for part, said in (
         ("toy-test.tfrecord-00000", "No such file"),
-        ("toy-validation.tfrecord-00000", "does not fit its shard"),
+        ("toy-validation.tfrecord-00000", "truncated or another"),
         ("toy-train.tfrecord-00000", "from another preparation"),
         ("vocab.txt", "not the file that was written"),
     ):
