@@ -144,11 +144,11 @@ def _choose_words(
     size_NxW = np.bincount(cells, minlength=rows * words).reshape(rows, words)
     longest_first_NxW = (length - size_NxW).astype(np.uint64) << np.uint64(48) | _random_order(keys_N, words)
     order_NxW = np.argsort(longest_first_NxW, axis=1)
-    share_N = counts_N / np.maximum(maskable_NxL.sum(axis=1), 1)
+    fraction_N = counts_N / np.maximum(maskable_NxL.sum(axis=1), 1)
     draws_NxW = counter_rng.uniform(counter_rng.fold(keys_N, 1), words + 1)
     sizes_NxW = np.take_along_axis(size_NxW, order_NxW, axis=1)
     taken_NxW = np.zeros((rows, words), np.bool_)
-    np.put_along_axis(taken_NxW, order_NxW, _sample(sizes_NxW, share_N, draws_NxW, max_predictions), axis=1)
+    np.put_along_axis(taken_NxW, order_NxW, _sample(sizes_NxW, fraction_N, draws_NxW, max_predictions), axis=1)
     taken_NxL = np.take_along_axis(taken_NxW, np.maximum(word_NxL, 0), axis=1) & maskable_NxL
     chosen_NxL = np.sort(np.where(taken_NxL, np.arange(length), length), axis=1)
     return _padded(chosen_NxL[:, :max_predictions], max_predictions, length)
@@ -156,11 +156,11 @@ def _choose_words(
 
 def _sample(
     sizes_NxW: npt.NDArray[np.int64],
-    share_N: npt.NDArray[np.float64],
+    fraction_N: npt.NDArray[np.float64],
     draws_NxW: npt.NDArray[np.float64],
     max_total: int,
 ) -> npt.NDArray[np.bool_]:
-    """NxW: which words are taken, each with probability `share_N`, at a total size of the share of all sizes.
+    """NxW: which words are taken, each with probability `fraction_N`, at a total size of that fraction of all sizes.
 
     The cube method (Deville and Tille, "Efficient balanced sampling", 2004) with the size as its one
     constraint: two undecided words shift probability between them so that the expected total stays, until one
@@ -174,7 +174,7 @@ def _sample(
     held_N, held_chance_N, held_size_N = np.zeros(rows, np.int64), np.zeros(rows), np.ones(rows)
     for word in range(words):
         size_N = np.maximum(sizes_NxW[:, word], 1)
-        chance_N = np.where(sizes_NxW[:, word] > 0, share_N, 0.0)
+        chance_N = np.where(sizes_NxW[:, word] > 0, fraction_N, 0.0)
         # The held word's chance may rise by `up` times this one's size, while this one's falls by `up` times
         # the held one's; or the other way, by `down`.
         up_N = np.minimum((1 - held_chance_N) / size_N, chance_N / held_size_N)
@@ -192,10 +192,10 @@ def _sample(
         held_chance_N = np.where(settled_N, new_chance_N % 1, new_held_N)
     last_N = draws_NxW[:, 0] < held_chance_N
     taken_NxW[every[last_N], held_N[last_N]] = True
-    missing_N = np.rint(share_N * sizes_NxW.sum(axis=1)) - (sizes_NxW * taken_NxW).sum(axis=1)
+    missing_N = np.rint(fraction_N * sizes_NxW.sum(axis=1)) - (sizes_NxW * taken_NxW).sum(axis=1)
     # As much either way, so that on average they lose what they gain: no more than are taken on average.
     single_NxW = sizes_NxW == 1
-    limit_N = np.floor(share_N * single_NxW.sum(axis=1))
+    limit_N = np.floor(fraction_N * single_NxW.sum(axis=1))
     _make_up(taken_NxW, single_NxW, np.clip(missing_N, -limit_N, limit_N))
     too_many_N = last_N & ((sizes_NxW * taken_NxW).sum(axis=1) > max_total)
     taken_NxW[every[too_many_N], held_N[too_many_N]] = False

@@ -41,7 +41,7 @@ class FinetuneConfig:
     """A task, and how a model is trained for it. Each seed is a separate run, with its own order of the data and head.
 
     A run takes `epochs` passes over the rows, or `max_steps` updates where these are not 0; the learning rate rises
-    over the fraction `warmup_share` of them and then follows the optimizer's schedule. It is evaluated
+    over the fraction `warmup_fraction` of them and then follows the optimizer's schedule. It is evaluated
     `evaluations_per_epoch` times an epoch and at its end, and ends early after `patience` evaluations without a better
     main score (0: never). The best of the evaluated models is the result. `random_weights`: start from the model's
     shape and vocabulary, but not its weights, as a baseline for pre-training.
@@ -57,7 +57,7 @@ class FinetuneConfig:
     global_batch_size: int = 16
     microbatches: int = 1
     dtype: str = "float32"  # of activations
-    warmup_share: float = 0.1
+    warmup_fraction: float = 0.1
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     log_every: int = 20
@@ -76,8 +76,8 @@ class FinetuneConfig:
         require(self.patience >= 0, "patience", "0 (never) or more", self.patience)
         numbers = bool(self.seeds) and all(type(seed) is int and 0 <= seed < 2**31 for seed in self.seeds)
         require(numbers and len(set(self.seeds)) == len(self.seeds), "seeds", "different numbers", self.seeds)
-        require(0 <= self.warmup_share < 1, "warmup_share", "a value in [0, 1)", self.warmup_share)
-        require(self.optimizer.warmup_steps == 0, "optimizer.warmup_steps", "0: see warmup_share", "another")
+        require(0 <= self.warmup_fraction < 1, "warmup_fraction", "a value in [0, 1)", self.warmup_fraction)
+        require(self.optimizer.warmup_steps == 0, "optimizer.warmup_steps", "0: see warmup_fraction", "another")
         ModelConfig(hidden_dropout_prob=self.hidden_dropout_prob)
         ModelConfig(attention_probs_dropout_prob=self.attention_probs_dropout_prob)
 
@@ -95,7 +95,7 @@ class FinetuneConfig:
                 attention_probs_dropout_prob=self.attention_probs_dropout_prob,
             ),
             data=DataConfig(max_seq_length=self.task.max_seq_length),
-            optimizer=dataclasses.replace(self.optimizer, warmup_steps=int(self.warmup_share * steps)),
+            optimizer=dataclasses.replace(self.optimizer, warmup_steps=int(self.warmup_fraction * steps)),
             mesh=self.mesh,
             train=TrainConfig(
                 steps=steps,

@@ -38,8 +38,8 @@ class Collective:
     @property
     def sent_bytes(self) -> float:
         """Least bytes that a device sends in a step: a ring sends each part once, and twice where it also reduces."""
-        share = (self.devices - 1) / self.devices
-        factor = {"all-reduce": 2 * share, "collective-permute": 1.0}.get(self.kind, share)
+        fraction = (self.devices - 1) / self.devices
+        factor = {"all-reduce": 2 * fraction, "collective-permute": 1.0}.get(self.kind, fraction)
         return self.times * factor * self.full_bytes
 
 

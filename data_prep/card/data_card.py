@@ -130,13 +130,13 @@ def _splits(manifest: Manifest, shown: Shown) -> Part:
         ["Random next sentences", *(percent(split.num_random_next, split.num_pairs, 2) for split in splits)],
     ]
     if manifest.layout.masked:
-        shares = (percent(split.num_predictions, whole, 2) for split, whole in zip(splits, pieces, strict=True))
-        rows.append(["Masked tokens", *shares])
+        fractions = (percent(split.num_predictions, whole, 2) for split, whole in zip(splits, pieces, strict=True))
+        rows.append(["Masked tokens", *fractions])
     part.tables.append(Table(("", *names), rows))
-    overlaps = manifest.extra.get("overlap", {}).get("shares", {})
+    overlaps = manifest.extra.get("overlap", {}).get("fractions", {})
     if overlaps:
         words = manifest.extra["overlap"]["words_in_a_run"]
-        table = [[_words_of(name), percent(share, digits=2)] for name, share in overlaps.items()]
+        table = [[_words_of(name), percent(fraction, digits=2)] for name, fraction in overlaps.items()]
         part.tables.append(Table(("Overlap", "Fraction"), table, f"Runs of {words} words that are in both splits"))
     return part
 
@@ -189,7 +189,7 @@ def _lengths(manifest: Manifest, statistics: Statistics, shown: Shown) -> Part:
         if not lengths or (key == "note_lengths" and hidden):
             continue
         rows.append(
-            [name, f"{_mean(lengths):,.1f}", *(f"{_quantile(lengths, share):,}" for share in (0.5, 0.9, 0.99, 1))]
+            [name, f"{_mean(lengths):,.1f}", *(f"{_quantile(lengths, fraction):,}" for fraction in (0.5, 0.9, 0.99, 1))]
         )
         if key == "note_lengths":
             edges, counts = _of_many(*_octaves(lengths))
@@ -319,8 +319,8 @@ def _time(dataset_dir: Path, shown: Shown) -> Part:
     if total:
         stages = [(_words_of(stage), seconds) for stage, seconds in stages]
         part.charts.append(html.bar_chart(dict(stages), "Work on the buckets by stage, over all processes", duration))
-        shares = [[stage, duration(seconds), percent(seconds, total)] for stage, seconds in stages]
-        part.tables.append(Table(("Stage", "Work, over all processes", "Fraction"), shares))
+        fractions = [[stage, duration(seconds), percent(seconds, total)] for stage, seconds in stages]
+        part.tables.append(Table(("Stage", "Work, over all processes", "Fraction"), fractions))
     return part
 
 

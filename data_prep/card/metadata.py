@@ -81,10 +81,10 @@ def _split(name: str, split: str, parts: list[Built]) -> manifest.Split:
 
 def _statistics(parts: list[Built], layout: Layout) -> dict[str, Any]:
     """Figures of a split beyond those that the trainer needs. Shares are None where there is nothing to
-    share.
+    fraction.
     """
 
-    def share(part: int, whole: int) -> float | None:
+    def fraction(part: int, whole: int) -> float | None:
         return round(part / whole, 6) if whole else None
 
     num_pieces = sum(part.num_pieces for part in parts)
@@ -92,13 +92,13 @@ def _statistics(parts: list[Built], layout: Layout) -> dict[str, Any]:
     num_tokens = sum(part.num_tokens for part in parts)
     missed_by_pass = np.array([part.pieces_missed for part in parts]).sum(axis=0)
     return {
-        "fill": share(num_tokens, sum(part.num_examples for part in parts) * layout.max_seq_length),
-        "random_next_share": share(sum(part.num_random_next for part in parts), num_pairs),
-        "prediction_share": share(sum(part.num_predictions for part in parts), num_tokens - 3 * num_pairs),
+        "fill": fraction(num_tokens, sum(part.num_examples for part in parts) * layout.max_seq_length),
+        "random_next_fraction": fraction(sum(part.num_random_next for part in parts), num_pairs),
+        "prediction_fraction": fraction(sum(part.num_predictions for part in parts), num_tokens - 3 * num_pairs),
         "num_pieces": num_pieces,
         "num_unknown_pieces": sum(part.num_unknown_pieces for part in parts),
         "num_sentences": sum(part.num_sentences for part in parts),
-        "least_share_of_pieces_in_a_pass": share(num_pieces - int(missed_by_pass.max(initial=0)), num_pieces),
+        "least_fraction_of_pieces_in_a_pass": fraction(num_pieces - int(missed_by_pass.max(initial=0)), num_pieces),
         "pieces_by_category": _summed(part.pieces_by_category for part in parts),
         "sentence_lengths": _summed(part.sentence_lengths for part in parts),
         "note_lengths": _summed(part.note_lengths for part in parts),
@@ -118,19 +118,19 @@ def _summed(counters: Iterable[Counter[Any]]) -> dict[str, int]:
 
 
 def _overlaps(by_split: dict[str, list[Built]], one_in: int) -> dict[str, Any]:
-    """The share of runs of 13 words of a held-out split that stand in another split too, by a sample."""
+    """The fraction of runs of 13 words of a held-out split that stand in another split too, by a sample."""
     samples = {
         split: np.unique(np.array([run for part in parts for run in part.runs], np.uint64))
         for split, parts in by_split.items()
         if parts
     }
     pairs = (("validation", "train"), ("test", "train"), ("test", "validation"))
-    shares = {
-        f"{part}_in_{whole}": round(splits.share(samples[part], samples[whole]), 6)
+    fractions = {
+        f"{part}_in_{whole}": round(splits.fraction(samples[part], samples[whole]), 6)
         for part, whole in pairs
         if part in samples and whole in samples
     }
-    return {"words_in_a_run": splits.WORDS_IN_A_RUN, "sampled_one_in": one_in, "shares": shares}
+    return {"words_in_a_run": splits.WORDS_IN_A_RUN, "sampled_one_in": one_in, "fractions": fractions}
 
 
 def write_tfds(directory: Path, document: Manifest) -> None:
@@ -170,8 +170,8 @@ def summary(manifest: Manifest) -> str:
     for name in [name for name in SPLITS if name in manifest.splits]:
         split = manifest.splits[name]
         statistics = manifest.extra["statistics"][name]
-        shares = [statistics[key] for key in ("random_next_share", "fill", "prediction_share")]
-        random_next, fill, masked = ("-" if share is None else f"{share:.1%}" for share in shares)
+        fractions = [statistics[key] for key in ("random_next_fraction", "fill", "prediction_fraction")]
+        random_next, fill, masked = ("-" if fraction is None else f"{fraction:.1%}" for fraction in fractions)
         lines.append(
             f"{name:<12}{split.num_patients:>10,}{split.num_notes:>12,}{split.num_examples:>12,}"
             f"{random_next:>13}{fill:>8}{masked:>9}"

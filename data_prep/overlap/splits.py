@@ -40,8 +40,8 @@ def sampling_rate(num_bytes: int) -> int:
     return max(1, num_bytes // (6 << 20))
 
 
-def share(part_R: npt.NDArray[np.uint64], whole_R: npt.NDArray[np.uint64]) -> float:
-    """The share of the runs of one sample that another one of the same rate holds too."""
+def fraction(part_R: npt.NDArray[np.uint64], whole_R: npt.NDArray[np.uint64]) -> float:
+    """The fraction of the runs of one sample that another one of the same rate holds too."""
     return float(np.isin(part_R, whole_R).mean()) if len(part_R) else 0.0
 
 

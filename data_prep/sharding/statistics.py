@@ -113,12 +113,12 @@ class Statistics:
         np.add.at(self.pairs_Cx2, (category_N, label_N), 1)
 
     def add_rows(self, tokens_R: npt.NDArray, max_seq_length: int) -> None:
-        """Count rows by the share of their `max_seq_length` places that hold a token."""
+        """Count rows by the fraction of their `max_seq_length` positions that hold a token."""
         bin_R = np.minimum(tokens_R * FILL_BINS // max_seq_length, FILL_BINS - 1)
         self.row_fill += np.bincount(bin_R, minlength=FILL_BINS)
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """The statistics of both together."""
+        """The statistics of both."""
         words = dict(self.words)
         for word, more in other.words.items():
             known = words.get(word)

@@ -100,7 +100,7 @@ def test_nothing_is_lost(dataset: Path) -> None:
     written = sum(split.num_notes for split in manifest.splits.values())
     assert manifest.extra["num_notes_read"] == NUM_NOTES == written + sum(manifest.drops.values())
     for name, split in manifest.splits.items():
-        assert manifest.extra["statistics"][name]["least_share_of_pieces_in_a_pass"] == 1
+        assert manifest.extra["statistics"][name]["least_fraction_of_pieces_in_a_pass"] == 1
         assert split.num_notes == sum(split.notes_by_category.values())
     assert len(manifest.splits["train"].shards) > 2
 
@@ -450,7 +450,7 @@ def test_every_combination(corpus: Path, tmp_path: Path, layout: str, pairing: s
     fill = manifest.extra["statistics"]["train"]["fill"]
     assert fill > (0.9 if layout == "packed" else 0.5)
     if pairing != "google":
-        assert manifest.extra["statistics"]["train"]["least_share_of_pieces_in_a_pass"] == 1
+        assert manifest.extra["statistics"]["train"]["least_fraction_of_pieces_in_a_pass"] == 1
 
 
 def test_the_disk_must_have_room(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

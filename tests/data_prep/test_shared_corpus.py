@@ -53,7 +53,7 @@ def test_google_policy_equals_the_reference(shared_data: Path, tmp_path: Path, l
         train, statistics = manifest.splits["train"], manifest.extra["statistics"]["train"]
         assert train.num_notes == reference["notes"]
         masked = train.num_predictions / train.num_tokens
-        found.append((train.num_pairs, statistics["random_next_share"], statistics["fill"], masked))
+        found.append((train.num_pairs, statistics["random_next_fraction"], statistics["fill"], masked))
     pairs, random_next, fill, masked = np.mean(found, axis=0)
     assert pairs / dupe_factor == pytest.approx(mean("pairs") / reference["options"]["dupe_factor"], rel=0.02)
     assert random_next == pytest.approx(mean("random_next"), abs=0.01)
@@ -67,7 +67,7 @@ def test_packed_rows_are_full_and_hold_every_piece(shared_data: Path, tmp_path: 
     )
     train, statistics = manifest.splits["train"], manifest.extra["statistics"]["train"]
     assert statistics["fill"] >= 0.95
-    assert statistics["random_next_share"] == pytest.approx(0.5, abs=0.01)
-    assert statistics["prediction_share"] == pytest.approx(0.15, abs=0.003)
-    assert statistics["least_share_of_pieces_in_a_pass"] == 1
+    assert statistics["random_next_fraction"] == pytest.approx(0.5, abs=0.01)
+    assert statistics["prediction_fraction"] == pytest.approx(0.15, abs=0.003)
+    assert statistics["least_fraction_of_pieces_in_a_pass"] == 1
     assert manifest.extra["num_notes_read"] == train.num_notes + sum(manifest.drops.values()) == 1941

@@ -33,10 +33,10 @@ def test_a_shared_passage_is_found() -> None:
     one, other = sample([list(range(50)), [*range(200, 220), *passage]]), sample([[*passage, *range(300, 350)]])
     assert len(one) == (50 - 12) + (50 - 12)
     assert np.isin(other, one).sum() == 30 - 12
-    assert splits.share(other, one) == 18 / 68
-    assert splits.share(one, one) == 1
+    assert splits.fraction(other, one) == 18 / 68
+    assert splits.fraction(one, one) == 1
     nothing = np.empty(0, np.uint64)
-    assert splits.share(nothing, one) == splits.share(one, nothing) == 0
+    assert splits.fraction(nothing, one) == splits.fraction(one, nothing) == 0
 
 
 def test_no_run_crosses_notes() -> None:
