@@ -58,6 +58,7 @@ WITHOUT_JAX = [
     "clinicalbert_jax.data.dataset",
     "clinicalbert_jax.data.prefetch",
     "clinicalbert_jax.finetune.command",
+    "clinicalbert_jax.finetune.compare.command",
     "clinicalbert_jax.finetune.convert.command",
     "clinicalbert_jax.plan.run_plan",
     "clinicalbert_jax.evaluate.heldout",

@@ -76,7 +76,7 @@ def run(config: FinetuneConfig, task: Task, data: Data, source: loading.Source, 
             run_config, make_objective=heads.objective(task.head, len(task.labels), task.problem_type)
         )
         first = None if config.random_weights else pretrained.params
-        job = _job(config, program, task, data, rows, predictor, first)
+        job = training_job(config, program, task, data, rows, predictor, first)
         code = train_loop.run(job, directory)
         if code != train_loop.EXIT_DONE:
             return code
@@ -124,7 +124,7 @@ def summary(
     }
 
 
-def _job(
+def training_job(
     config: FinetuneConfig,
     program: train_step.Program,
     task: Task,
@@ -133,6 +133,7 @@ def _job(
     predictor: Predictor,
     pretrained: Params | None,
 ) -> train_loop.Job:
+    """What the trainer's loop does for a task: its batches, where it starts, and how it is scored."""
     run_config = program.config
 
     def evaluate(params: Params) -> dict[str, float]:

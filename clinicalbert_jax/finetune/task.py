@@ -48,6 +48,11 @@ class Example:
         """What is resampled as one: all examples of a patient, else the example by itself."""
         return self.patient or self.id
 
+    @property
+    def content(self) -> tuple[str, ...]:
+        """What the model reads of it, as the file has it."""
+        return (self.text,)  # type: ignore[attr-defined]
+
 
 @dataclass(frozen=True)
 class Scores:

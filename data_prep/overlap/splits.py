@@ -29,7 +29,7 @@ def sample(notes: TokenizedNotes, continues_T: npt.NDArray[np.bool_], one_in: in
         after = max(first + 1, int(np.searchsorted(offsets_D, offsets_D[first] + _BLOCK_PIECES, side="right")) - 1)
         block = slice(offsets_D[first], offsets_D[after])
         end_D = offsets_D[first + 1 : after + 1] - offsets_D[first]
-        run_R = _runs(hash_V[notes.ids_T[block]], begins_T[block], end_D)
+        run_R, _ = runs(hash_V[notes.ids_T[block]], begins_T[block], end_D)
         kept.append(run_R[run_R % np.uint64(one_in) == 0])
         first = after
     return np.unique(np.concatenate(kept))
@@ -45,17 +45,21 @@ def fraction(part_R: npt.NDArray[np.uint64], whole_R: npt.NDArray[np.uint64]) ->
     return float(np.isin(part_R, whole_R).mean()) if len(part_R) else 0.0
 
 
-def _runs(
+def runs(
     hash_T: npt.NDArray[np.uint64], begins_T: npt.NDArray[np.bool_], end_D: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint64]:
-    """The hash of each run of 13 words of some notes, which end at pieces `end_D`."""
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The hash of each run of 13 words of some notes, which end at pieces `end_D`, and the number of its note.
+
+    `hash_T` are hashes of the pieces' ids; `begins_T` tells those that begin a word, the first of each note among them.
+    """
     start_W = np.flatnonzero(begins_T)
     num_runs = len(start_W) - WORDS_IN_A_RUN + 1
     if num_runs < 1:
-        return np.empty(0, np.uint64)
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
     word_W = np.add.reduceat(hash_T, start_W)
     note_W = np.searchsorted(end_D, start_W, side="right")
     run_R = np.zeros(num_runs, np.uint64)
     for place in range(WORDS_IN_A_RUN):
         run_R = run_R * _MULTIPLIER + word_W[place : place + num_runs]
-    return counter_rng.fold(run_R[note_W[:num_runs] == note_W[WORDS_IN_A_RUN - 1 :]])
+    inside_R = note_W[:num_runs] == note_W[WORDS_IN_A_RUN - 1 :]
+    return counter_rng.fold(run_R[inside_R]), note_W[:num_runs][inside_R]

@@ -42,6 +42,11 @@ class Document(Example):
     text_b: str = field(repr=False)  # '' where there is no second
     labels: tuple[str, ...]
 
+    @property
+    def content(self) -> tuple[str, ...]:
+        """The text, and the second one where there is one."""
+        return (self.text, self.text_b) if self.text_b else (self.text,)
+
 
 class Decision(NamedTuple):
     """The labels given to a document, and the probability of every label there is."""

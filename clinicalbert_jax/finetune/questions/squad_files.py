@@ -39,6 +39,11 @@ class Question(Example):
         """What is resampled as one: all questions about a patient, else about a context."""
         return self.patient or self.context
 
+    @property
+    def content(self) -> tuple[str, ...]:
+        """The question and its context."""
+        return self.question, self.context
+
 
 def read(path: Path, reading: Reading, annotated: bool, unanswerable: bool, patient_field: str) -> list[Question]:
     """The questions of a file in its order. `patient_field`: the key of a paragraph that names its patient, or ''.

@@ -22,6 +22,11 @@ class Pair(Example):
     texts: tuple[str, str]
     score: float
 
+    @property
+    def content(self) -> tuple[str, ...]:
+        """Both sentences."""
+        return self.texts
+
 
 @dataclass
 class SimilarityConfig(TaskConfig):

@@ -1,0 +1,236 @@
+"""A comparison from first to last: what is not trained yet is trained, then everything is scored and written.
+
+    WORKDIR/comparison.json                              what is compared, so that no other comparison continues here
+    WORKDIR/trainings/, running/                         see `trainings`
+    WORKDIR/results.json, results.html, results.md, scores.csv
+
+A training is done, or is continued from its last checkpoint: a killed comparison ends in the same page.
+"""
+
+import dataclasses
+import hashlib
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from clinicalbert_jax.data import checksummed_json
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.finetune.compare import leakage, page, results, trainings
+from clinicalbert_jax.finetune.compare.data import TaskData, texts_of
+from clinicalbert_jax.finetune.compare.leakage import Found
+from clinicalbert_jax.finetune.compare.models import ComparedModel
+from clinicalbert_jax.finetune.compare.results import Scored
+from clinicalbert_jax.finetune.compare.trainings import Result, Training
+from clinicalbert_jax.report.number_formats import duration
+from clinicalbert_jax.runs import checksums, workdir
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.training import train_loop
+from data_prep.wordpiece.tokenizer import Tokenizer
+
+IDENTITY, RESULTS = "comparison.json", "results.json"
+
+
+def run(
+    directory: Path,
+    models: Sequence[ComparedModel],
+    tasks: Sequence[TaskData],
+    fractions: Sequence[float],
+    num_seeds: int,
+    salt: bytes | None,
+) -> int:
+    """Train what is missing and write the page; returns the exit code."""
+    if jax.process_count() > 1:
+        raise UserError("expected one process, which may have several devices, found several: start one only")
+    _claim(directory, models, tasks)
+    progress = _Progress(len(models) * sum(_num_trainings(task, fractions, num_seeds) for task in tasks))
+    found: dict[tuple[str, str, float], Scored] = {}
+    grid_seconds: dict[tuple[str, str], float] = {}
+    for task in tasks:
+        for model in models:
+            name = task.compared.name
+            chosen = _compare(directory, task, model, fractions, num_seeds, progress)
+            if chosen is None:
+                return train_loop.EXIT_RESUME
+            of_fraction, grid_seconds[name, model.name] = chosen
+            found |= {(name, model.name, fraction): scored for fraction, scored in of_fraction.items()}
+            jax.clear_caches()  # or the programs of every training stay in memory
+    shutil.rmtree(directory / "running", ignore_errors=True)  # what is left are empty directories
+    leaked = {
+        (task.compared.name, model.name): one
+        for task in tasks
+        for model in models
+        if (one := _leaked(task, model, salt)) is not None
+    }
+    in_training = {task.compared.name: _in_training_file(task, models[0]) for task in tasks}
+    document = results.document(models, found, leaked, in_training, grid_seconds)
+    checksummed_json.write(directory / RESULTS, document)
+    written = {
+        "results.html": page.page(document),
+        "results.md": page.markdown(document),
+        "scores.csv": page.table_of_scores(document),
+    }
+    for name, content in written.items():
+        with atomic_output.file(directory / name, overwrite=True) as partial:
+            partial.write_text(content, encoding="utf-8")
+    print(f"compared {len(models)} models on {len(tasks)} tasks: {directory / 'results.html'}")
+    return train_loop.EXIT_DONE
+
+
+def _claim(directory: Path, models: Sequence[ComparedModel], tasks: Sequence[TaskData]) -> None:
+    """Write what is compared, or raise `UserError` where the directory holds another comparison."""
+    identity: dict[str, dict[str, Any]] = {
+        "models": {model.name: ["random" if model.is_random else "given", _sha256(model)] for model in models},
+        "tasks": {
+            task.compared.name: {
+                "configs": [repr(config) for config in task.compared.configs],
+                "validation_fraction": task.compared.validation_fraction,
+                "files": {
+                    name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in task.compared.files.items()
+                },
+            }
+            for task in tasks
+        },
+    }
+    path = directory / IDENTITY
+    if not path.exists():
+        if directory.exists() and any(one for one in directory.iterdir() if not one.name.startswith(".")):
+            raise UserError(
+                f"--workdir: expected a new directory or an earlier comparison, found others' files in {directory}"
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        checksummed_json.write(path, identity)
+        return
+    try:
+        before = checksummed_json.read(path)
+    except ValueError:
+        raise UserError(f"{path} is not as it was written: restore it from a copy, or give another --workdir") from None
+    for part in ("models", "tasks"):
+        for name in sorted({*before[part], *identity[part]}):
+            if before[part].get(name) != identity[part].get(name):
+                what = "absent" if name not in identity[part] else "new" if name not in before[part] else "another"
+                raise UserError(
+                    f"--workdir: expected the comparison that {directory} was made of, found {name} of --{part} to "
+                    f"be {what}: give the same, or another --workdir"
+                )
+
+
+def _sha256(model: ComparedModel) -> str:
+    """Of the weights and everything else that a model's files say."""
+    directory = model.source.directory
+    if model.source.is_run:
+        steps = sorted(int(one.name) for one in (directory / workdir.CHECKPOINTS).iterdir() if one.name.isdecimal())
+        return hashlib.sha256(
+            (directory / workdir.CHECKPOINTS / str(steps[-1]) / checksums.FILE_NAME).read_bytes()
+        ).hexdigest()
+    whole = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.suffix in (".json", ".txt", ".bin", ".safetensors"):
+            with path.open("rb") as file:
+                whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def _compare(
+    directory: Path,
+    data: TaskData,
+    model: ComparedModel,
+    fractions: Sequence[float],
+    num_seeds: int,
+    progress: "_Progress",
+) -> tuple[dict[float, Scored], float] | None:
+    """The scores of a model on a task by fraction, and the seconds of the grid; None where a signal asked to stop."""
+    loaded = trainings.load(model)
+    rows = trainings.rows_of(data, loaded)
+
+    def result(fraction: float, setting: int, seed: int) -> Result | None:
+        training = Training(data.compared.name, model.name, fraction, setting, seed)
+        if (done := trainings.read(training.file(directory))) is None:
+            if trainings.train(training, data, loaded, rows, directory) != train_loop.EXIT_DONE:
+                return None
+            done = trainings.read(training.file(directory))
+            assert done is not None
+            progress.trained(training, done)
+        else:
+            progress.found(training)
+        return done
+
+    configs = data.compared.configs
+    tried: list[Result] = []
+    for setting in range(len(configs) if len(configs) > 1 else 0):
+        if (one := result(1.0, setting, 0)) is None:
+            return None
+        tried.append(one)
+    setting = max(range(len(tried)), key=lambda n: tried[n].validation) if tried else 0
+    of_fraction = {}
+    for fraction in sorted(fractions, reverse=True):
+        of_seeds = []
+        for seed in range(num_seeds):
+            if (one := result(fraction, setting, seed)) is None:
+                return None
+            of_seeds.append(one)
+        of_fraction[fraction] = results.scored(
+            data.task, data.examples["test"], rows["test"], of_seeds, _differing(configs, setting)
+        )
+    return of_fraction, sum(one.seconds for number, one in enumerate(tried) if number != setting)
+
+
+def _num_trainings(task: TaskData, fractions: Sequence[float], num_seeds: int) -> int:
+    tried = len(task.compared.configs) - 1  # the chosen one is also the first seed's
+    return len(fractions) * num_seeds + tried + (1.0 not in fractions and tried > 0)
+
+
+def _differing(configs: Sequence[Any], setting: int) -> dict[str, Any]:
+    """The fields, by dotted name, in which the entries of a grid differ, with the values of one of them."""
+    flat = [_flat(dataclasses.asdict(config)) for config in configs]
+    return {name: value for name, value in flat[setting].items() if any(other[name] != value for other in flat)}
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = (
+            {f"{name}.{key}": one for key, one in _flat(value).items()} if isinstance(value, dict) else {name: value}
+        )
+        found |= inner
+    return found
+
+
+def _leaked(task: TaskData, model: ComparedModel, salt: bytes | None) -> Found | None:
+    """What of the test set the datasets of a model hold; None where none is named."""
+    patients = frozenset(example.patient for example in task.examples["test"] if example.patient)
+    parts = [leakage.in_shards(task.texts(), data, patients, salt) for data in model.pretraining_data]
+    return leakage.joined(parts) if parts else None
+
+
+def _in_training_file(task: TaskData, model: ComparedModel) -> Found:
+    directory = workdir.kept(model.source.directory, "tokenizer") if model.source.is_run else model.source.directory
+    return leakage.in_texts(task.texts(), texts_of(task.examples["train"]), Tokenizer(bert_tokenizer.read(directory)))
+
+
+class _Progress:
+    """Says what is done and how long the rest may take."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._num_trained = total, set[Training](), 0
+        self._started = time.monotonic()
+
+    def found(self, training: Training) -> None:
+        """One training was done before."""
+        self._done.add(training)
+
+    def trained(self, training: Training, result: Result) -> None:
+        """One training has ended."""
+        self._done.add(training)
+        self._num_trained += 1
+        left = (time.monotonic() - self._started) / self._num_trained * (self._total - len(self._done))
+        print(
+            f"{training.task}, {training.model}, fraction {training.fraction:g}, seed {training.seed}: "
+            f"{result.validation:.3f} on validation data; {len(self._done)} of {self._total}, about {duration(left)} left",
+            file=sys.stderr,
+        )

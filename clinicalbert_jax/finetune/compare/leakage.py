@@ -1,0 +1,143 @@
+"""How much of a test set's text a model has read before, by runs of 13 words, and which documents hold it.
+
+The length of a run is that of Brown et al. (2020), appendix C. Texts are compared after the pipeline's own cleaning, as
+words of the tokenizer with which the shards were made; the text of a shard is restored from its masked rows.
+
+Shape legend: N rows, L `max_seq_length`, T tokens, D documents, R runs, G patient groups.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from clinicalbert_jax.data import counter_rng
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.data.patients import patient_group
+from clinicalbert_jax.data.tfrecord import Arrays, Shard
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from data_prep.overlap import splits
+from data_prep.text import cleaning, sentences
+from data_prep.wordpiece.tokenizer import TokenizedNotes, Tokenizer, tokenize
+
+CONTAMINATED = 0.5  # the fraction of a document's runs from which it counts as read before
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Found:
+    """What of a test set was found in another text. The arrays have one entry for each document of the test set.
+
+    `runs_D`: its runs of 13 words, 0 where it is too short to tell. `found_D`: those that the other text holds too.
+    `num_patients`: how many of the test set's patients the other text is about; None where that cannot be known.
+    """
+
+    runs_D: npt.NDArray[np.int64]
+    found_D: npt.NDArray[np.int64]
+    num_patients: int | None = None
+
+    @property
+    def contaminated_D(self) -> npt.NDArray[np.bool_]:
+        """The documents of which at least half the runs were found."""
+        return self.found_D >= np.maximum(1, CONTAMINATED * self.runs_D)
+
+    @property
+    def fraction(self) -> float:
+        """The fraction of all runs that were found; 0 where there are none."""
+        return float(self.found_D.sum() / max(1, self.runs_D.sum()))
+
+
+def in_shards(
+    texts: Mapping[str, str], data_dir: Path, patients: frozenset[str] = frozenset(), salt: bytes | None = None
+) -> Found:
+    """What of a test set's `texts` (by document) the training split of a pre-training dataset holds.
+
+    With the `salt` of the dataset also how many of the `patients` it is about.
+    """
+    manifest = Manifest.load(data_dir)
+    tokenizer = Tokenizer(bert_tokenizer.read(data_dir))
+    run_R, document_R = _runs_of_texts(list(texts.values()), tokenizer, str(manifest.options.get("deid_policy")))
+    wanted_R = np.unique(run_R)
+    met_R, groups_G = np.zeros(len(wanted_R), bool), np.empty(0, np.int64)
+    for rows in _training_rows(data_dir, manifest):
+        groups_G = np.union1d(groups_G, rows["patient_group"])
+        met_R |= _holds(_runs_of_rows(rows, tokenizer), wanted_R)
+    asked = {patient_group(patient, salt) for patient in patients} if salt is not None else set()
+    num_patients = len(asked & set(groups_G.tolist())) if salt is not None and patients else None
+    return _counted(len(texts), document_R, np.isin(run_R, wanted_R[met_R]), num_patients)
+
+
+def in_texts(texts: Mapping[str, str], others: Sequence[str], tokenizer: Tokenizer) -> Found:
+    """What of a test set's `texts` (by document) other texts hold, such as those of the training file."""
+    run_R, document_R = _runs_of_texts(list(texts.values()), tokenizer, "keep")
+    other_R, _ = _runs_of_texts(others, tokenizer, "keep")
+    return _counted(len(texts), document_R, np.isin(run_R, other_R), None)
+
+
+def joined(found: Sequence[Found]) -> Found:
+    """What was found in several texts at least, by document the most in any of them."""
+    patients = [one.num_patients for one in found if one.num_patients is not None]
+    found_D = np.max([one.found_D for one in found], axis=0)
+    return Found(found[0].runs_D, found_D, max(patients) if patients else None)
+
+
+def _counted(num_documents: int, document_R: npt.NDArray, found_R: npt.NDArray, num_patients: int | None) -> Found:
+    runs_D = np.bincount(document_R, minlength=num_documents)
+    return Found(runs_D, np.bincount(document_R[found_R], minlength=num_documents), num_patients)
+
+
+def _runs_of_texts(texts: Sequence[str], tokenizer: Tokenizer, deid_policy: str) -> tuple[npt.NDArray, npt.NDArray]:
+    """The runs of each text, and its number."""
+    documents = [sentences.split(cleaning.clean(text, deid_policy)) for text in texts]
+    notes: TokenizedNotes = tokenize(tokenizer, documents, np.arange(len(texts)), np.zeros(len(texts), np.int32))
+    begins_T = ~tokenizer.is_continuation()[notes.ids_T]
+    begins_T[notes.sentence_offsets[:-1]] = True
+    run_R, note_R = splits.runs(_hashes(notes.ids_T), begins_T, notes.sentence_offsets[notes.document_offsets[1:]])
+    return run_R, notes.patient_D[note_R]  # which holds the numbers of the texts: some have no note
+
+
+def _training_rows(data_dir: Path, manifest: Manifest) -> Iterator[Arrays]:
+    features = manifest.layout.features()
+    for shard in manifest.splits["train"].shards:
+        opened = Shard(data_dir / shard.file, features)
+        for start in range(0, len(opened), _ROWS_AT_ONCE):
+            yield opened.read(range(start, min(start + _ROWS_AT_ONCE, len(opened))))
+
+
+def _runs_of_rows(rows: Arrays, tokenizer: Tokenizer) -> npt.NDArray[np.uint64]:
+    """The runs of each pair, its masked tokens restored.
+
+    Its segments are one text where the second follows the first. A segment may begin inside a word.
+    """
+    ids_NxL = rows["input_ids"].copy()
+    if "masked_lm_ids" in rows:
+        row_M, column_M = np.nonzero(rows["masked_lm_weights"])
+        ids_NxL[row_M, rows["masked_lm_positions"][row_M, column_M]] = rows["masked_lm_ids"][row_M, column_M]
+    sequence_NxL = rows["sequence_ids"] if "sequence_ids" in rows else rows["input_mask"]
+    special = np.zeros(len(tokenizer.vocabulary), bool)
+    special[[tokenizer.id_of[token] for token in ("[PAD]", "[CLS]", "[SEP]")]] = True
+    is_text_NxL = (sequence_NxL > 0) & ~special[ids_NxL]
+    row_T = np.nonzero(is_text_NxL)[0]
+    ids_T, pair_T = ids_NxL[is_text_NxL], sequence_NxL[is_text_NxL] - 1
+    is_random_T = rows["next_sentence_labels"][row_T, pair_T] > 0
+    text_T = np.stack([row_T, pair_T, rows["segment_ids"][is_text_NxL] * is_random_T])
+    last_T = np.append((text_T[:, 1:] != text_T[:, :-1]).any(0), True)[: len(ids_T)]
+    begins_T = ~tokenizer.is_continuation()[ids_T]
+    begins_T[1:] |= last_T[:-1]
+    begins_T[:1] = True
+    return splits.runs(_hashes(ids_T), begins_T, np.flatnonzero(last_T) + 1)[0]
+
+
+def _hashes(ids_T: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
+    return counter_rng.fold(np.arange(int(ids_T.max(initial=0)) + 1))[ids_T]
+
+
+def _holds(run_R: npt.NDArray[np.uint64], wanted_R: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which of the sorted `wanted_R` are among `run_R`."""
+    met_R = np.zeros(len(wanted_R), bool)
+    if len(wanted_R):
+        at_R = np.minimum(np.searchsorted(wanted_R, run_R), len(wanted_R) - 1)
+        met_R[at_R[wanted_R[at_R] == run_R]] = True
+    return met_R

@@ -1,0 +1,89 @@
+"""The models of a comparison: those given, and the same shapes with random weights. Loads no JAX."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.compare.tasks_file import NAME
+from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.runs import provenance, workdir
+from clinicalbert_jax.tokenizer_files.settings import Settings
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """A model, by the name it has on the page. `is_random`: its shape and tokenizer alone.
+
+    `pretraining_data` are the datasets it was pre-trained on, as far as the user names them; `earlier` is what it was
+    started from, '' where it began with random weights, None where that is not known.
+    """
+
+    name: str
+    source: loading.Source
+    is_random: bool
+    pretraining_data: tuple[Path, ...] = ()
+    earlier: str | None = None
+
+
+def find(models: Sequence[str], pretraining_data: Sequence[str]) -> list[ComparedModel]:
+    """The models that `--models` names, as PATH or NAME=PATH, and `random` for each shape and tokenizer among them.
+
+    `pretraining_data`: NAME=DIR. Raises `UserError` for a model that is not there and a name that is given twice.
+    """
+    named = dict(map(_named, (entry for entry in models if entry != RANDOM)))
+    if len(named) < sum(entry != RANDOM for entry in models):
+        raise UserError("--models: expected different names, found one twice: write NAME=PATH")
+    data: dict[str, list[Path]] = {name: [] for name in named}
+    for entry in pretraining_data:
+        name, _, directory = entry.partition("=")
+        if name not in named or not directory:
+            raise UserError(f"--pretraining_data: expected MODEL=DIR with one of {', '.join(named)}, found another")
+        data[name].append(Path(directory).expanduser())
+    found = [_model(name, loading.find(path), tuple(data[name])) for name, path in named.items()]
+    if RANDOM in models:
+        shapes: dict[tuple[tuple, Settings | None], ComparedModel] = {}
+        for model in found:
+            shapes.setdefault(_shape(model), model)
+        for model in shapes.values():
+            name = RANDOM if len(shapes) == 1 else f"{RANDOM}-{model.name}"
+            if name in named:
+                raise UserError(f"--models: expected another name than {name}, which is that of random weights")
+            found.append(ComparedModel(name, model.source, is_random=True, earlier=""))
+    if not found:
+        raise UserError("--models: expected at least one model, found none")
+    return found
+
+
+def _shape(model: ComparedModel) -> tuple[tuple, Settings | None]:
+    config = loading.config_of(model.source)
+    return dataclasses.astuple(config), loading.tokenizer_of(model.source)
+
+
+def _named(entry: str) -> tuple[str, str]:
+    name, separator, path = entry.partition("=")
+    if not separator or not NAME.fullmatch(name):
+        path = entry
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(entry.split("@")[0].rstrip("/")).name).lstrip("_.-")[:40]
+    if not NAME.fullmatch(name):
+        raise UserError("--models: expected NAME=PATH for a path whose last part is no name, found the path alone")
+    return name, path
+
+
+def _model(name: str, source: loading.Source, data: tuple[Path, ...]) -> ComparedModel:
+    if source.is_run:
+        config, manifest = workdir.read_config(source.directory), workdir.manifest_of(source.directory)
+        known = provenance.provenance(config, manifest, 0)
+    else:
+        known = provenance.read(source.directory)
+    if data and known and known["shards_sha256"] not in [provenance.shards_sha256(Manifest.load(one)) for one in data]:
+        raise UserError(
+            f"--pretraining_data: expected the dataset that {name} was trained on ({known['data']}), found others: "
+            "give that one as well"
+        )
+    return ComparedModel(name, source, False, data, known.get("started_from"))

@@ -1,0 +1,184 @@
+"""The page of a comparison, for someone who decides which model to use; the same as Markdown and as CSV."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from clinicalbert_jax.finetune.compare.leakage import CONTAMINATED
+from clinicalbert_jax.finetune.compare.results import ranking
+from clinicalbert_jax.report import html, suppression
+from clinicalbert_jax.report.number_formats import count, duration, interval, percent, score
+from clinicalbert_jax.report.table import Table
+
+_READING = (
+    "A score is the mean over the seeds on the test set. In brackets: the interval that would hold the score on other "
+    "documents of the same kind in 95 of 100 such tests. The deviation over seeds is another matter: what another seed "
+    "of the same training changes."
+)
+_UNKNOWN = "not known"
+
+Document = Mapping[str, Any]
+
+
+def page(document: Document) -> str:
+    """The whole page."""
+    return html.page("Comparison of models", [html.Section(*part) for part in _sections(document)], [_READING])
+
+
+def markdown(document: Document) -> str:
+    """The page's tables and sentences."""
+    parts = ["# Comparison of models", _READING]
+    for title, blocks in _sections(document, charts=False):
+        parts += [f"## {title}", *(one.markdown() if isinstance(one, Table) else one for one in blocks)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def table_of_scores(document: Document) -> str:
+    """One row for each task, model and fraction of the training data, as CSV."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("task", "model", "fraction", "score", "value", "low", "high"))
+    for task, of in document["tasks"].items():
+        for model, entry in of["models"].items():
+            for fraction, found in entry["curve"].items():
+                writer.writerow((task, model, fraction, of["main"], found["value"], found["low"], found["high"]))
+    return file.getvalue()
+
+
+def _sections(document: Document, charts: bool = True) -> Iterator[tuple[str, list[html.Block]]]:
+    tasks = document["tasks"]
+    yield "Which model is better", [block for name, task in tasks.items() for block in _ranking(name, task)]
+    yield "Differences", [_differences(document)]
+    if charts and len(document["fractions"]) > 1:
+        yield "With fewer training documents", [_curve(name, task) for name, task in tasks.items()]
+    elif len(document["fractions"]) > 1:
+        yield "With fewer training documents", [_curve_table(document)]
+    yield "Had the models read the test set before?", _leakage(document)
+    if any(entry["calibration_error"] is not None for task in tasks.values() for entry in task["models"].values()):
+        yield "Whether probabilities can be believed", [_calibration(document)]
+    yield "Settings and cost", [_cost(document), "Energy was not measured."]
+
+
+def _ranking(name: str, task: Document) -> Iterator[html.Block]:
+    order = ranking(task)
+    rows = [
+        (
+            model,
+            interval(task["models"][model]["score"]),
+            score(task["models"][model]["seeds"]["deviation"]),
+            " ".join(map(score, task["models"][model]["seeds"]["values"])),
+        )
+        for model in order
+    ]
+    header = ("model", task["main"], "deviation over seeds", "each seed")
+    yield Table(header, rows, f"{name}: {task['num_documents']:,} test documents, the best model first")
+    for one in task["differences"]:
+        if order[0] in (one["first"], one["second"]):
+            other = one["second"] if one["first"] == order[0] else one["first"]
+            yield f"{name}, {one['second']} against {one['first']}: {one['sentence']}." if other else ""
+
+
+def _differences(document: Document) -> Table:
+    rows = [
+        (
+            name,
+            f"{one['second']} − {one['first']}",
+            interval(one),
+            score(one["p_value"]),
+            "yes" if one["claimed"] else "no",
+            one["sentence"],
+        )
+        for name, task in document["tasks"].items()
+        for one in task["differences"]
+    ]
+    header = ("task", "models", "difference", "p", "claimed", "in words")
+    caption = (
+        f"Paired by document. Claimed: what remains after correction for {document['num_differences']} differences "
+        "(Holm), so that in 95 of 100 such comparisons no difference is claimed where there is none"
+    )
+    return Table(header, rows, caption)
+
+
+def _curve(name: str, task: Document) -> html.Block:
+    lines = {
+        model: sorted(
+            (100 * float(fraction), found["value"]) for fraction, found in task["models"][model]["curve"].items()
+        )
+        for model in ranking(task)[:6]
+    }
+    return html.line_chart(lines, f"{name}: {task['main']} by size of the training data", "% of the documents", "")
+
+
+def _curve_table(document: Document) -> Table:
+    fractions = [f"{fraction:g}" for fraction in document["fractions"]]
+    rows = [
+        (name, model, *(interval(task["models"][model]["curve"][fraction]) for fraction in fractions))
+        for name, task in document["tasks"].items()
+        for model in ranking(task)
+    ]
+    return Table(("task", "model", *fractions), rows, "By fraction of the training documents")
+
+
+def _leakage(document: Document) -> list[html.Block]:
+    rows = []
+    for name, task in document["tasks"].items():
+        rows.append((name, "its training file", *_found(task["in_training_file"]), "", ""))
+        for model, entry in task["models"].items():
+            cleaned = entry["score_without_contaminated"]
+            both = interval(entry["score"]), "the same" if cleaned is None else interval(cleaned)
+            found = entry["leakage"]
+            unknown = ("0", "0.00%", "0") if document["models"][model]["is_random"] else (_UNKNOWN,) * 3
+            rows.append((name, model, *(unknown if found is None else _found(found)), *both))
+    header = ("task", "where", "documents read before", "text read before", "patients", "score", "without them")
+    doubtful = [
+        f"{name} (started from {model['started_from']})" if model["started_from"] else name
+        for name, model in document["models"].items()
+        if not model["is_known"]
+    ]
+    blocks: list[html.Block] = [
+        f"Text read before: runs of 13 words of the test set that also stand elsewhere. A document counts from "
+        f"{percent(CONTAMINATED, digits=0)} of its runs on; a shorter one than 13 words cannot be told. Without them: "
+        "the score on the documents that neither the training file nor any of the models' data hold.",
+        Table(header, rows),
+    ]
+    if doubtful:
+        blocks.append(f"What these models were pre-trained on is not known, or not all of it: {', '.join(doubtful)}.")
+    return blocks
+
+
+def _found(found: Document) -> tuple[str, str, str]:
+    shown = suppression.shown({"contaminated": found["contaminated"], "patients": found["patients"] or 0})
+    return (
+        count(shown["contaminated"]),
+        percent(found["fraction_of_runs"], digits=2),
+        _UNKNOWN if found["patients"] is None else count(shown["patients"]),
+    )
+
+
+def _calibration(document: Document) -> Table:
+    rows = [
+        (name, model, score(task["models"][model]["calibration_error"]))
+        for name, task in document["tasks"].items()
+        for model in ranking(task)
+        if task["models"][model]["calibration_error"] is not None
+    ]
+    return Table(
+        ("task", "model", "expected calibration error"), rows, "0: a probability of 0.8 is right 8 times in 10"
+    )
+
+
+def _cost(document: Document) -> Table:
+    rows = [
+        (
+            name,
+            model,
+            ", ".join(f"{field} {value}" for field, value in entry["setting"].items()) or "as in its config",
+            entry["num_steps"],
+            duration(entry["cost"]["seconds"] + entry["cost"]["grid_seconds"]),
+        )
+        for name, task in document["tasks"].items()
+        for model, entry in task["models"].items()
+    ]
+    header = ("task", "model", "setting chosen on validation data", "steps", "time of all trainings")
+    return Table(header, rows)

@@ -1,0 +1,177 @@
+"""What a comparison found, as one document: scores, paired differences, learning curves, cost and leakage.
+
+Shape legend: S seeds, E examples, D documents, M counts.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from clinicalbert_jax.finetune.compare import statistics
+from clinicalbert_jax.finetune.compare.leakage import Found
+from clinicalbert_jax.finetune.compare.models import ComparedModel
+from clinicalbert_jax.finetune.compare.trainings import Result
+from clinicalbert_jax.finetune.task import Scores, Task
+
+_ECE = "expected_calibration_error"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The test scores of one model on one task, of each seed. `setting` is the entry of the grid that was chosen."""
+
+    counts_SxDxM: np.ndarray
+    of_sums: Callable[[np.ndarray], float]
+    main: str
+    values: Sequence[Mapping[str, float]]
+    validation: Sequence[float]
+    num_steps: int
+    seconds: float
+    setting: Mapping[str, Any]
+
+
+def scored(
+    task: Task, examples: Sequence[Any], rows: Any, results: Sequence[Result], setting: Mapping[str, Any]
+) -> Scored:
+    """The scores of the results of one model, one for each seed."""
+    scores: list[Scores] = [task.score(examples, task.decode(examples, rows, one.logits)) for one in results]
+    documents = [example.document for example in examples]
+    return Scored(
+        counts_SxDxM=np.stack([statistics.by_document(documents, one.counts_ExM) for one in scores]),
+        of_sums=scores[0].of_sums,
+        main=scores[0].main,
+        values=[one.values for one in scores],
+        validation=[one.validation for one in results],
+        num_steps=results[0].num_steps,
+        seconds=sum(one.seconds for one in results),
+        setting=setting,
+    )
+
+
+def document(
+    models: Sequence[ComparedModel],
+    found: Mapping[tuple[str, str, float], Scored],
+    leaked: Mapping[tuple[str, str], Found],
+    in_training: Mapping[str, Found],
+    grid_seconds: Mapping[tuple[str, str], float],
+) -> dict[str, Any]:
+    """The whole document. `found` is by task, model and fraction; `leaked` by task and model, where data are named.
+
+    All differences at the largest fraction are one family: see `statistics.claimed`.
+    """
+    tasks = list(dict.fromkeys(task for task, _, _ in found))
+    fractions = sorted({fraction for _, _, fraction in found}, reverse=True)
+    pairs = list(combinations([model.name for model in models], 2))
+    differences = {
+        (task, *pair): statistics.difference(
+            found[task, pair[0], fractions[0]].counts_SxDxM,
+            found[task, pair[1], fractions[0]].counts_SxDxM,
+            found[task, pair[0], fractions[0]].of_sums,
+        )
+        for task in tasks
+        for pair in pairs
+    }
+    claimed = dict(zip(differences, statistics.claimed([one.p_value for one in differences.values()]), strict=True))
+    return {
+        "fractions": fractions,
+        "models": {model.name: _model(model) for model in models},
+        "num_differences": len(differences),
+        "tasks": {
+            task: {
+                "main": found[task, models[0].name, fractions[0]].main,
+                "num_documents": int(found[task, models[0].name, fractions[0]].counts_SxDxM.shape[1]),
+                "in_training_file": _leakage(in_training[task]),
+                "models": {
+                    model.name: _entry(
+                        [found[task, model.name, fraction] for fraction in fractions],
+                        fractions,
+                        leaked.get((task, model.name)),
+                        _contaminated([in_training[task], *(of for key, of in leaked.items() if key[0] == task)]),
+                        grid_seconds[task, model.name],
+                    )
+                    for model in models
+                },
+                "differences": [
+                    {"first": key[1], "second": key[2], "claimed": claimed[key]}
+                    | {name: _number(value) for name, value in one._asdict().items()}
+                    | {"sentence": statistics.sentence(one, claimed[key], len(differences))}
+                    for key, one in differences.items()
+                    if key[0] == task
+                ],
+            }
+            for task in tasks
+        },
+    }
+
+
+def ranking(task: Mapping[str, Any]) -> list[str]:
+    """The models of a task of `document`, the best first."""
+    scores = {name: entry["score"]["value"] for name, entry in task["models"].items()}
+    return sorted(scores, key=lambda name: -math.inf if scores[name] is None else scores[name], reverse=True)
+
+
+def _model(model: ComparedModel) -> dict[str, Any]:
+    return {
+        "is_random": model.is_random,
+        "pretraining_data": len(model.pretraining_data),
+        "is_known": model.is_random or bool(model.pretraining_data and model.earlier == ""),
+        "started_from": model.earlier,
+    }
+
+
+def _entry(
+    scored: Sequence[Scored],
+    fractions: Sequence[float],
+    leaked: Found | None,
+    contaminated_D: np.ndarray,
+    grid_seconds: float,
+) -> dict[str, Any]:
+    whole = scored[0]
+    of_seeds = [float(values[whole.main]) for values in whole.values]
+    clean_SxDxM = whole.counts_SxDxM[:, ~contaminated_D]
+    return {
+        "score": _estimate(whole),
+        "seeds": {
+            "values": list(map(_number, of_seeds)),
+            "deviation": _number(stdev(of_seeds)) if len(of_seeds) > 1 else None,
+            "validation": list(map(_number, whole.validation)),
+        },
+        "score_without_contaminated": (
+            _estimate(whole, clean_SxDxM) if contaminated_D.any() and clean_SxDxM.shape[1] else None
+        ),
+        "curve": {f"{fraction:g}": _estimate(one) for fraction, one in zip(fractions, scored, strict=True)},
+        "calibration_error": _number(fmean(values.get(_ECE, math.nan) for values in whole.values)),
+        "setting": dict(whole.setting),
+        "num_steps": whole.num_steps,
+        "leakage": None if leaked is None else _leakage(leaked),
+        "cost": {"seconds": sum(one.seconds for one in scored), "grid_seconds": grid_seconds},
+    }
+
+
+def _estimate(scored: Scored, counts_SxDxM: np.ndarray | None = None) -> dict[str, float | None]:
+    counts = scored.counts_SxDxM if counts_SxDxM is None else counts_SxDxM
+    return {name: _number(value) for name, value in statistics.estimate(counts, scored.of_sums)._asdict().items()}
+
+
+def _contaminated(found: Sequence[Found]) -> np.ndarray:
+    """The documents that any model, or the training file, holds: left out for all models, so that these compare."""
+    return np.any([one.contaminated_D for one in found], axis=0)
+
+
+def _leakage(found: Found) -> dict[str, Any]:
+    return {
+        "documents": len(found.runs_D),
+        "too_short": int((found.runs_D == 0).sum()),
+        "contaminated": int(found.contaminated_D.sum()),
+        "fraction_of_runs": found.fraction,
+        "patients": found.num_patients,
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

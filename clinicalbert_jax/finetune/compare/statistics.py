@@ -1,0 +1,130 @@
+"""Scores and differences of models with 95 % intervals over documents, and which differences may be claimed.
+
+An interval is that of a jackknife which leaves out one document (or patient) at a time, with the quantiles of Student's
+t (Efron and Stein 1981). Its degrees of freedom are those of the effective number of documents, (sum of sizes)² / sum
+of squared sizes, less one, since few large documents tell as much as fewer documents of equal size (Carter, Schnepel
+and Steigerwald 2017). The percentile bootstrap is too narrow at 30 documents (docs/benchmarks.md).
+
+Shape legend: S seeds, E examples, D documents, M counts.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+_POWER = 0.8  # of the difference that a test "could have seen"
+
+OfSums = Callable[[np.ndarray], float]
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval over documents; NaN where there are too few documents for one."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """How much better the second model is than the first on the same documents.
+
+    `p_value`: of no difference, two-sided. `visible`: the difference that this test would have found four times out of
+    five, at the level of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    visible: float
+
+
+def by_document(documents: Sequence[str], counts_ExM: np.ndarray) -> np.ndarray:
+    """The counts of each document, float64 D x M: sums over its examples."""
+    _, numbers_E = np.unique(np.asarray(documents, dtype=object).astype(str), return_inverse=True)
+    counts_DxM = np.zeros((numbers_E.max() + 1, counts_ExM.shape[1]))
+    np.add.at(counts_DxM, numbers_E, counts_ExM)
+    return counts_DxM
+
+
+def estimate(counts_SxDxM: np.ndarray, of_sums: OfSums) -> Estimate:
+    """The score of a model, its mean over seeds, with the interval of another draw of documents."""
+    value, error, quantile = _jackknife(counts_SxDxM, None, of_sums)
+    return Estimate(value, value - quantile(LEVEL) * error, value + quantile(LEVEL) * error)
+
+
+def difference(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray, of_sums: OfSums) -> Difference:
+    """Second less first, each a mean over its seeds; both on the same documents in the same order."""
+    value, error, quantile = _jackknife(first_SxDxM, second_SxDxM, of_sums)
+    margin = quantile(LEVEL) * error
+    if not error > 0:  # the same on every document, or too few of them
+        return Difference(value, value - margin, value + margin, 1.0 if value == 0 else math.nan, margin)
+    p_value = 2 * stats.t.sf(abs(value) / error, quantile.degrees)
+    return Difference(value, value - margin, value + margin, float(p_value), margin + quantile(2 * _POWER - 1) * error)
+
+
+def claimed(p_values: Sequence[float], level: float = 1 - LEVEL) -> list[bool]:
+    """Which hypotheses of no difference are rejected, so that in all families at most `level` hold a wrong rejection.
+
+    Holm (1979): the smallest of n p-values is held against level / n, the next against level / (n - 1), and so on until
+    one is larger. An undefined p-value rejects nothing.
+    """
+    order = sorted(range(len(p_values)), key=lambda n: math.inf if math.isnan(p_values[n]) else p_values[n])
+    found = [False] * len(p_values)
+    for rank, number in enumerate(order):
+        if not p_values[number] <= level / (len(order) - rank):
+            break
+        found[number] = True
+    return found
+
+
+def sentence(found: Difference, is_claimed: bool, family: int) -> str:
+    """A difference of scores in words, in points (hundredths)."""
+    value, low, high = (100 * one for one in (found.value, found.low, found.high))
+    if is_claimed:
+        sign = 1 if value > 0 else -1
+        bounds = sorted((sign * low, sign * high))
+        return f"{'better' if value > 0 else 'worse'} by {abs(value):.1f} points, {bounds[0]:.1f} to {bounds[1]:.1f}"
+    if not math.isfinite(low):
+        return "not known: too few documents to say"
+    if low == high:
+        return "the same on every document"
+    if not low <= 0 <= high:
+        return (
+            f"{value:+.1f} points, {low:+.1f} to {high:+.1f}, which may be chance: {family} differences were looked at"
+        )
+    return f"no difference that this test could see; it could see {100 * found.visible:.1f} points"
+
+
+class _Quantile(NamedTuple):
+    degrees: float
+
+    def __call__(self, level: float) -> float:
+        return float(stats.t.ppf((1 + level) / 2, self.degrees))
+
+
+def _jackknife(
+    first_SxDxM: np.ndarray, second_SxDxM: np.ndarray | None, of_sums: OfSums
+) -> tuple[float, float, _Quantile]:
+    """The statistic, its standard error over documents, and the quantiles of their ratio."""
+    parts = [(1.0, first_SxDxM)] if second_SxDxM is None else [(-1.0, first_SxDxM), (1.0, second_SxDxM)]
+    num_documents = first_SxDxM.shape[1]
+    value = sum(sign * _mean(of_sums, counts_SxDxM.sum(1)) for sign, counts_SxDxM in parts)
+    sizes_D = np.sum([np.abs(counts_SxDxM).sum((0, 2)) for _, counts_SxDxM in parts], axis=0)
+    effective = sizes_D.sum() ** 2 / max((sizes_D**2).sum(), 1e-300)
+    if effective <= 1.5:
+        return value, math.nan, _Quantile(1.0)
+    left_out_D = sum(
+        sign * np.array([_mean(of_sums, counts_SxDxM.sum(1) - counts_SxDxM[:, n]) for n in range(num_documents)])
+        for sign, counts_SxDxM in parts
+    )
+    variance = (num_documents - 1) / num_documents * ((left_out_D - np.mean(left_out_D)) ** 2).sum()
+    return value, math.sqrt(variance), _Quantile(effective - 1)
+
+
+def _mean(of_sums: OfSums, sums_SxM: np.ndarray) -> float:
+    return sum(map(of_sums, sums_SxM)) / len(sums_SxM)

@@ -1,0 +1,115 @@
+"""The file of `--tasks`: which data, which experiment, and which settings are tried for every model. Loads no JAX.
+
+    [ncbi]
+    config = "../finetune/entities.py"          # paths are relative to this file
+    train = "ncbi/train.tsv"
+    validation_fraction = 0.15                  # of the training documents; or validation = "ncbi/validation.tsv"
+    test = "ncbi/devel.tsv"
+    settings = { max_steps = 400 }              # fields of the config, as --config.NAME sets them
+    grid = [{ "optimizer.learning_rate" = 5e-5 }, { "optimizer.learning_rate" = 1e-4 }]
+
+Of the `grid`, every model takes the entry with its best score on validation data, found with the first seed.
+"""
+
+import dataclasses
+import re
+import runpy
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax.config import validated
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.config import FinetuneConfig
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+_FILES = ("train", "validation", "test")
+_KEYS = ("config", *_FILES, "validation_fraction", "settings", "grid")
+
+
+@dataclass(frozen=True)
+class ComparedTask:
+    """One task. `configs` holds the experiment for each entry of the grid; `validation_fraction` 0: a file is given."""
+
+    name: str
+    files: Mapping[str, Path]
+    validation_fraction: float
+    configs: tuple[FinetuneConfig, ...]
+
+
+def read(path: Path) -> list[ComparedTask]:
+    """The tasks in the order of the file; raises `UserError` where it cannot be read or says something unknown."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"--tasks: expected a TOML file, found none at {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"--tasks: {path} cannot be read as TOML ({type(error).__name__})") from None
+    if not document:
+        raise UserError(f"--tasks: expected a table for each task in {path}, found none")
+    return [_task(name, entry, path) for name, entry in document.items()]
+
+
+def with_settings(config: FinetuneConfig, settings: Mapping[str, Any], where: str) -> FinetuneConfig:
+    """A config with some fields replaced, by dotted name; raises `UserError` for an unknown one or a wrong value."""
+    for name, value in settings.items():
+        config = _replaced(config, name.split("."), value, f"{where}: {name}")
+    return validated(config)
+
+
+def _task(name: str, entry: Any, path: Path) -> ComparedTask:
+    where = f"--tasks: {path}, [{name}]"
+    if not NAME.fullmatch(name):
+        raise UserError(f"--tasks: {path}: expected names of tasks of letters, digits, '.', '_' and '-', found another")
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: expected a table, found a value")
+    for key in entry:
+        if key not in _KEYS:
+            raise UserError(f"{where}: expected {', '.join(_KEYS)}, found {key!r}")
+    for key in ("config", "train", "test"):
+        if not isinstance(entry.get(key), str):
+            raise UserError(f"{where}: expected the path of a file as {key!r}, found none")
+    files = {key: path.parent / Path(entry[key]).expanduser() for key in _FILES if key in entry}
+    for key, file in files.items():
+        if not file.is_file():
+            raise UserError(f"{where}: expected a file as {key!r}, found none at {file}")
+    fraction = entry.get("validation_fraction", 0.0)
+    if ("validation" in files) == bool(fraction) or not isinstance(fraction, float) or not 0 <= fraction < 1:
+        raise UserError(f"{where}: expected either a file as 'validation' or a 'validation_fraction' in (0, 1)")
+    config = with_settings(
+        _config(path.parent / Path(entry["config"]).expanduser(), where), entry.get("settings", {}), where
+    )
+    grid = entry.get("grid", [{}])
+    if not isinstance(grid, list) or not grid or not all(isinstance(settings, dict) for settings in grid):
+        raise UserError(f"{where}: expected a list of tables as 'grid', found otherwise")
+    return ComparedTask(name, files, fraction, tuple(with_settings(config, settings, where) for settings in grid))
+
+
+def _config(path: Path, where: str) -> FinetuneConfig:
+    if not path.is_file():
+        raise UserError(f"{where}: expected a file of configs/finetune/ as 'config', found none at {path}")
+    try:
+        config = runpy.run_path(str(path))["get_config"]()
+    except UserError:
+        raise
+    except Exception as error:  # the file is a program
+        raise UserError(f"{where}: {path} has no get_config() that can be called ({type(error).__name__})") from None
+    if not isinstance(config, FinetuneConfig):
+        raise UserError(f"{where}: expected get_config() of {path} to return a FinetuneConfig, found another type")
+    return config
+
+
+def _replaced(config: Any, names: list[str], value: Any, where: str) -> Any:
+    fields = [entry.name for entry in dataclasses.fields(config)]
+    first, rest = names[0], names[1:]
+    if first not in fields:
+        raise UserError(f"{where}: expected one of {', '.join(fields)}, found {first!r}")
+    if rest:
+        if not dataclasses.is_dataclass(getattr(config, first)):
+            raise UserError(f"{where}: expected a field that has fields, found {first!r}")
+        value = _replaced(getattr(config, first), rest, value, where)
+    elif isinstance(value, list):
+        value = tuple(value)
+    return dataclasses.replace(config, **{first: value})

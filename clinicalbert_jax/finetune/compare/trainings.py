@@ -1,0 +1,155 @@
+"""The trainings of a comparison: which there are, running one, and what is kept of it.
+
+    WORKDIR/trainings/TASK/MODEL/NAME.npz    scores on validation data, logits of the test rows; whole or absent
+    WORKDIR/running/                         the run in progress, removed when it is done
+
+Shape legend: N rows, l length of a row, C labels.
+"""
+
+import shutil
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.finetune import finetuned_model, heads, run, task_json
+from clinicalbert_jax.finetune.compare.data import TaskData
+from clinicalbert_jax.finetune.compare.models import ComparedModel
+from clinicalbert_jax.finetune.predictor import Predictor
+from clinicalbert_jax.finetune.rows import Rows
+from clinicalbert_jax.modeling.bert import Params
+from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.training import train_loop, train_step
+from clinicalbert_jax.training.sharding import make_mesh
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training. `setting` is the number of an entry of the task's grid."""
+
+    task: str
+    model: str
+    fraction: float
+    setting: int
+    seed: int
+
+    def file(self, workdir: Path) -> Path:
+        """Where its result is kept."""
+        name = f"fraction-{self.fraction:g}-setting-{self.setting}-seed-{self.seed}.npz"
+        return workdir / "trainings" / self.task / self.model / name
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is kept of a training. `seconds`: reading and tokenizing aside."""
+
+    validation: float  # the main score of the model chosen
+    logits: list[np.ndarray]  # of each row of the test set: l x C or C
+    num_steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory, with the rows of a task as its tokenizer makes them."""
+
+    model: ComparedModel
+    config: ModelConfig
+    params: Params | None  # None: random weights
+    tokenizer_dir: Path
+
+
+def load(model: ComparedModel) -> Loaded:
+    """Read a model."""
+    found = loading.load(model.source)
+    return Loaded(model, found.config, None if model.is_random else found.params, found.tokenizer_dir)
+
+
+def rows_of(data: TaskData, loaded: Loaded) -> dict[str, Rows]:
+    """The rows of each split."""
+    tokenizer = bert_tokenizer.build(bert_tokenizer.read(loaded.tokenizer_dir))
+    return {name: data.task.rows(of_split, tokenizer, name == "train") for name, of_split in data.examples.items()}
+
+
+def train(training: Training, data: TaskData, loaded: Loaded, rows: Mapping[str, Rows], workdir: Path) -> int:
+    """Train, choose the best checkpoint by validation, predict the test set and keep the result; the exit code.
+
+    Continues what an earlier process has left of the same training.
+    """
+    started = time.perf_counter()
+    config = replace(
+        data.compared.configs[training.setting], seeds=(training.seed,), random_weights=loaded.model.is_random
+    )
+    part = data.training_part(training.fraction, training.seed)
+    if training.fraction < 1:
+        tokenizer = bert_tokenizer.build(bert_tokenizer.read(loaded.tokenizer_dir))
+        rows = {**rows, "train": data.task.rows(part, tokenizer, True)}
+    used = run.Data(dict(data.compared.files), {**data.examples, "train": part}, Counter())
+    running = workdir / "running" / training.file(workdir).relative_to(workdir / "trainings").with_suffix("")
+    run_config = config.run_config(loaded.config, str(loaded.model.source.directory), len(rows["train"]), training.seed)
+    task_json.keep(running, run_config, task_json.document(data.task, data.compared.files), loaded.tokenizer_dir)
+    program = train_step.build(
+        run_config, make_objective=heads.objective(data.task.head, len(data.task.labels), data.task.problem_type)
+    )
+    predictor = Predictor(data.task.head, loaded.config, make_mesh(config.mesh), config.dtype)
+    job = run.training_job(config, program, data.task, used, rows, predictor, loaded.params)
+    code = train_loop.run(job, running)
+    if code != train_loop.EXIT_DONE:
+        return code
+    best = finetuned_model.load(loading.Source(running, is_run=True))
+    params = jax.device_put(best.params, jax.tree.map(lambda x: x.sharding, program.abstract_state.params))
+    logits = predictor(params, rows["test"])
+    validation = data.task.decode(
+        data.examples["validation"], rows["validation"], predictor(params, rows["validation"])
+    )
+    scores = data.task.score(data.examples["validation"], validation)
+    result = Result(scores.values[scores.main], logits, run_config.train.steps, time.perf_counter() - started)
+    write(training.file(workdir), result)
+    shutil.rmtree(running)
+    return train_loop.EXIT_DONE
+
+
+def write(path: Path, result: Result) -> None:
+    """Write a result; whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shapes = [one.shape for one in result.logits]
+    with atomic_output.file(path, overwrite=True) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            validation=np.float64(result.validation),
+            logits=np.concatenate([np.ravel(one) for one in result.logits]),
+            lengths=np.array([shape[0] if len(shape) == 2 else 0 for shape in shapes]),
+            num_steps=np.int64(result.num_steps),
+            seconds=np.float64(result.seconds),
+        )
+
+
+def read(path: Path) -> Result | None:
+    """The result of a training that is done; None of one that is not."""
+    try:
+        with np.load(path) as found:
+            arrays = {name: found[name] for name in found.files}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError):
+        path.unlink()  # of a failing disk: the training is done again
+        return None
+    return Result(float(arrays["validation"]), list(_split(arrays)), int(arrays["num_steps"]), float(arrays["seconds"]))
+
+
+def _split(arrays: Mapping[str, Any]) -> Iterator[np.ndarray]:
+    flat, lengths_N = arrays["logits"], arrays["lengths"]
+    if not lengths_N.any():
+        yield from flat.reshape(len(lengths_N), -1)
+        return
+    num_labels = len(flat) // int(lengths_N.sum())
+    yield from np.split(flat.reshape(-1, num_labels), np.cumsum(lengths_N)[:-1])

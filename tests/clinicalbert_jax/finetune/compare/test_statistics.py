@@ -1,0 +1,167 @@
+"""Intervals that cover, claims that are seldom wrong, and both against independent computations."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from clinicalbert_jax.finetune.compare import statistics
+from clinicalbert_jax.finetune.compare.statistics import Difference
+
+pytestmark = pytest.mark.fast
+
+
+def f1(sums_M: np.ndarray) -> float:
+    """Micro F1 from items right, found and annotated."""
+    return float(2 * sums_M[0] / (sums_M[1] + sums_M[2]))
+
+
+def drawn(random: np.random.Generator, num_documents: int, gains: tuple[float, ...]) -> list[np.ndarray]:
+    """Counts, 1 x D x 3, of models that differ by `gains` in log-odds, on documents of unequal size and difficulty."""
+    annotated_D = np.maximum(1, random.lognormal(1.6, 0.9, num_documents)).astype(int)
+    ease_D = random.normal(1.0, 0.8, num_documents)
+    models = []
+    for gain in gains:
+        chance_D = 1 / (1 + np.exp(-(ease_D + gain + random.normal(0, 0.4, num_documents))))
+        right_D = random.binomial(annotated_D, chance_D)
+        found_D = right_D + random.poisson(annotated_D * 0.25 * (1 - chance_D) + 0.1)
+        models.append(np.stack([right_D, found_D, annotated_D], 1).astype(float)[None])
+    return models
+
+
+def expected_f1(gain: float) -> float:
+    """What the F1 of a model of `drawn` tends to."""
+    random = np.random.default_rng(0)
+    return f1(sum(drawn(random, 200_000, (gain,))[0][0].sum(0) for _ in range(5)))
+
+
+def coverage(num_documents: int, simulations: int, seed: int) -> float:
+    random = np.random.default_rng(seed)
+    true = expected_f1(0.3) - expected_f1(0.0)
+    found = (statistics.difference(*drawn(random, num_documents, (0.0, 0.3)), f1) for _ in range(simulations))
+    return sum(one.low <= true <= one.high for one in found) / simulations
+
+
+def wrongly_claimed(num_documents: int, num_models: int, simulations: int, seed: int) -> float:
+    """The fraction of comparisons of equal models in which some difference is claimed."""
+    random = np.random.default_rng(seed)
+    wrong = 0
+    for _ in range(simulations):
+        models = drawn(random, num_documents, (0.0,) * num_models)
+        pairs = [(first, second) for number, first in enumerate(models) for second in models[number + 1 :]]
+        wrong += any(statistics.claimed([statistics.difference(*pair, f1).p_value for pair in pairs]))
+    return wrong / simulations
+
+
+@pytest.mark.parametrize("num_documents", [30, 100])
+def test_intervals_cover_the_difference(num_documents: int) -> None:
+    assert 0.92 <= coverage(num_documents, 400, seed=2) <= 0.98
+
+
+def test_equal_models_are_seldom_told_apart() -> None:
+    assert wrongly_claimed(30, 3, 300, seed=3) <= 0.085
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("num_documents", [30, 100, 500])
+def test_intervals_cover_the_difference_in_95_percent(num_documents: int) -> None:
+    found = coverage(num_documents, 2000, seed=1)
+    print(f"{num_documents} documents: {found:.2%} of 2,000 intervals cover the difference")
+    assert 0.935 <= found <= 0.965
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("num_documents", [30, 100, 500])
+def test_a_family_of_equal_models_has_a_claim_in_5_percent(num_documents: int) -> None:
+    found = wrongly_claimed(num_documents, 4, 2000, seed=1)
+    print(f"{num_documents} documents: a difference is claimed in {found:.2%} of 2,000 families of six")
+    assert found <= 0.065
+
+
+def test_equal_documents_give_the_t_test() -> None:
+    """Of documents of one item each, the jackknife of a mean is Student's t."""
+    random = np.random.default_rng(0)
+    first_D, second_D = random.integers(0, 2, (2, 40)).astype(float)
+    counts = [np.stack([right_D, np.ones(40)], 1)[None] for right_D in (first_D, second_D)]
+    found = statistics.difference(counts[0], counts[1], lambda sums_M: float(sums_M[0] / sums_M[1]))
+    expected = stats.ttest_1samp(second_D - first_D, 0)
+    low, high = expected.confidence_interval(0.95)
+    sizes_D = sum(counts).sum((0, 2))
+    degrees = sizes_D.sum() ** 2 / (sizes_D**2).sum() - 1
+    scale = stats.t.ppf(0.975, degrees) / stats.t.ppf(0.975, 39)
+    middle = (second_D - first_D).mean()
+    assert found.value == pytest.approx(middle)
+    assert found.low == pytest.approx(middle - (middle - low) * scale)
+    assert found.high == pytest.approx(middle + (high - middle) * scale)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(expected.statistic), degrees))
+
+
+def test_seeds_are_averaged() -> None:
+    random = np.random.default_rng(0)
+    one, two, other = drawn(random, 20, (0.0, 0.0, 0.5))
+    both = np.concatenate([one, two])
+    found = statistics.difference(both, other, f1).value
+    assert found == pytest.approx(f1(other[0].sum(0)) - (f1(one[0].sum(0)) + f1(two[0].sum(0))) / 2)
+    assert statistics.estimate(both, f1).value == pytest.approx((f1(one[0].sum(0)) + f1(two[0].sum(0))) / 2)
+
+
+def test_examples_of_a_document_are_summed() -> None:
+    counts_DxM = statistics.by_document(["b", "a", "b"], np.array([[1, 2], [3, 4], [5, 6]]))
+    assert counts_DxM.tolist() == [[3, 4], [6, 8]]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_holm(p_values: list[float]) -> None:
+    """Against the adjusted p-values of the textbook, computed the other way round."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.minimum(1, np.maximum.accumulate(np.array(p_values)[order] * np.arange(len(p_values), 0, -1)))
+    expected = [False] * len(p_values)
+    for place, number in enumerate(order):
+        expected[number] = bool(adjusted[place] <= 0.05)
+    close = np.isclose(adjusted, 0.05, rtol=1e-9)
+    assert statistics.claimed(p_values, 0.05) == expected or close.any()
+
+
+def test_nothing_is_claimed_of_what_is_not_known() -> None:
+    alone = drawn(np.random.default_rng(0), 1, (0.0, 1.0))
+    found = statistics.difference(*alone, f1)
+    assert math.isnan(found.low)
+    assert math.isnan(found.p_value)
+    assert statistics.claimed([found.p_value, 0.001]) == [False, True]
+    assert statistics.sentence(found, False, 1) == "not known: too few documents to say"
+
+
+@pytest.mark.parametrize(
+    ("found", "is_claimed", "expected"),
+    [
+        (Difference(0.012, 0.004, 0.020, 0.01, 0.012), True, "better by 1.2 points, 0.4 to 2.0"),
+        (Difference(-0.012, -0.020, -0.004, 0.01, 0.012), True, "worse by 1.2 points, 0.4 to 2.0"),
+        (
+            Difference(0.002, -0.009, 0.013, 0.7, 0.015),
+            False,
+            "no difference that this test could see; it could see 1.5 points",
+        ),
+        (
+            Difference(0.012, 0.001, 0.023, 0.04, 0.015),
+            False,
+            "+1.2 points, +0.1 to +2.3, which may be chance: 6 differences were looked at",
+        ),
+        (Difference(0.0, 0.0, 0.0, 1.0, 0.0), False, "the same on every document"),
+    ],
+)
+def test_sentences(found: Difference, is_claimed: bool, expected: str) -> None:
+    assert statistics.sentence(found, is_claimed, 6) == expected
+
+
+def test_the_visible_difference_is_seen_four_times_out_of_five() -> None:
+    """Planted as large as the test says that it could see, it is found about so often."""
+    random = np.random.default_rng(5)
+    pairs = [drawn(random, 100, (0.0, 0.33)) for _ in range(300)]
+    found = [statistics.difference(*pair, f1) for pair in pairs]
+    true, visible = expected_f1(0.33) - expected_f1(0.0), float(np.median([one.visible for one in found]))
+    power = np.mean([one.p_value < 0.05 for one in found])
+    expected = stats.norm.cdf((true / visible) * (1.96 + 0.84) - 1.96)
+    assert power == pytest.approx(expected, abs=0.08)
