@@ -7,8 +7,8 @@ A small RUN needs more steps and a higher rate: `--steps=800 --learning_rate=5e-
 
 For every task three models are trained with the same hyperparameters, seed and steps: ours from the pre-trained
 encoder, PyTorch's from the same encoder, and ours from random weights. The first two see the same rows in the same
-order, start from the same head and use no dropout, so only the software differs. Intervals are from a paired bootstrap
-over documents with 1,000 resamples: abstracts where the data name them, the contexts of questions, else texts.
+order, start from the same head and use no dropout, so only the software differs. Intervals are
+over documents (see `finetune.intervals`): abstracts where the data name them, the contexts of questions, else texts.
 
 Tasks that are already in --output are not run again.
 """
@@ -37,7 +37,6 @@ from clinicalbert_jax.finetune.relations.task import RelationsConfig
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import loading
 
-RESAMPLES = 1000
 THREADS = 2
 MAX_QUESTIONS = 100
 
@@ -296,18 +295,13 @@ def _targets(task: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _difference(examples: Any, of_sums: Any, first_ExM: np.ndarray, second_ExM: np.ndarray) -> dict[str, float]:
-    """Difference of the main scores, with the 95 % interval of a paired bootstrap over documents."""
-    _, documents_E = np.unique([example.document for example in examples], return_inverse=True)
-    both = [np.zeros((documents_E.max() + 1, counts.shape[1])) for counts in (first_ExM, second_ExM)]
-    for counts_DxM, counts_ExM in zip(both, (first_ExM, second_ExM), strict=True):
-        np.add.at(counts_DxM, documents_E, counts_ExM)
-    generator = np.random.default_rng(0)
-    differences = []
-    for _ in range(RESAMPLES):
-        chosen = generator.integers(0, len(both[0]), len(both[0]))
-        differences.append(of_sums(both[0][chosen].sum(0)) - of_sums(both[1][chosen].sum(0)))
-    low, high = np.nanquantile(differences, (0.025, 0.975)).tolist()
-    return {"value": float(of_sums(both[0].sum(0)) - of_sums(both[1].sum(0))), "low": low, "high": high}
+    """Difference of the main scores, with the 95 % interval over documents."""
+    from clinicalbert_jax.finetune import intervals
+
+    documents = [example.document for example in examples]
+    first, second = (intervals.by_document(documents, counts_ExM)[None] for counts_ExM in (first_ExM, second_ExM))
+    found = intervals.difference(second, first, of_sums)
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _table(measured: dict[str, Any]) -> str:

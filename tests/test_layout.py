@@ -20,6 +20,7 @@ LAYERS = [
     ["run_pretrain"],
     [f"clinicalbert_jax.{name}" for name in ("inference", "predict", "fill_mask", "next_sentence", "embed")],
     ["clinicalbert_jax.export"],
+    ["clinicalbert_jax.audit"],
     ["clinicalbert_jax.plan"],
     ["clinicalbert_jax.finetune"],
     ["clinicalbert_jax.evaluate"],

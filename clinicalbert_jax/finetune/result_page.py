@@ -10,7 +10,7 @@ from markupsafe import Markup
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.task import Scores
 from clinicalbert_jax.report import html
-from clinicalbert_jax.report.number_formats import score
+from clinicalbert_jax.report.number_formats import interval, score
 from clinicalbert_jax.report.table import Table, settings
 from clinicalbert_jax.runs import metrics_log
 
@@ -54,16 +54,17 @@ def text(results: Mapping[str, Any]) -> str:
         for name, value in scores.items():
             if "/" in name:  # a label's, and labels are not printed
                 continue
-            mark = " *" if name == results["main"] else ""
+            of = results["intervals"][split]
+            mark = f" * 95 % interval over documents {interval(of, value=False)}" if name == results["main"] else ""
             lines.append(f"  {name:<32} {_with_deviation(value)}{mark}")
     return "\n".join(lines)
 
 
 def _figures(results: Mapping[str, Any]) -> Markup:
     main = results["main"]
-    return html.figures(
-        {f"{main}, {split}": _with_deviation(scores[main]) for split, scores in results["scores"].items()}
-    )
+    figures = {f"{main}, {split}": _with_deviation(scores[main]) for split, scores in results["scores"].items()}
+    figures |= {f"95 % interval, {split}": interval(of, value=False) for split, of in results["intervals"].items()}
+    return html.figures(figures)
 
 
 def _scores_table(results: Mapping[str, Any], split: str) -> Table:

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from clinicalbert_jax.data import checksummed_json, patients
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
-from clinicalbert_jax.finetune import finetuned_model, heads, result_page, task_json
+from clinicalbert_jax.finetune import finetuned_model, heads, intervals, result_page, task_json
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import RowBatches, Rows
-from clinicalbert_jax.finetune.task import Scores, Task, json_line
+from clinicalbert_jax.finetune.task import Example, Scores, Task, json_line
 from clinicalbert_jax.modeling.bert import Params
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs.state import State
@@ -113,6 +114,9 @@ def summary(
             if all(name in scores.values for scores in of_seeds)
         }
     counts = {split: len(examples) for split, examples in data.examples.items()}
+    over_documents = {
+        split: _interval(data.examples[split], [one[split] for one in seeds.values()]) for split in splits
+    }
     return {
         "task": dataclasses.asdict(config.task),
         "main": next(iter(next(iter(seeds.values())).values())).main,
@@ -121,6 +125,7 @@ def summary(
         "num_rows": {split: len(of_split) for split, of_split in rows.items()},
         "left_out": dict(data.left_out),
         "scores": splits,
+        "intervals": over_documents,
     }
 
 
@@ -162,6 +167,16 @@ def training_job(
         flops_per_step=per_row * run_config.train.global_batch_size,
         is_over=lambda scores: _is_stale(scores, config.patience),
     )
+
+
+def _interval(examples: Sequence[Example], scores: Sequence[Scores]) -> dict[str, float | int | None]:
+    """The main score, its mean over seeds, with the 95 % interval over documents or patients."""
+    documents = [example.document for example in examples]
+    counts_SxDxM = np.stack([intervals.by_document(documents, one.counts_ExM) for one in scores])
+    found = intervals.estimate(counts_SxDxM, scores[0].of_sums)._asdict()
+    return {name: value if math.isfinite(value) else None for name, value in found.items()} | {
+        "documents": counts_SxDxM.shape[1]
+    }
 
 
 def _is_stale(scores: Sequence[float], patience: int) -> bool:

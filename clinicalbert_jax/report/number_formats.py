@@ -32,10 +32,10 @@ def ratio(part: float, whole: float) -> str:
     return f"{part / whole:.2f}" if whole else "–"
 
 
-def interval(estimate: Mapping[str, float | None]) -> str:
-    """An estimate (`value`, `low`, `high`) with its interval: '0.123 [0.100, 0.150]'."""
-    bounds = "" if estimate["low"] is None else f" [{score(estimate['low'])}, {score(estimate['high'])}]"
-    return score(estimate["value"]) + bounds
+def interval(estimate: Mapping[str, float | None], value: bool = True) -> str:
+    """An estimate (`value`, `low`, `high`) with its interval: '0.123 [0.100, 0.150]'; without `value` the interval."""
+    bounds = "" if estimate["low"] is None else f"[{score(estimate['low'])}, {score(estimate['high'])}]"
+    return f"{score(estimate['value'])} {bounds}".rstrip() if value else bounds or "–"
 
 
 def duration(seconds: float) -> str:

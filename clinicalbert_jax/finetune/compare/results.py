@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clinicalbert_jax.finetune.compare import statistics
+from clinicalbert_jax.finetune import intervals
 from clinicalbert_jax.finetune.compare.leakage import Found
 from clinicalbert_jax.finetune.compare.models import ComparedModel
 from clinicalbert_jax.finetune.compare.trainings import Result
@@ -42,7 +42,7 @@ def scored(
     scores: list[Scores] = [task.score(examples, task.decode(examples, rows, one.logits)) for one in results]
     documents = [example.document for example in examples]
     return Scored(
-        counts_SxDxM=np.stack([statistics.by_document(documents, one.counts_ExM) for one in scores]),
+        counts_SxDxM=np.stack([intervals.by_document(documents, one.counts_ExM) for one in scores]),
         of_sums=scores[0].of_sums,
         main=scores[0].main,
         values=[one.values for one in scores],
@@ -62,13 +62,13 @@ def document(
 ) -> dict[str, Any]:
     """The whole document. `found` is by task, model and fraction; `leaked` by task and model, where data are named.
 
-    All differences at the largest fraction are one family: see `statistics.claimed`.
+    All differences at the largest fraction are one family: see `intervals.claimed`.
     """
     tasks = list(dict.fromkeys(task for task, _, _ in found))
     fractions = sorted({fraction for _, _, fraction in found}, reverse=True)
     pairs = list(combinations([model.name for model in models], 2))
     differences = {
-        (task, *pair): statistics.difference(
+        (task, *pair): intervals.difference(
             found[task, pair[0], fractions[0]].counts_SxDxM,
             found[task, pair[1], fractions[0]].counts_SxDxM,
             found[task, pair[0], fractions[0]].of_sums,
@@ -76,7 +76,7 @@ def document(
         for task in tasks
         for pair in pairs
     }
-    claimed = dict(zip(differences, statistics.claimed([one.p_value for one in differences.values()]), strict=True))
+    claimed = dict(zip(differences, intervals.claimed([one.p_value for one in differences.values()]), strict=True))
     return {
         "fractions": fractions,
         "models": {model.name: _model(model) for model in models},
@@ -99,7 +99,7 @@ def document(
                 "differences": [
                     {"first": key[1], "second": key[2], "claimed": claimed[key]}
                     | {name: _number(value) for name, value in one._asdict().items()}
-                    | {"sentence": statistics.sentence(one, claimed[key], len(differences))}
+                    | {"sentence": intervals.sentence(one, claimed[key], len(differences))}
                     for key, one in differences.items()
                     if key[0] == task
                 ],
@@ -155,7 +155,7 @@ def _entry(
 
 def _estimate(scored: Scored, counts_SxDxM: np.ndarray | None = None) -> dict[str, float | None]:
     counts = scored.counts_SxDxM if counts_SxDxM is None else counts_SxDxM
-    return {name: _number(value) for name, value in statistics.estimate(counts, scored.of_sums)._asdict().items()}
+    return {name: _number(value) for name, value in intervals.estimate(counts, scored.of_sums)._asdict().items()}
 
 
 def _contaminated(found: Sequence[Found]) -> np.ndarray:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from clinicalbert_jax.finetune.compare import statistics
-from clinicalbert_jax.finetune.compare.statistics import Difference
+from clinicalbert_jax.finetune import intervals
+from clinicalbert_jax.finetune.intervals import Difference
 
 pytestmark = pytest.mark.fast
 
@@ -41,7 +41,7 @@ def expected_f1(gain: float) -> float:
 def coverage(num_documents: int, simulations: int, seed: int) -> float:
     random = np.random.default_rng(seed)
     true = expected_f1(0.3) - expected_f1(0.0)
-    found = (statistics.difference(*drawn(random, num_documents, (0.0, 0.3)), f1) for _ in range(simulations))
+    found = (intervals.difference(*drawn(random, num_documents, (0.0, 0.3)), f1) for _ in range(simulations))
     return sum(one.low <= true <= one.high for one in found) / simulations
 
 
@@ -52,7 +52,7 @@ def wrongly_claimed(num_documents: int, num_models: int, simulations: int, seed:
     for _ in range(simulations):
         models = drawn(random, num_documents, (0.0,) * num_models)
         pairs = [(first, second) for number, first in enumerate(models) for second in models[number + 1 :]]
-        wrong += any(statistics.claimed([statistics.difference(*pair, f1).p_value for pair in pairs]))
+        wrong += any(intervals.claimed([intervals.difference(*pair, f1).p_value for pair in pairs]))
     return wrong / simulations
 
 
@@ -86,7 +86,7 @@ def test_equal_documents_give_the_t_test() -> None:
     random = np.random.default_rng(0)
     first_D, second_D = random.integers(0, 2, (2, 40)).astype(float)
     counts = [np.stack([right_D, np.ones(40)], 1)[None] for right_D in (first_D, second_D)]
-    found = statistics.difference(counts[0], counts[1], lambda sums_M: float(sums_M[0] / sums_M[1]))
+    found = intervals.difference(counts[0], counts[1], lambda sums_M: float(sums_M[0] / sums_M[1]))
     expected = stats.ttest_1samp(second_D - first_D, 0)
     low, high = expected.confidence_interval(0.95)
     sizes_D = sum(counts).sum((0, 2))
@@ -103,13 +103,13 @@ def test_seeds_are_averaged() -> None:
     random = np.random.default_rng(0)
     one, two, other = drawn(random, 20, (0.0, 0.0, 0.5))
     both = np.concatenate([one, two])
-    found = statistics.difference(both, other, f1).value
+    found = intervals.difference(both, other, f1).value
     assert found == pytest.approx(f1(other[0].sum(0)) - (f1(one[0].sum(0)) + f1(two[0].sum(0))) / 2)
-    assert statistics.estimate(both, f1).value == pytest.approx((f1(one[0].sum(0)) + f1(two[0].sum(0))) / 2)
+    assert intervals.estimate(both, f1).value == pytest.approx((f1(one[0].sum(0)) + f1(two[0].sum(0))) / 2)
 
 
 def test_examples_of_a_document_are_summed() -> None:
-    counts_DxM = statistics.by_document(["b", "a", "b"], np.array([[1, 2], [3, 4], [5, 6]]))
+    counts_DxM = intervals.by_document(["b", "a", "b"], np.array([[1, 2], [3, 4], [5, 6]]))
     assert counts_DxM.tolist() == [[3, 4], [6, 8]]
 
 
@@ -122,16 +122,16 @@ def test_holm_is_holm(p_values: list[float]) -> None:
     for place, number in enumerate(order):
         expected[number] = bool(adjusted[place] <= 0.05)
     close = np.isclose(adjusted, 0.05, rtol=1e-9)
-    assert statistics.claimed(p_values, 0.05) == expected or close.any()
+    assert intervals.claimed(p_values, 0.05) == expected or close.any()
 
 
 def test_nothing_is_claimed_of_what_is_not_known() -> None:
     alone = drawn(np.random.default_rng(0), 1, (0.0, 1.0))
-    found = statistics.difference(*alone, f1)
+    found = intervals.difference(*alone, f1)
     assert math.isnan(found.low)
     assert math.isnan(found.p_value)
-    assert statistics.claimed([found.p_value, 0.001]) == [False, True]
-    assert statistics.sentence(found, False, 1) == "not known: too few documents to say"
+    assert intervals.claimed([found.p_value, 0.001]) == [False, True]
+    assert intervals.sentence(found, False, 1) == "not known: too few documents to say"
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_nothing_is_claimed_of_what_is_not_known() -> None:
     ],
 )
 def test_sentences(found: Difference, is_claimed: bool, expected: str) -> None:
-    assert statistics.sentence(found, is_claimed, 6) == expected
+    assert intervals.sentence(found, is_claimed, 6) == expected
 
 
 def test_the_visible_difference_is_seen_four_times_out_of_five() -> None:
     """Planted as large as the test says that it could see, it is found about so often."""
     random = np.random.default_rng(5)
     pairs = [drawn(random, 100, (0.0, 0.33)) for _ in range(300)]
-    found = [statistics.difference(*pair, f1) for pair in pairs]
+    found = [intervals.difference(*pair, f1) for pair in pairs]
     true, visible = expected_f1(0.33) - expected_f1(0.0), float(np.median([one.visible for one in found]))
     power = np.mean([one.p_value < 0.05 for one in found])
     expected = stats.norm.cdf((true / visible) * (1.96 + 0.84) - 1.96)

@@ -1,0 +1,1 @@
+"""What a model memorised of the notes it was trained on."""
