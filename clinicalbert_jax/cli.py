@@ -38,6 +38,7 @@ from ml_collections import config_flags
 
 from clinicalbert_jax.config import validated
 from clinicalbert_jax.errors import UserError, redacted
+from clinicalbert_jax.files import patterns
 from clinicalbert_jax.options import CONFIG_FILE, POSITIONAL, Option
 
 EXIT_USER_ERROR = 2
@@ -117,14 +118,10 @@ def _entries(values: list[str]) -> tuple[str, ...]:
     """What all occurrences of a flag name, each separated by commas unless it is the path of something with a comma."""
     found: list[str] = []
     for value in values:
-        whole = "," not in value or Path(value).expanduser().exists() or _matches_files(value)
+        is_path = Path(value).expanduser().exists() or (patterns.is_pattern(value) and patterns.matching(value))
+        whole = "," not in value or is_path
         found += [value] if whole else map(str.strip, next(csv.reader([value])))
     return tuple(filter(None, found))
-
-
-def _matches_files(pattern: str) -> bool:
-    path = Path(pattern).expanduser()
-    return any(c in pattern for c in "*?[") and any(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
 
 
 def _fields(options: type) -> list[tuple[dataclasses.Field, Any, Option | None]]:

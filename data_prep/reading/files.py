@@ -6,7 +6,6 @@ names of files may be those of patients, so that a message has the `label` of a 
 
 import gzip
 import io
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,8 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from clinicalbert_jax.errors import UserError
-
-_MAGIC = re.compile(r"[*?\[]")
+from clinicalbert_jax.files import patterns
 
 
 def is_url(given: str) -> bool:
@@ -50,8 +48,8 @@ def expand(given: str, label: str = "--input") -> list[tuple[str, int]]:
         try:
             filesystem, name = fsspec.core.url_to_fs(given)
             protocol = given.split("://", 1)[0]
-            if _MAGIC.search(name) and not filesystem.exists(name):
-                entries = filesystem.glob(name, detail=True)
+            if patterns.is_pattern(name) and not filesystem.exists(name):
+                entries = filesystem.glob(patterns.literal_start(name, filesystem.exists), detail=True)
             elif filesystem.isdir(name):
                 entries = filesystem.find(name, detail=True)
             else:
@@ -73,8 +71,8 @@ def expand(given: str, label: str = "--input") -> list[tuple[str, int]]:
             files: Iterable[Path] = [path]
         elif path.is_dir():
             files = path.rglob("*")
-        elif _MAGIC.search(given):
-            files = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        elif patterns.is_pattern(given):
+            files = patterns.matching(given)
         else:
             raise UserError(f"{label}: expected a file or directory, found none")
         found = sorted((str(file), file.stat().st_size) for file in files if file.is_file())
@@ -88,7 +86,7 @@ def expand(given: str, label: str = "--input") -> list[tuple[str, int]]:
 def reading(url: str, label: str) -> Iterator[IO[bytes]]:
     """A file's bytes, uncompressed; whatever goes wrong on the way becomes one line."""
     try:
-        with _opened(url) as raw:
+        with opened(url) as raw:
             if url.endswith(".gz"):
                 with gzip.GzipFile(fileobj=raw) as stream:
                     yield io.BufferedReader(stream, 1 << 20)  # type: ignore[arg-type, type-var]
@@ -111,7 +109,8 @@ def reading_text(url: str, label: str, encoding: str, newline: str | None = None
         yield text
 
 
-def _opened(url: str) -> Any:
+def opened(url: str) -> Any:
+    """A file's bytes as they are; raises what the store raises."""
     if not is_url(url):
         return Path(url).open("rb")
     import fsspec
@@ -127,7 +126,7 @@ def parquet(url: str, label: str) -> Iterator[Any]:
     import pyarrow.parquet
 
     try:
-        with _opened(url) as raw, pyarrow.parquet.ParquetFile(raw) as file:
+        with opened(url) as raw, pyarrow.parquet.ParquetFile(raw) as file:
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{label} cannot be read as Parquet ({type(error).__name__})") from None

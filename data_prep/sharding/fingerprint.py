@@ -98,7 +98,7 @@ def _sha256(url: str) -> str:
     if not files.is_url(url):
         return sha256_of(Path(url))
     try:
-        with fsspec.open(url, "rb") as stream:
+        with files.opened(url) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except Exception as error:  # every store raises its own kinds
         raise UserError(f"--input: a URL cannot be read ({type(error).__name__})") from None

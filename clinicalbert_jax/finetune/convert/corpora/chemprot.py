@@ -10,6 +10,7 @@ BLUE: `index`, `sentence`, `label` with the spans already blinded (`@CHEMICAL$ .
 overlap). The head is the one whose type comes first in the alphabet, of two equal ones the first.
 """
 
+import glob
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,10 @@ def convert_chemprot(directory: Path, reading: Reading) -> dict[str, list[common
     for abstracts in sorted(directory.rglob("*_abstracts*.tsv")):
         entities = _one(abstracts, "entities")
         relations = _one(abstracts, "gold_standard")
-        parts[abstracts.name.split("_abstracts")[0]] = list(_chemprot(abstracts, entities, relations, reading))
+        part = abstracts.name.split("_abstracts")[0]
+        if part in parts:
+            raise UserError(f"--input: expected each part once, found files of {part} in two directories: remove one")
+        parts[part] = list(_chemprot(abstracts, entities, relations, reading))
     if not parts:
         raise UserError(f"--input: expected files named *_abstracts*.tsv, found none in {directory}")
     return parts
@@ -47,8 +51,9 @@ def convert_blue(path: Path, reading: Reading) -> dict[str, list[common.Record]]
 
 
 def _one(abstracts: Path, what: str) -> Path:
-    name = re.sub("_abstracts.*", f"_{what}*.tsv", abstracts.name)
-    found = sorted(abstracts.parent.glob(name))
+    part = abstracts.name.split("_abstracts")[0]
+    name = f"{part}_{what}*.tsv"
+    found = sorted(abstracts.parent.glob(f"{glob.escape(part)}_{what}*.tsv"))
     if len(found) != 1:
         raise UserError(f"--input: expected one file {name} beside {abstracts}, found {len(found)}")
     return found[0]

@@ -1,6 +1,7 @@
 """The converters: mentions found in their sentences, negatives as documented, splits by document, damaged lines."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -182,6 +183,18 @@ def test_chemprot_pairs_are_those_of_a_sentence_and_the_related_ones(tmp_path):
         "Zinc was given. It hit TNF",
         "Aspirin and COX. ",
     ]
+
+
+@pytest.mark.fast
+def test_names_of_chemprot_files_are_no_patterns_and_each_part_is_there_once(tmp_path):
+    corpus = chemprot_corpus(tmp_path) / "sample"
+    corpus = corpus.rename(tmp_path / "[s]ample*")
+    for path in list(corpus.iterdir()):
+        path.rename(path.with_name(path.name.replace("chemprot", "chem[p]rot")))
+    assert len(chemprot.convert_chemprot(tmp_path, Reading())["chem[p]rot_sample"]) == 4
+    shutil.copytree(corpus, tmp_path / "copy")
+    with pytest.raises(UserError, match="expected each part once"):
+        chemprot.convert_chemprot(tmp_path, Reading())
 
 
 @pytest.mark.fast
