@@ -80,6 +80,8 @@ def clear_datasets() -> tuple[int, int]:
     for local in sorted(_cache("data").iterdir()):
         if local.is_dir() and not local.is_symlink():
             with directory_lock.held(local, str(local), beside=True):
+                if not local.is_dir():  # another process has removed it since
+                    continue
                 size += sum(path.stat().st_size for path in local.rglob("*") if path.is_file())
                 count += 1
                 shutil.rmtree(local)
@@ -132,9 +134,10 @@ class Mirror:
                     self._store.remove(f"{CHECKPOINTS}/{step}")
 
     def _files(self) -> list[str]:
-        """Names of the run's files here; links and the lock are none of them."""
+        """Names of the run's files here; links are none of them, nor locks and what another command writes beside."""
         paths = (path for path in self.local.rglob("*") if path.is_file() and not path.is_symlink())
-        return [path.relative_to(self.local).as_posix() for path in paths if path.name != directory_lock.FILE_NAME]
+        names = (path.relative_to(self.local).as_posix() for path in paths)
+        return [name for name in names if not name.startswith(".")]
 
 
 class _Store:
@@ -184,9 +187,10 @@ class _Store:
             raise self._unreachable(error) from None
 
     def remove(self, name: str) -> None:
-        """Remove a directory and all below it."""
+        """Remove a directory and all below it. By single files: `rm` takes brackets in a path for a pattern."""
         try:
-            self._files.rm(f"{self._root}/{name}", recursive=True)
+            for path in self._files.find(f"{self._root}/{name}"):
+                self._files.rm_file(path)
         except Exception as error:
             raise self._unreachable(error) from None
 

@@ -1,7 +1,11 @@
 """Local copies of a dataset at a URL: never stale, one process at a time, without a trace of credentials."""
 
+import shutil
+import string
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.dataset import Dataset
 from clinicalbert_jax.errors import UserError, redacted
+from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.runs import clear_copies, object_store
 from tests import toy_dataset
 
@@ -185,3 +190,45 @@ def test_credentials_are_in_no_name_of_a_file(store: Path, cache: Path, capsys: 
     printed = str(caught.value) + "".join(capsys.readouterr()) + "".join(map(str, cache.rglob("*")))
     assert "SECRET" not in printed
     assert "KEY" not in printed
+
+
+def test_the_name_of_a_run_in_a_store_is_no_pattern(tmp_path: Path) -> None:
+    """What was removed here is removed there, and in no run whose name the first one's would match."""
+    names = [f"run{character}x" for character in string.printable if character != "/"]
+    for number, name in enumerate([*names, "[ab]"]):
+        url = f"memory://{tmp_path}/{number}"
+        filesystem, root = fsspec.core.url_to_fs(url)
+        for run in {name, "runax", "a", "b"}:
+            filesystem.pipe({f"{root}/{run}/checkpoints/{step}/checksums.json": b"{}" for step in (1, 2)})
+        local, mirror = object_store.run(f"{url}/{name}")
+        assert mirror
+        shutil.rmtree(local / "checkpoints" / "1")
+        for beside in (".lock", ".report.html.lock", ".partial.report.html", "metrics.jsonl"):
+            (local / beside).touch()
+        mirror.push()
+        left = {path.removeprefix(f"{root}/") for path in filesystem.find(root)}
+        others = {f"{run}/checkpoints/{step}/checksums.json" for run in {"runax", "a", "b"} - {name} for step in (1, 2)}
+        assert left == {f"{name}/metrics.jsonl", f"{name}/checkpoints/2/checksums.json", *others}
+
+
+def test_two_processes_clear_the_copies(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second has listed the copies before the first removes them."""
+    object_store.dataset(f"file://{store}")
+    held = directory_lock.held
+
+    def after_the_other(local: Path, *arguments: Any, **options: Any) -> AbstractContextManager[None]:
+        shutil.rmtree(local, ignore_errors=True)
+        return held(local, *arguments, **options)
+
+    monkeypatch.setattr(directory_lock, "held", after_the_other)
+    assert object_store.clear_datasets() == (0, 0)
+
+
+def test_a_copy_in_use_is_not_cleared(store: Path) -> None:
+    local = object_store.dataset(f"file://{store}")
+    with (
+        directory_lock.held(local, "copying", beside=True),
+        pytest.raises(UserError, match="in use by another process"),
+    ):
+        object_store.clear_datasets()
+    assert contents(local) == contents(store)
