@@ -3,13 +3,13 @@
 Nothing derived from it may stand in a dataset: who has the salt and a list of patients finds them in the examples.
 """
 
-import contextlib
 import os
 import secrets
 from pathlib import Path
 
 from clinicalbert_jax.data.manifest import FILE_NAME as MANIFEST_FILE
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import directory_lock
 
 _MIN_BYTES = 16
 
@@ -30,9 +30,10 @@ def load(given: str, output_dir: Path) -> tuple[bytes, Path]:
         if not path.exists():
             if not given:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):  # another process was first
-                path.touch(mode=0o600, exist_ok=False)
-                path.write_text(secrets.token_hex(32) + "\n")
+            path.parent.stat()  # raises where there is none: it is not made for a `given` path
+            with directory_lock.held(path, "--salt_file", wait=True, beside=True):
+                if not path.exists():  # else another process was first
+                    _make(path)
         if path.stat().st_mode & 0o077:
             raise UserError(
                 f"--salt_file: expected {path} to be readable by its owner alone, found that others may read or write "
@@ -53,3 +54,12 @@ def default_path() -> Path:
     except RuntimeError:
         raise UserError("--salt_file: expected a home directory for the salt, found none: give --salt_file") from None
     return directory / "clinicalbert_jax" / "salt"
+
+
+def _make(path: Path) -> None:
+    """Make the file as a whole: another process would take a half for its salt."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    unfinished.unlink(missing_ok=True)  # of a process that was killed
+    unfinished.touch(mode=0o600, exist_ok=False)
+    unfinished.write_text(secrets.token_hex(32) + "\n")
+    unfinished.replace(path)

@@ -1,6 +1,8 @@
 """The private salt: made once, for its owner's eyes, outside everything that is passed on."""
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -64,5 +66,30 @@ def test_a_salt_that_can_be_guessed_or_not_be_read_is_refused(tmp_path: Path, ou
     with pytest.raises(UserError, match="at least 16 bytes"):
         salt_file.load(str(tmp_path / "short"), output)
     for given in (tmp_path / "none" / "salt", tmp_path / "short" / "salt"):
-        with pytest.raises(UserError, match="cannot be read or made"):
+        with pytest.raises(UserError, match=r"cannot (be read or made|write to)"):
             salt_file.load(str(given), output)
+
+
+def test_processes_that_make_it_at_the_same_time_have_the_same(
+    tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight threads here: what keeps processes apart is the kernel's lock, which is between openings of a file."""
+    write_text, found = Path.write_text, []
+
+    def slowly(path: Path, text: str) -> int:
+        time.sleep(0.05)
+        return write_text(path, text)
+
+    monkeypatch.setattr(Path, "write_text", slowly)
+
+    def load() -> None:
+        found.append(salt_file.load(str(tmp_path / "salt"), output)[0])
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["salt"]
