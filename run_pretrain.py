@@ -46,6 +46,7 @@ def main(options: Options) -> int:
     xla.configure()
     distributed.initialize(options.coordinator_address, options.num_processes, options.process_id)
     with distributed.only_command(run):
+        workdir.check_same_run(run, config, manifest)  # another command may have ended here in the meantime
         return pretrain.pretrain(config, data_dir, run, mirror)
 
 

@@ -26,3 +26,13 @@ def shared_data() -> Path:
     if not directory.is_dir():
         pytest.skip("the public development data (../shared/data) is not on this machine")
     return directory
+
+
+@pytest.fixture(scope="session")
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same small step is built again and again: compile it once."""
+    import jax  # not all tests need it
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -18,7 +18,7 @@ import tokenizers
 
 from clinicalbert_jax.config import require, require_types
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.files import atomic_output, directory_lock
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.rows import Rows
 from clinicalbert_jax.report.table import Table
@@ -172,15 +172,19 @@ class Task:
         overwrite: bool = False,
         inputs: Sequence[Path] = (),
     ) -> list[Path]:
-        """Write predictions to files whose names begin with `path`, as `atomic_output.file` does; returns them."""
+        """Write predictions to files whose names begin with `path`, as `atomic_output.file` does; returns them.
+
+        One lock for all of them: they are predictions of one process.
+        """
         written = []
-        for end, lines in self.files(examples, predictions, show_text).items():
-            written.append(path.with_name(path.name + end))
-            with (
-                atomic_output.file(written[-1], overwrite, inputs) as partial,
-                partial.open("w", encoding="utf-8", newline="\n") as file,
-            ):
-                file.writelines(lines)
+        with directory_lock.held(path, "--output", beside=True):
+            for end, lines in self.files(examples, predictions, show_text).items():
+                written.append(path.with_name(path.name + end))
+                with (
+                    atomic_output.file(written[-1], overwrite, inputs) as partial,
+                    partial.open("w", encoding="utf-8", newline="\n") as file,
+                ):
+                    file.writelines(lines)
         return written
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from markupsafe import Markup
 
 from clinicalbert_jax.data.manifest import Manifest
-from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.options import option
 from clinicalbert_jax.report import html, suppression
 from clinicalbert_jax.report.number_formats import count, percent, score
@@ -41,17 +41,19 @@ class Options:
 
     workdir: str = option("Directory of the run, or its URL.")
     output: str | None = option("Where the page is written; RUN/report.html by default.", None)
+    overwrite: bool = option("Replace the file of --output.", False)
 
 
 def write(options: Options) -> None:
     """Write the page and print its path."""
     run, _ = object_store.run(options.workdir)
-    output = Path(options.output) if options.output else run / FILE_NAME
-    text = page(run)
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--output: cannot write {output} ({error.strerror})") from None
+    if options.output is None:  # the command's own file, of an earlier report
+        output, overwrite, inputs = run / FILE_NAME, True, []
+    else:
+        output, overwrite = Path(options.output), options.overwrite
+        inputs = [path for path in run.rglob("*") if path.name != FILE_NAME]
+    with atomic_output.file(output, overwrite, inputs) as partial:
+        partial.write_text(page(run), encoding="utf-8")
     print(output)
 
 

@@ -2,22 +2,11 @@
 
 from pathlib import Path
 
-import jax
-import pytest
-
 from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.runs import workdir
 from clinicalbert_jax.training.pretrain import pretrain as start
 from tests import toy_dataset
-
-
-@pytest.fixture(scope="session")
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The same small step is built again and again: compile it once."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def small_config(steps: int = 12, **overrides: object) -> Config:

@@ -1,6 +1,7 @@
 """A run continues on other devices, other meshes and other numbers of processes: same records, same losses."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -96,7 +97,10 @@ def test_the_first_process_says_which_checkpoint_is_the_newest(tmp_path: Path, m
 
 
 def test_two_processes_then_one(data_dir: Path, tmp_path: Path) -> None:
-    """Two real processes with a part of every batch each, on loopback, are one run that one process continues."""
+    """Two real processes with a part of every batch each, on loopback, are one run that one process continues.
+
+    Its lock lets both pass, and no third one meanwhile.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -111,7 +115,18 @@ def test_two_processes_then_one(data_dir: Path, tmp_path: Path) -> None:
         )
         for number in range(2)
     ]
-    said = [finish(process) for process in together]
+    said = ["", ""]
+    while "step 2/6" not in said[0]:
+        line = together[0].stderr.readline()
+        assert line, finish(together[0])
+        said[0] += line
+    together[0].send_signal(signal.SIGSTOP)  # so that the run is not over before the next command has started
+    refused = pretrain(data_dir, tmp_path / "run", "--config.train.steps=6").communicate(timeout=300)[1]
+    together[0].send_signal(signal.SIGCONT)
+    said = [before + finish(process) for before, process in zip(said, together, strict=True)]
+    assert refused.startswith(f"error: --workdir: {tmp_path / 'run'} is in use by another process (process ")
+    assert f"(process {together[0].pid} on host" in refused
+    assert refused.count("\n") == 1
     assert "on 2 × cpu" in said[0]
     assert said[1] == "", "one process speaks for all"
     assert "continuing from step 6" in finish(pretrain(data_dir, tmp_path / "run", "--config.train.steps=10"))
