@@ -23,9 +23,9 @@ demo: $(VENV)/.installed
 	$(BIN)/python run_pretrain.py --config=configs/demo.py --data_dir=$(DATA) --workdir=$(DEMO)/run
 	$(BIN)/python -m clinicalbert_jax.evaluate --workdir=$(DEMO)/run --data_dir=$(DATA) --split=test
 	$(BIN)/python -m clinicalbert_jax.export --workdir=$(DEMO)/run --output_dir=$(DEMO)/model --overwrite $(VERIFY)
-	$(BIN)/python -m clinicalbert_jax.fill_mask --model=$(DEMO)/model "The patient was admitted for [MASK] pneumonia."
+	$(BIN)/python -m clinicalbert_jax.fill_mask --model=$(DEMO)/model --show_text "The patient was admitted for [MASK] pneumonia."
 	$(BIN)/python -m benchmarks.demo_sentences --model=$(DEMO)/model
-	$(BIN)/python -m clinicalbert_jax.fill_mask --model=$(DEMO)/model \
+	$(BIN)/python -m clinicalbert_jax.fill_mask --model=$(DEMO)/model --show_text \
 	    --candidates=bacterial,viral,aspiration,community-acquired "The patient was admitted for [MASK] pneumonia."
 	$(BIN)/python -m clinicalbert_jax.report --workdir=$(DEMO)/run
 	@printf '%s\n' "" \

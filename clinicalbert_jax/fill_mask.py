@@ -19,6 +19,7 @@ class Options:
     top_k: int = option("How many predictions to give for each [MASK].", 5, lowest=1)
     candidates: tuple[str, ...] = option("Score these words or phrases, comma-separated, and no others.", ())
     json: bool = option("Print one JSON object for each text instead of a table.", False)
+    show_text: bool = option("Print the texts as well.", False)
 
 
 def main(options: Options) -> None:
@@ -28,15 +29,17 @@ def main(options: Options) -> None:
     from clinicalbert_jax.inference import Inference  # imports JAX, which takes seconds: after the options are checked
 
     model = Inference(loading.load(source), show_progress=options.input is not None)
-    for text, masks in zip(texts, model.fill_mask(texts, options.top_k, options.candidates), strict=True):
+    found = model.fill_mask(texts, options.top_k, options.candidates)
+    for number, (text, masks) in enumerate(zip(texts, found, strict=True), start=1):
         if options.json:
             document = [[{"text": word, "probability": p} for word, p in predictions] for predictions in masks]
-            print(json.dumps({"text": text, "masks": document}, ensure_ascii=False))
+            shown = {"text": text} if options.show_text else {"number": number}
+            print(json.dumps(shown | {"masks": document}, ensure_ascii=False))
             continue
-        print(text)
-        for number, predictions in enumerate(masks, start=1):
+        print(text if options.show_text else f"text {number}")
+        for which, predictions in enumerate(masks, start=1):
             if len(masks) > 1:
-                print(f"  [MASK] {number}")
+                print(f"  [MASK] {which}")
             for word, probability in predictions:
                 percent = f"{probability:8.2%}" if probability >= 1e-4 else f"{100 * probability:7.0e}%"
                 print(f"  {percent}  {word}")

@@ -17,6 +17,7 @@ class Options:
     model: str = option("A run, the directory of a Hugging Face BERT, or hf://NAME on its hub.")
     input: str | None = option("File with one pair a line, separated by a tab ('-': standard input).", None)
     json: bool = option("Print one JSON object for each pair instead of a table.", False)
+    show_text: bool = option("Print the texts as well.", False)
 
 
 def main(options: Options) -> None:
@@ -36,11 +37,13 @@ def main(options: Options) -> None:
     from clinicalbert_jax.inference import Inference  # imports JAX, which takes seconds: after the options are checked
 
     model = Inference(loading.load(source), show_progress=options.input is not None)
-    for (first, second), probability in zip(pairs, model.next_sentence(pairs).tolist(), strict=True):
+    for number, probability in enumerate(model.next_sentence(pairs).tolist(), start=1):
+        first, second = pairs[number - 1]
         if options.json:
-            print(json.dumps({"first": first, "second": second, "probability": probability}, ensure_ascii=False))
+            shown = {"first": first, "second": second} if options.show_text else {"number": number}
+            print(json.dumps(shown | {"probability": probability}, ensure_ascii=False))
         else:
-            print(f"{probability:8.2%}  {first} | {second}")
+            print(f"{probability:8.2%}  {f'{first} | {second}' if options.show_text else f'pair {number}'}")
 
 
 if __name__ == "__main__":

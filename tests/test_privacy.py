@@ -1,6 +1,8 @@
-"""No text of a note, category, label, identifier or file name is in anything that is printed or written.
+"""No text of a note, category, identifier or file name is in anything that is printed or written.
 
-Exceptions: shards, checkpoints, weights, and what `--show_text` writes. A vocabulary has words of many patients only.
+Exceptions: shards, checkpoints, weights, what `--show_text` writes, and the identifiers of records in predictions, by
+which their owner finds them. A vocabulary has words of many patients only. What was made to be trained on is data:
+converted corpora. A fine-tuned model has the names of its labels.
 """
 
 import csv
@@ -12,9 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
+
 ROOT = Path(__file__).parents[1]
 MARKER = "Zyxquarrel"
+IDENTIFIER = f"{MARKER}-id-"
 MAY_HOLD = ("tfrecord", "/checkpoints/", "model.safetensors")
+PREDICTIONS = ("validation.jsonl", "validation-errors.jsonl", "predictions.jsonl")  # hold identifiers, and no text
 PREPARE = (
     "--max_seq_length=32",
     "--dupe_factor=1",
@@ -44,6 +51,8 @@ def holding(directory: Path) -> list[str]:
     for path in directory.rglob("*"):
         if path.is_file() and not any(part in str(path) for part in MAY_HOLD):
             content = path.read_bytes().lower()
+            if path.name in PREDICTIONS:
+                content = content.replace(IDENTIFIER.lower().encode(), b"")
             if MARKER.lower().encode() in content:
                 found.append(str(path.relative_to(directory)))
     return found
@@ -86,22 +95,48 @@ def test_a_marker_word_is_nowhere(notes: Path, tmp_path: Path) -> None:
     said += command("-m", "clinicalbert_jax.evaluate", f"--workdir={run}", f"--data_dir={data_dir}")
     said += command("-m", "clinicalbert_jax.report", f"--workdir={run}")
     said += command("-m", "clinicalbert_jax.export", f"--workdir={run}", f"--output_dir={model}")
-    texts, words = tmp_path.parent / "texts.txt", f"{MARKER} had pneumonia ."
-    texts.write_text(f"{words}\n{words}\n")
-    said += command(
-        *("-m", "clinicalbert_jax.embed", f"--model={model}", f"--input={texts}", f"--output={tmp_path / 'v.npz'}")
-    )
-    labelled = tmp_path.parent / "labelled.csv"
-    lines = [f"{MARKER}{n},{MARKER} {'fever' if n % 2 else 'cough'} {n},{MARKER}{n % 2}" for n in range(24)]
-    labelled.write_text("id,text,label\n" + "".join(f"{line}\n" for line in lines))
-    said += command(
-        *("-m", "clinicalbert_jax.finetune", "--config=configs/finetune/classification.py", f"--model={model}"),
-        *(f"--train={labelled}", f"--validation={labelled}", f"--workdir={tmp_path.parent / 'fine'}"),
-        *("--config.max_steps=2", "--config.task.max_seq_length=16", "--config.task.id_column=id"),
-    )
+    said += with_a_model(model, tmp_path)
     assert MARKER.lower() not in said.lower()
     assert holding(tmp_path) == []
     assert (model / "model.safetensors").exists()
+
+
+def with_a_model(model: Path, tmp_path: Path) -> str:
+    """What is said by each command that uses a model, on files of the marker that are named with it."""
+    given, words = tmp_path.parent / "given", f"{MARKER} had pneumonia ."
+    given.mkdir()
+    texts, labelled = given / f"{MARKER}.txt", given / f"{MARKER}.csv"
+    texts.write_text(f"{words} [MASK]\n{words} [MASK] [MASK]\n")
+    rows = [f"{IDENTIFIER}{n},{MARKER} {'fever' if n % 2 else 'cough'} {n},{n % 2}" for n in range(24)]
+    labelled.write_text("id,text,label\n" + "".join(f"{row}\n" for row in [*rows, f"{MARKER},{MARKER}"]))
+    (given / "DRUG-AE.rel").write_text(f"1|{MARKER} caused rash.|rash|18|22|{MARKER}|0|10\n")
+    (given / "ADE-NEG.txt").write_text(f"2 NEG {MARKER} was given.\n")
+    fine, use = tmp_path / "fine", f"--model={model}"
+    skipping = ("--on_bad_record=skip", "--max_malformed_fraction=0.1")
+    commands = [
+        ("embed", use, f"--input={texts}", f"--output={tmp_path / 'v.npz'}"),
+        ("fill_mask", use, f"--input={texts}"),
+        ("next_sentence", use, words, words),
+        (
+            *("finetune", "--config=configs/finetune/classification.py", use, f"--workdir={fine}", *skipping),
+            *(f"--train={labelled}", f"--validation={labelled}", "--config.task.id_column=id"),
+            *("--config.max_steps=2", "--config.task.max_seq_length=16"),
+        ),
+        ("export", f"--workdir={fine / 'seed-0'}", f"--output_dir={tmp_path / 'fine_tuned'}"),
+        (
+            *("predict", f"--model={tmp_path / 'fine_tuned'}", f"--input={labelled}", *skipping),
+            f"--output={tmp_path / 'predictions'}",
+        ),
+        ("finetune.convert", "--corpus=ade", f"--input={given}", f"--output_dir={given / 'converted'}"),
+    ]
+    said = ""
+    for name, *arguments in commands:
+        done = command("-m", f"clinicalbert_jax.{name}", *arguments)
+        assert done.startswith("0\n"), done
+        said += done
+    assert IDENTIFIER in (tmp_path / "predictions.jsonl").read_text()
+    assert MARKER in (given / "converted" / "train.jsonl").read_text(), "it is the corpus"
+    return said
 
 
 def test_beam_prints_no_note(notes: Path, tmp_path: Path) -> None:
@@ -119,44 +154,94 @@ def test_beam_prints_no_note(notes: Path, tmp_path: Path) -> None:
 
 
 RECORDS = ("--model=MODEL", "--train=FILE", "--validation=FILE", "--workdir=OUT")
-FINETUNE = ("-m", "clinicalbert_jax.finetune", "--config=configs/finetune/entities.py", *RECORDS)
+
+
+def finetune(task: str, *arguments: str) -> tuple[str, ...]:
+    return "-m", "clinicalbert_jax.finetune", f"--config=configs/finetune/{task}.py", *RECORDS, *arguments
+
+
 FILL_MASK = ("-m", "clinicalbert_jax.fill_mask", "--model=DIR", "x")
 PREDICT = ("-m", "clinicalbert_jax.predict", "--model=MODEL", "--input=FILE", "--output=OUT")
 CONVERT = ("-m", "clinicalbert_jax.finetune.convert", "--corpus=ade", "--input=DIR", "--output_dir=OUT")
+REPORT = ("-m", "clinicalbert_jax.report", "--workdir=DIR")
+VERIFY = ("-m", "data_prep.verify", "DIR")
 TRAIN_VOCAB = ("-m", "data_prep", "--input=FILE", "--output_dir=OUT", "--train_vocab", "--each_note_is_a_patient")
 OWN_NOTES = (*TRAIN_VOCAB, "--text_column=text")
 URL = f"--input=ftp://{MARKER}:{MARKER}@localhost:1/x.csv"
+SPLIT_PAIR = f'{{"text": "{MARKER}", "head": {{"start": 0, "end": 1, "type": "A"}}, "tail": 3}}'
+# By what is wrong: a file, its content, the command, and what its message says.
 FAILING = {
-    "a column that is not there": ("a.csv", f"A,B\n{MARKER},{MARKER}\n", OWN_NOTES),
-    "broken JSON": ("a.jsonl", f'{{"text": "{MARKER}"\n', OWN_NOTES),
-    "another type in JSON": ("a.jsonl", f'["{MARKER}"]\n', OWN_NOTES),
-    "no Parquet": ("a.parquet", MARKER, OWN_NOTES),
-    "no gzip": ("a.csv.gz", MARKER, OWN_NOTES),
-    "an open quotation mark": ("a.csv", f'text\n"{MARKER}\n', OWN_NOTES),
-    "a category never met": ("a.csv", f"text,c\n{MARKER},x\n", (*TRAIN_VOCAB, f"--categories={MARKER}")),
-    "a list that is CSV": ("a.csv", f"{MARKER},1\n", (*OWN_NOTES, "--exclude_patients=FILE")),
-    "a vocabulary without specials": ("v.txt", f"{MARKER}\n", (*TRAIN_VOCAB[:4], "--vocab_file=FILE")),
-    "a setting with text": ("a.csv", "text\nx\n", (*OWN_NOTES, f"--max_seq_length={MARKER}")),
-    "a choice with text": ("a.csv", "text\nx\n", (*OWN_NOTES, f"--pairing={MARKER}")),
-    "a stray word": ("a.csv", "text\nx\n", (*OWN_NOTES, MARKER)),
-    "a URL with a user": ("a.csv", "text\nx\n", (*OWN_NOTES[:2], URL, *OWN_NOTES[3:])),
-    "no model": ("a.tsv", f"{MARKER}\tB-X\n", FINETUNE),
-    "no BERT": ("config.json", f'{{"model_type": "{MARKER}"}}', FILL_MASK),
-    "no JSON in a model": ("config.json", MARKER, FILL_MASK),
-    "no run": ("config.json", f'{{"model": "{MARKER}"}}', ("-m", "clinicalbert_jax.report", "--workdir=DIR")),
-    "a damaged manifest": ("manifest.json", f'{{"name": "{MARKER}"}}', ("-m", "data_prep.verify", "DIR")),
-    "a corpus that is none": ("DRUG-AE.rel", f"1|{MARKER}\n", CONVERT),
-    "records without a model": ("a.jsonl", f'{{"text": "{MARKER}"}}\n', PREDICT),
+    "a column that is not there": ("a.csv", f"A,B\n{MARKER},{MARKER}\n", OWN_NOTES, "expected one column text"),
+    "broken JSON": (
+        "a.jsonl",
+        '{"text": "x"}\n' + f'{{"text": "{MARKER}"\n' * 3,
+        OWN_NOTES,
+        "3 of 4 rows are malformed",
+    ),
+    "another type in JSON": ("a.jsonl", f'["{MARKER}"]\n', OWN_NOTES, "expected one column text"),
+    "no Parquet": ("a.parquet", MARKER, OWN_NOTES, "cannot be read as Parquet"),
+    "no gzip": ("a.csv.gz", MARKER, OWN_NOTES, "expected a whole gzip file"),
+    "an open quotation mark": ("a.csv", f'text\n"{MARKER}\n', OWN_NOTES, "1 of 1 rows are malformed"),
+    "a category never met": (
+        *("a.csv", f"text,c\n{MARKER},x\n"),
+        *((*OWN_NOTES, "--category_column=c", f"--categories={MARKER}"), "--categories"),
+    ),
+    "a list that is CSV": (
+        *("a.csv", f"text,patient\n{MARKER},{MARKER}\n"),
+        *((*OWN_NOTES, "--exclude_patients=FILE"), "--exclude_patients"),
+    ),
+    "a vocabulary without specials": (
+        *(
+            "v.txt",
+            f"{MARKER}\n",
+            (*TRAIN_VOCAB[:4], "--each_note_is_a_patient", "--vocab_file=FILE"),
+            "expected a BERT vocabulary",
+        ),
+    ),
+    "a setting with text": ("a.csv", "text\nx\n", (*OWN_NOTES, f"--max_seq_length={MARKER}"), "expected an integer"),
+    "a choice with text": ("a.csv", "text\nx\n", (*OWN_NOTES, f"--pairing={MARKER}"), "expected one of balanced"),
+    "a stray word": ("a.csv", "text\nx\n", (*OWN_NOTES, MARKER), "a word that belongs to none"),
+    "a URL with a user": ("a.csv", "text\nx\n", (*OWN_NOTES[:2], URL, *OWN_NOTES[3:]), "cannot be reached"),
+    "a tag that is none": ("a.tsv", f"{MARKER}\t{MARKER}\n", finetune("entities"), "line 1: expected a tag"),
+    "labels that are text": (
+        *(
+            "a.csv",
+            f"text,label\nx,{MARKER + ' was well' * 10}\ny,{MARKER + ' was ill' * 10}\n",
+        ),
+        *(finetune("classification"), "found what looks like text"),
+    ),
+    "a pair without spans": ("a.jsonl", f"{SPLIT_PAIR}\n", finetune("relations"), "line 1: expected"),
+    "a score that is none": (
+        *(
+            "a.tsv",
+            f"sentence1\tsentence2\tscore\nx\ty\t{MARKER}\n",
+            finetune("similarity"),
+            "line 2: expected a number",
+        ),
+    ),
+    "questions that are none": ("a.json", f'{{"data": "{MARKER}"}}', finetune("questions"), "the layout of SQuAD"),
+    "no BERT": ("config.json", f'{{"model_type": "{MARKER}"}}', FILL_MASK, "another architecture"),
+    "no JSON in a model": ("config.json", MARKER, FILL_MASK, "cannot be read (JSONDecodeError)"),
+    "no run": ("config.json", f'{{"model": "{MARKER}"}}', REPORT, "is not as it was written"),
+    "a damaged manifest": ("manifest.json", f'{{"name": "{MARKER}"}}', VERIFY, "was changed since it was written"),
+    "a corpus that is none": ("DRUG-AE.rel", f"1|{MARKER}\n", CONVERT, "line 1: expected PMID"),
+    "a model that predicts nothing": (
+        *("a.jsonl", f'{{"text": "{MARKER}"}}\n', PREDICT, "expected a fine-tuned model"),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", FAILING)
 def test_a_failing_command_quotes_nothing(name: str, tmp_path: Path) -> None:
-    file, content, arguments = FAILING[name]
+    file, content, arguments, expected = FAILING[name]
     directory = tmp_path / "given"
     directory.mkdir()
     (directory / file).write_text(content)
-    places = {"FILE": directory / file, "DIR": directory, "OUT": tmp_path / "out", "MODEL": tmp_path / "none"}
+    model = tmp_path / "model"  # its weights are read after the records
+    model.mkdir()
+    bert_tokenizer.write(model, Settings((*SPECIAL_TOKENS, "a", "##a"), False))
+    (model / "config.json").write_text('{"vocab_size": 7, "num_hidden_layers": 1, "max_position_embeddings": 512}')
+    places = {"FILE": directory / file, "DIR": directory, "OUT": tmp_path / "out", "MODEL": model}
     for word, path in places.items():
         arguments = tuple(
             argument.replace(word, str(path)) if argument in (word, f"{argument.split('=')[0]}={word}") else argument
@@ -168,7 +253,12 @@ def test_a_failing_command_quotes_nothing(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in said
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, said
+    assert expected in errors[0], errors
     assert set(holding(tmp_path)) <= {f"given/{file}"}
+
+
+def test_there_are_twenty_failing_commands() -> None:
+    assert len(FAILING) >= 20
 
 
 def test_what_show_text_writes_is_the_exception(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def summary(
         "seeds": list(seeds),
         "num_examples": counts,
         "num_rows": {split: len(of_split) for split, of_split in rows.items()},
-        "left_out": dict(data.left_out),
+        "left_out": {split: data.left_out[str(path)] for split, path in data.files.items()},
         "scores": splits,
         "intervals": over_documents,
     }

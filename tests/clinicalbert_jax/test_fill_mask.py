@@ -48,10 +48,10 @@ def test_fill_mask_from_arguments_and_standard_input(model: Path) -> None:
     done = command("fill_mask", f"--model={model}", "--top_k=2", "word1 [MASK] word3", "[MASK] and [MASK]")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "word1 [MASK] word3"
+    assert (lines[0], lines[3]) == ("text 1", "text 2")
     assert lines[1].split()[0].endswith("%")
     assert len(lines) == 1 + 2 + 1 + 2 * 3  # a title and two predictions for each of two masks
-    arguments = (f"--model={model}", "--input=-", "--json", "--candidates=word7,word8 word9")
+    arguments = (f"--model={model}", "--input=-", "--json", "--candidates=word7,word8 word9", "--show_text")
     done = command("fill_mask", *arguments, text="word1 [MASK]\n\n[MASK]\n")
     documents = [json.loads(line) for line in done.stdout.splitlines()]
     assert [document["text"] for document in documents] == ["word1 [MASK]", "[MASK]"]
