@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import safe_names
 from clinicalbert_jax.pretrained import huggingface, loading
-from clinicalbert_jax.runs import checksums, object_store
+from clinicalbert_jax.runs import checksums, object_store, workdir
 from data_prep import verify
 from tests import toy_dataset
 
@@ -75,6 +76,7 @@ fsspec.register_implementation("hostile", HostileStore, clobber=True)
 
 
 def manifest_with(directory: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    directory.parent.mkdir(exist_ok=True)
     toy_dataset.write(directory, num_train=6, num_other=2, shards=1)
     document = checksummed_json.read(directory / "manifest.json")
     change(document)
@@ -105,11 +107,23 @@ def file_of_a_remote_dataset(given: Path, name: str) -> None:
     object_store.dataset(f"file://{given}")
 
 
-def shard_of_an_index(given: Path, name: str) -> None:
+def shard_of_a_runs_manifest(given: Path, name: str) -> None:
+    manifest_with(given / "data", lambda found: found["splits"]["train"]["shards"][0].update(file=name))
+    run = given / "run" / "checkpoints" / "3" / "run"  # a checkpoint's copy of it
+    run.mkdir(parents=True)
+    (given / "data" / "manifest.json").rename(run / "manifest.json")
+    workdir.manifest_of(given / "run")
+
+
+def shard_of_an_index(given: Path, name: str, stem: str = "model.safetensors") -> None:
     given.mkdir()
     document = {"weight_map": {"bert.pooler.dense.bias": "bait", "bert.pooler.dense.weight": name}}
-    (given / "model.safetensors.index.json").write_text(json.dumps(document))
+    (given / f"{stem}.index.json").write_text(json.dumps(document))
     huggingface.read_tensors(given)
+
+
+def shard_of_a_pytorch_index(given: Path, name: str) -> None:
+    shard_of_an_index(given, name, "pytorch_model.bin")
 
 
 def listing_of_a_store(given: Path, name: str) -> None:
@@ -130,9 +144,11 @@ def checksums_of_a_checkpoint(given: Path, name: str) -> None:
 DOCUMENTS = [
     shard_of_a_manifest,
     file_of_a_manifest,
+    shard_of_a_runs_manifest,
     shard_of_a_remote_dataset,
     file_of_a_remote_dataset,
     shard_of_an_index,
+    shard_of_a_pytorch_index,
     listing_of_a_store,
     checksums_of_a_checkpoint,
 ]
@@ -189,7 +205,7 @@ def test_hostile_documents_reach_nothing_outside(
     }
     with capsys.disabled():
         print(f" {refused} hostile documents refused, nothing read or written outside ", end="")
-    assert refused >= (14 if len(names) == 2 else 50)
+    assert refused >= (2 * len(DOCUMENTS) if len(names) == 2 else 50)
 
 
 def test_what_was_opened_is_noticed(tmp_path: Path, opened: list[str]) -> None:
@@ -210,6 +226,36 @@ def test_links_in_our_cache_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
         (local / name).unlink()
     assert (tmp_path / "victim").read_text() == "mine"
     object_store.dataset(f"file://{store}")
+
+
+class Writes:
+    """What `pickle` would run when it reads it: a file is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.path, "from the archive")
+
+
+def test_an_archive_of_weights_runs_nothing(tmp_path: Path) -> None:
+    """`pytorch_model.bin` is an archive of pickles, which may run anything and have members of any name."""
+    torch = pytest.importorskip("torch")
+    bait, model = tmp_path / "bait", tmp_path / "model"
+    model.mkdir()
+    weights = {"bert.embeddings.word_embeddings.weight": torch.zeros(2, 2)}
+    for content in (Writes(bait), weights | {"x": Writes(bait)}, {"model": weights, "args": Writes(bait)}):
+        for old in (False, True):
+            torch.save(content, model / "pytorch_model.bin", _use_new_zipfile_serialization=not old)
+            with pytest.raises(UserError, match="is damaged, or holds more than weights"):
+                huggingface.read_tensors(model)
+    torch.save(weights, model / "pytorch_model.bin")
+    with zipfile.ZipFile(model / "pytorch_model.bin", "a") as archive:
+        archive.writestr("../../bait", "from the archive")
+    with pytest.raises(UserError, match="is damaged, or holds more than weights"):
+        huggingface.read_tensors(model)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in model.iterdir()] == ["pytorch_model.bin"]
 
 
 def test_a_step_of_the_metrics_is_no_path(tmp_path: Path) -> None:
