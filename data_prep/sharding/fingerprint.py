@@ -29,7 +29,7 @@ def of(config: PrepConfig, states: States, given: Tokenizer | None) -> Fingerpri
     """Everything that the shards depend on, by name; `given` is the tokenizer unless one is to be trained."""
     named = config.options() | {
         "project_version": clinicalbert_jax.__version__,
-        "input_sha256": [_content_sha256(of_files) for of_files in states],
+        "input_sha256": [content_sha256(of_files) for of_files in states],
         "exclude_text_sha256": [sha256_of(Path(path).expanduser()) for path in config.exclude_text],
         "exclude_patients": bool(config.selection.exclude_patients),
         "vocab_file_sha256": given and hashlib.sha256(repr(given.settings).encode()).hexdigest(),
@@ -85,7 +85,7 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     return "; ".join(named).replace("--project_version", "the version of clinicalbert_jax")
 
 
-def _content_sha256(of_files: Mapping[str, tuple]) -> str:
+def content_sha256(of_files: Mapping[str, tuple]) -> str:
     """One hash of the names and contents of all files: for an object of a store, of its version there."""
     whole = hashlib.sha256()
     for url, state in of_files.items():
