@@ -11,6 +11,7 @@ from clinicalbert_jax import cli
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune import task_json
+from clinicalbert_jax.finetune.convert import way_back
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import loading
@@ -41,6 +42,9 @@ def main(options: Options) -> None:
         raise UserError(f"--output: expected a name in an existing directory, found {output}")
     for end in trained.settings.task_with_labels(trained.labels).files([], [], options.show_text):
         atomic_output.check_file(output.with_name(output.name + end), options.overwrite, [path])
+    conversion = way_back.find(path)
+    if conversion and options.show_text:
+        conversion.check(output, path, options.overwrite)
     examples = trained.settings.read(path, options.reading, annotated=False)
 
     from clinicalbert_jax.config import MeshConfig
@@ -56,6 +60,12 @@ def main(options: Options) -> None:
     predictions = model.task.decode(examples, rows, logits)
     for written in model.task.write(output, examples, predictions, options.show_text, options.overwrite, [path]):
         print(written)
+    if conversion and options.show_text:
+        records = [model.task.record(one, found, False) for one, found in zip(examples, predictions, strict=True)]
+        for written in conversion.write(output, path, records, options.overwrite):
+            print(written)
+    elif conversion:
+        print(f"not written in the form of the corpus ({conversion.corpus}), which quotes the text: give --show_text")
     if options.reading.counts:
         print(f"skipped {options.reading.counts.total()} records that could not be used")
 

@@ -1,18 +1,27 @@
-"""What the converter does: read a corpus, write JSON lines by split, print how many there are."""
+"""What the converter does: read a corpus, write JSON lines by split, print how many there are.
+
+Corpora of standoff documents (`sources`) become OUT/TASK/SPLIT.jsonl for every task they have annotations for, with
+OUT/ledger.json, and what the way back needs; the others OUT/SPLIT.jsonl.
+"""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
-from clinicalbert_jax.finetune.convert import common
+from clinicalbert_jax.finetune.convert import archives, common, settle, splits, tasks, way_back
 from clinicalbert_jax.finetune.convert.corpora import ade, chemprot, hallmarks
+from clinicalbert_jax.finetune.convert.ledger import Ledger
+from clinicalbert_jax.finetune.convert.policies import Policies
+from clinicalbert_jax.finetune.convert.sources import SOURCES
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import option
 
 # Per cent of the documents for training, validation and test, where the corpus has no published split.
 _DEFAULT_SPLIT = {"ade": (80, 10, 10), "hallmarks": (70, 10, 20)}
+_OTHERS = ("ade", "chemprot", "blue", "hallmarks")
 
 
 @dataclass(kw_only=True)
@@ -20,13 +29,23 @@ class Options:
     """The options of the command."""
 
     corpus: str = option(
-        "ADE corpus, ChemProt as published, BLUE's blinded .tsv, or Hallmarks of Cancer.",
-        choices=("ade", "chemprot", "blue", "hallmarks"),
+        "A format (brat, bioc, pubtator, doccano, conll, inline_xml) or a published corpus: see docs/corpora.md.",
+        choices=(*SOURCES, *_OTHERS),
     )
-    input: str = option("Directory of the corpus; a file for hallmarks, and possible for blue.")
+    input: str = option("The corpus: a directory, an archive as it was downloaded, or a file.")
     output_dir: str = option("New directory for the files.")
-    split_percent: tuple[str, ...] = option("ade, hallmarks: per cent for train, validation and test.", ())
+    split_percent: tuple[str, ...] = option(
+        "Per cent for train, validation and test, by patient or document, instead of the corpus's own splits.", ()
+    )
+    validation_percent: int = option(
+        "Per cent of the training patients (or documents) for validation, where the corpus has no such split.",
+        10,
+        lowest=0,
+    )
+    split_seed: int = option("Another number splits otherwise.", 0, lowest=0)
+    type_infon: str = option("bioc: the infon that holds the type of an annotation.", "type")
     names: str | None = option("ade: read drug and effect names from this earlier train.jsonl.", None)
+    policies: Policies = field(default_factory=Policies)
     reading: Reading
 
 
@@ -39,12 +58,15 @@ def run(options: Options) -> None:
     if output.exists():
         raise UserError(f"--output_dir: expected a new directory, found {output} there: give another name")
     atomic_output.check_directory(output, False, lambda _: False, [source])
-    splits = _converted(options, source)
-    options.reading.check_few(source, options.reading.counts.total(), sum(map(len, splits.values())))
-    with atomic_output.directory(output, False, lambda _: False, [source]) as partial:
-        for name, records in splits.items():
-            common.write(partial / f"{name}.jsonl", records)
-    for name, records in splits.items():
+    if options.corpus in SOURCES:
+        _convert_documents(options, source, output)
+        return
+    sides = _converted(options, source)
+    options.reading.check_few(source, options.reading.counts.total(), sum(map(len, sides.values())))
+    with atomic_output.directory(output, False, lambda _: False, [source]) as directory:
+        for name, records in sides.items():
+            common.write(directory / f"{name}.jsonl", records)
+    for name, records in sides.items():
         labels = Counter(label for record in records for label in record.get("labels", [record.get("label")]))
         unlabelled = sum(record.get("labels") == [] for record in records)
         documents = len({record["patient"] for record in records})
@@ -53,6 +75,37 @@ def run(options: Options) -> None:
         print(f"{name:<12}{len(records):>8,} records of {documents:,} documents, by label: {counts}")
     for path, count in sorted(options.reading.counts.items()):
         print(f"skipped: {count:,} lines of {path}")
+
+
+def _convert_documents(options: Options, source: Path, output: Path) -> None:
+    corpus, policies, reading = SOURCES[options.corpus], options.policies, options.reading
+    percent = _split_percent(options) if options.split_percent else ()
+    if options.validation_percent > 99:
+        raise UserError(f"--validation_percent: expected 0 to 99, found {options.validation_percent}")
+    ledger = Ledger(reading)
+    read = partial(corpus.read, type_infon=options.type_infon) if options.corpus == "bioc" else corpus.read
+    documents = settle.settle(read(archives.members(source), ledger), ledger, policies)
+    if not documents:
+        raise UserError(f"--input: expected documents of the corpus, found none that can be used in {source}")
+    bad = reading.counts.total()
+    reading.check_few(source, bad, sum(entry.number_found for entry in ledger.entries.values()) - bad)
+    sides = splits.split(documents, percent, options.validation_percent, options.split_seed, ledger)
+    records = tasks.records(sides, policies, corpus.pairs, corpus.line_sentences, ledger)
+    if not records:
+        raise UserError(f"--input: expected annotations, found {len(documents):,} texts without any in {source}")
+    with atomic_output.directory(output, False, lambda _: False, [source]) as directory:
+        for task, of_task in records.items():
+            (directory / task).mkdir()
+            for side, of_side in of_task.items():
+                if of_side:
+                    common.write(directory / task / f"{side}.jsonl", of_side)
+        way_back.keep(directory, options.corpus, sides, list(records))
+        ledger.write(directory, {"version": 1, "corpus": options.corpus, "policies": asdict(policies)})
+    print("\n".join(ledger.lines()))
+    for number, of_task in enumerate(records.values(), start=1):
+        counts = ", ".join(f"{side} {len(of_side):,}" for side, of_side in of_task.items() if of_side)
+        print(f"records of task {number}: {counts}")
+    print(f"written: {len(records)} tasks, one folder each, with documents and ledger.json in {output}")
 
 
 def _converted(options: Options, source: Path) -> dict[str, list[common.Record]]:

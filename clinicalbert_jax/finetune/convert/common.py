@@ -10,6 +10,7 @@ from clinicalbert_jax.finetune.inputs.tags import Span
 
 Record = dict[str, Any]
 SPLITS = ("train", "validation", "test")
+SPLIT_PERCENT = (80, 10, 10)  # where neither the corpus nor the user says otherwise
 NEGATIVE = "none"  # the label of a pair that is not related
 
 
@@ -20,9 +21,10 @@ def pair(id_: str, document: str, text: str, head: Span, tail: Span, label: str)
     return {"id": id_, "patient": document, "text": text, **typed, "label": label}
 
 
-def split(document: str, split_percent: Sequence[int]) -> int:
-    """The number of the split that a document falls in, of sizes in per cent: a function of its id alone."""
-    remainder = int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big") % sum(split_percent)
+def split(document: str, split_percent: Sequence[int], seed: int = 0) -> int:
+    """The number of the split that a document falls in, of sizes in per cent: a function of its id and the seed."""
+    key = f"{seed} {document}" if seed else document
+    remainder = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % sum(split_percent)
     for number, percent in enumerate(split_percent):
         if remainder < percent:
             return number

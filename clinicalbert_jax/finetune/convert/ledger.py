@@ -66,7 +66,8 @@ class Entry:
 
     def noted(self, what: str, number: int = 1) -> None:
         """Count what changes nothing, such as entities that begin inside a word."""
-        self.notes[what] += number
+        if number:
+            self.notes[what] += number
 
     def document(self) -> dict[str, Any]:
         """The entry as JSON."""

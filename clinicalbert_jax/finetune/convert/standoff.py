@@ -31,7 +31,7 @@ class Entity:
     quote: str | None = field(default=None, repr=False)
     concepts: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
-    line: int = 0
+    line: int = field(default=0, compare=False)
 
     @property
     def start(self) -> int:
@@ -64,7 +64,7 @@ class Relation:
     arguments: tuple[Argument, ...]
     of_concepts: bool = False
     extra: dict[str, str] = field(default_factory=dict)
-    line: int = 0
+    line: int = field(default=0, compare=False)
 
 
 @dataclass
@@ -75,7 +75,15 @@ class Attribute:
     name: str
     target: str
     value: str = ""
-    line: int = 0
+    line: int = field(default=0, compare=False)
+
+
+class Passage(NamedTuple):
+    """A range that the source divides the text into, such as a title, and what it says of it."""
+
+    start: int
+    end: int
+    extra: dict[str, str]
 
 
 @dataclass
@@ -83,21 +91,23 @@ class Document:
     """A text and its annotations.
 
     `id` names it in the corpus and in our files. `file` is where it was read from, for messages. `patient` is '' where
-    the corpus names none, `split` where it has no official one. `passages` are the ranges that the source divides the
-    text into (title, abstract), `labels` say something of the whole by name (`{"ASTHMA": "met"}`), and `others` are
-    lines of the source that no task uses, kept for the way back.
+    the corpus names none, `split` where it has no official one. `labels` say whether something holds of the
+    whole, by name. `first_offset` is what the source calls the text's first character. `extra` and `others`
+    are what else the source says, and lines of it that no task uses: kept for the way back.
     """
 
     id: str
     text: str = field(repr=False)
-    file: str = ""
+    file: str = field(default="", compare=False)
     patient: str = ""
     split: str = ""
     entities: list[Entity] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
     attributes: list[Attribute] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-    passages: tuple[Part, ...] = ()
+    labels: dict[str, bool] = field(default_factory=dict)
+    passages: tuple[Passage, ...] = ()
+    first_offset: int = 0
+    extra: dict[str, str] = field(default_factory=dict)
     others: list[str] = field(default_factory=list, repr=False)
 
     def by_id(self) -> dict[str, Entity]:
@@ -133,7 +143,7 @@ def _document(found: dict[str, Any]) -> Document:
         for one in found["relations"]
     ]
     attributes = [Attribute(**one) for one in found["attributes"]]
-    passages = tuple(map(tuple, found["passages"]))
+    passages = tuple(Passage(*one) for one in found["passages"])
     return Document(
         **found | {"entities": entities, "relations": relations, "attributes": attributes, "passages": passages}
     )

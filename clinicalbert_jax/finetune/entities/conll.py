@@ -39,9 +39,15 @@ def read(path: Path, scheme: str, reading: Reading, annotated: bool) -> tuple[li
     A line has columns, between tabs where it has one and else between spaces: the first is the word, the last its tag.
     Not `annotated`: the first column alone is read.
     """
-    sentences = reading.each(
-        path, _sentences(path, reading), lambda _, lines: _sentence(lines, annotated), unique_ids=False
-    )
+    with reading.opened(path, newline="\n") as file:
+        return parse(path, file, scheme, reading, annotated)
+
+
+def parse(
+    path: Path, file: Iterable[str], scheme: str, reading: Reading, annotated: bool
+) -> tuple[list[tuple[int, Sentence]], str]:
+    """`read` of the lines of a file; `path` is for messages."""
+    sentences = reading.each(path, _sentences(file), lambda _, lines: _sentence(lines, annotated), unique_ids=False)
     numbered = [(sentence.lines[0], sentence) for sentence in sentences]
     if not annotated:
         return numbered, "IOB2"
@@ -65,22 +71,21 @@ def lines(sentences: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> Iter
         yield "\n"
 
 
-def _sentences(path: Path, reading: Reading) -> Iterator[tuple[int, _Lines]]:
+def _sentences(file: Iterable[str]) -> Iterator[tuple[int, _Lines]]:
     sentence = _Lines(1)
-    with reading.opened(path, newline="\n") as file:
-        for number, line in enumerate([*file, "\n"], start=1):
-            line = line.rstrip("\r\n")
-            comment = None if sentence.columns or "\t" in line else _COMMENT.fullmatch(line)
-            # Other white space than tabs and spaces may be part of a word.
-            columns = line.split("\t") if "\t" in line else [column for column in line.split(" ") if column]
-            if comment:
-                sentence.comments[comment[1]] = number, comment[2]
-            elif line.strip():
-                if columns[0] != "-DOCSTART-":
-                    sentence.columns.append((number, columns))
-            elif sentence.columns:
-                yield sentence.columns[0][0], sentence
-                sentence = _Lines(sentence.number + 1)
+    for number, line in enumerate([*file, "\n"], start=1):
+        line = line.rstrip("\r\n")
+        comment = None if sentence.columns or "\t" in line else _COMMENT.fullmatch(line)
+        # Other white space than tabs and spaces may be part of a word.
+        columns = line.split("\t") if "\t" in line else [column for column in line.split(" ") if column]
+        if comment:
+            sentence.comments[comment[1]] = number, comment[2]
+        elif line.strip():
+            if columns[0] != "-DOCSTART-":
+                sentence.columns.append((number, columns))
+        elif sentence.columns:
+            yield sentence.columns[0][0], sentence
+            sentence = _Lines(sentence.number + 1)
 
 
 def _sentence(lines: _Lines, annotated: bool) -> Sentence:

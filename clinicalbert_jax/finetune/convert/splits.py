@@ -1,0 +1,56 @@
+"""Which split a document is in: the corpus's own, or by a hash of its patient; a patient is in one alone. No JAX."""
+
+from collections.abc import Sequence
+
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.convert import common
+from clinicalbert_jax.finetune.convert.ledger import Ledger
+from clinicalbert_jax.finetune.convert.standoff import Document
+
+_TRAIN, _VALIDATION, _TEST = common.SPLITS
+
+
+def patient_of(document: Document) -> str:
+    """Who must not be in two splits: the patient, or the document where the corpus names none."""
+    return document.patient or document.id
+
+
+def split(
+    documents: Sequence[Document], percent: Sequence[int], validation_percent: int, seed: int, ledger: Ledger
+) -> dict[str, list[Document]]:
+    """Documents by split.
+
+    With `percent` (train, validation, test) all are split by a hash of the patient. Without, each is in the split that
+    the corpus names, where it names one for each; `validation_percent` of the patients in training are validation
+    where the corpus has none. Raises `UserError` where only some have a split, and for a patient in two.
+    """
+    sides: dict[str, list[Document]] = {name: [] for name in common.SPLITS}
+    official = sum(bool(document.split) for document in documents)
+    if percent or not official:
+        for document in documents:
+            number = common.split(patient_of(document), percent or common.SPLIT_PERCENT, seed)
+            sides[common.SPLITS[number]].append(document)
+        return sides
+    if official != len(documents):
+        raise UserError(
+            f"--input: expected all documents in folders or files named train, dev or test, or none, found "
+            f"{official:,} of {len(documents):,} there: give --split_percent=80,10,10, or only those of one kind"
+        )
+    where: dict[str, str] = {}
+    # The test split first: of a patient in two, the training documents are left out where bad records are skipped.
+    for document in sorted(documents, key=lambda one: common.SPLITS[::-1].index(one.split)):
+        first = where.setdefault(patient_of(document), document.split)
+        if first == document.split:
+            sides[document.split].append(document)
+            continue
+        ledger["patients in two splits"].found()
+        problem = f"expected a patient in one split, found one in {first} and {document.split}"
+        ledger.bad("patients in two splits", document.file, 1, problem)
+    if sides[_TRAIN] and not sides[_VALIDATION] and validation_percent:
+        parts: tuple[list[Document], list[Document]] = ([], [])
+        for document in sides[_TRAIN]:
+            parts[common.split(patient_of(document), (100 - validation_percent, validation_percent), seed)].append(
+                document
+            )
+        sides[_TRAIN], sides[_VALIDATION] = parts
+    return sides
