@@ -29,6 +29,7 @@ class Member:
     name: str
     where: str
     data: bytes = field(repr=False)
+    archive: str = ""  # the name of the archive that it is in
 
     @property
     def stem(self) -> str:
@@ -48,8 +49,8 @@ class Member:
 
     @property
     def split(self) -> str:
-        """The split that its folders or, for lack of one there, its own name say: see `common.SPLITS`; '' for none."""
-        for parts in (self.folders, (self.stem.lower(),)):
+        """The split that its folders say, else its own name, else its archive's: see `common.SPLITS`; '' for none."""
+        for parts in (self.folders, (self.stem.lower(),), (self.archive.lower(),)):
             found = {split for split, pattern in _SPLITS if any(pattern.search(part) for part in parts)}
             if found:
                 return found.pop() if len(found) == 1 else ""
@@ -138,7 +139,7 @@ def _tar(path: Path) -> Iterator[Member]:
 
 
 def _member(path: Path, name: str, data: bytes) -> Member:
-    return Member(safe_names.check(name, path), f"{path}:{name}", data)
+    return Member(safe_names.check(name, path), f"{path}:{name}", data, path.name)
 
 
 def _check_size(path: Path, size: int) -> None:

@@ -90,7 +90,7 @@ def _settle(document: Document, ledger: Ledger, policies: Policies) -> None:
             _duplicate("entities", document, entity.line, ledger, policies)
             continue
         entities[key] = entity
-        ledger["entities"].settled(*rules)
+        ledger["entities"].settled(*entity.rules, *rules)
     document.entities = list(entities.values())
     usable = {entity.id for entity in document.entities} | {relation.id for relation in document.relations}
     known |= {relation.id for relation in document.relations}

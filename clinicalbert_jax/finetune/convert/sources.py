@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from clinicalbert_jax.finetune.convert.corpora import i2b2_2010
 from clinicalbert_jax.finetune.convert.formats import bioc, brat, conll, doccano, inline_xml, pubtator
 from clinicalbert_jax.finetune.convert.standoff import Document
 
@@ -28,5 +29,6 @@ SOURCES = {
     "pubtator": Source(pubtator.read, pubtator.write, pairs="document"),
     "doccano": Source(doccano.read, doccano.write),
     "conll": Source(conll.read, conll.write),
+    "i2b2_2010": Source(i2b2_2010.read, i2b2_2010.write, directory=True, line_sentences=True),
     "inline_xml": Source(inline_xml.read, inline_xml.write, directory=True),
 }

@@ -22,7 +22,8 @@ class Entity:
     """A typed stretch of text in one or more parts, in the order in which the source names them.
 
     `quote` is the text that the source gives for it (None: none), `concepts` the identifiers of a terminology,
-    `extra` what else the source says, by name. `line` is where it stands in the source, from 1.
+    `extra` what else the source says, by name. `rules` name the repairs that its reader made. `line` is where it stands
+    in the source, from 1.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Entity:
     quote: str | None = field(default=None, repr=False)
     concepts: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
     line: int = field(default=0, compare=False)
 
     @property
@@ -135,7 +137,14 @@ def read(path: Path) -> list[Document]:
 
 def _document(found: dict[str, Any]) -> Document:
     entities = [
-        Entity(**one | {"parts": tuple(map(tuple, one["parts"])), "concepts": tuple(one["concepts"])})
+        Entity(
+            **one
+            | {
+                "parts": tuple(map(tuple, one["parts"])),
+                "concepts": tuple(one["concepts"]),
+                "rules": tuple(one["rules"]),
+            }
+        )
         for one in found["entities"]
     ]
     relations = [

@@ -131,7 +131,7 @@ def _annotation(document: Document, element: Element, line: int, ledger: Ledger,
             element.findtext("text"),
             concepts,
             infons,
-            line,
+            line=line,
         )
     )
 

@@ -83,7 +83,7 @@ def _annotation(document: Document | None, number: int, columns: list[str], memb
             ledger["entities"].noted("composite mentions, kept whole")
         parts = ((int(start), int(end)),)
         document.entities.append(
-            Entity(str(len(document.entities)), parts, label.strip(), quote, concepts, extra, number)
+            Entity(str(len(document.entities)), parts, label.strip(), quote, concepts, extra, line=number)
         )
     else:
         problem = "expected PMID, start, end, text, type and concept between tabs, found otherwise"

@@ -43,6 +43,8 @@ class Kind:
     passages: bool = False
     concepts: bool = False
     roles: tuple[str, str] = ("Arg1", "Arg2")
+    values: tuple[str, ...] = ("", "absent")
+    relation: str = "treats"
 
 
 @st.composite
@@ -94,12 +96,12 @@ def document(draw: st.DrawFn, kind: Kind, id_: str) -> Document:
         for number, (head, tail) in enumerate(sorted(pairs), start=1):
             if head != tail:
                 found.relations.append(
-                    Relation(f"R{number}", "treats", (Argument(kind.roles[0], head), Argument(kind.roles[1], tail)))
+                    Relation(
+                        f"R{number}", kind.relation, (Argument(kind.roles[0], head), Argument(kind.roles[1], tail))
+                    )
                 )
     if kind.attributes and found.entities:
-        found.attributes.append(
-            Attribute("A1", "assertion", found.entities[0].id, draw(st.sampled_from(["", "absent"])))
-        )
+        found.attributes.append(Attribute("A1", "assertion", found.entities[0].id, draw(st.sampled_from(kind.values))))
     return found
 
 

@@ -34,8 +34,12 @@ KINDS = {
     ),
     "doccano": Kind(discontinuous=False, attributes=False, roles=("from", "to")),
     "conll": Kind(spaces=(" ",), discontinuous=False, overlapping=False, relations=False, attributes=False),
+    "i2b2_2010": Kind(
+        discontinuous=False, overlapping=False, roles=("1", "2"), values=("absent", "hypothetical"), relation="TrAP"
+    ),
     "inline_xml": Kind(spaces=_XML, discontinuous=False, overlapping=False, relations=False, attributes=False),
 }
+BESIDE_TEXTS = {"i2b2_2010"}  # whose annotations alone are written
 
 
 def read(corpus: str, files: dict[str, str], reading: Reading | None = None) -> tuple[list[Document], Ledger]:
@@ -46,7 +50,8 @@ def read(corpus: str, files: dict[str, str], reading: Reading | None = None) -> 
 
 
 def written(corpus: str, documents: Sequence[Document]) -> dict[str, str]:
-    return dict(SOURCES[corpus].write(documents))
+    texts = {f"{one.id}.txt": one.text for one in documents} if corpus in BESIDE_TEXTS else {}
+    return texts | dict(SOURCES[corpus].write(documents))
 
 
 @pytest.mark.parametrize("corpus", KINDS)
