@@ -24,8 +24,13 @@ _SPACED = "offset: one space after the passage before, as the quoted texts say"
 _NOTE = "relations without a type: read as Relation"
 
 
-def read(members: Sequence[Member], ledger: Ledger, type_infon: str = "type") -> Iterator[Document]:
-    """The documents of all BioC files among `members`; raises `UserError` where there is none."""
+def read(
+    members: Sequence[Member], ledger: Ledger, type_infon: str = "type", text: str | None = None
+) -> Iterator[Document]:
+    """The documents of all BioC files among `members`; raises `UserError` where there is none.
+
+    `text` is that of a document whose passages have none.
+    """
     files = [member for member in members if member.suffix in (".xml", ".bioc")]
     if not files:
         raise UserError(f"--input: expected BioC files ending in .xml, found none among {len(members):,} files")
@@ -34,18 +39,26 @@ def read(members: Sequence[Member], ledger: Ledger, type_infon: str = "type") ->
         if parsed.root.tag != "collection":
             raise UserError(f"{member.where}, line 1: expected a BioC <collection>, found another element")
         for number, element in enumerate(parsed.root.iter("document"), start=1):
-            document = _document(element, number, member, parsed, ledger, type_infon)
+            document = _document(element, number, member, parsed, ledger, type_infon, text)
             if document:
                 yield document
 
 
 def _document(
-    element: Element, number: int, member: Member, parsed: xml.Parsed, ledger: Ledger, type_infon: str
+    element: Element,
+    number: int,
+    member: Member,
+    parsed: xml.Parsed,
+    ledger: Ledger,
+    type_infon: str,
+    text_beside: str | None,
 ) -> Document | None:
     id_ = (element.findtext("id") or "").strip() or f"{member.stem}.{number}"
     parts = [part for passage in element.iter("passage") for part in passage.findall("sentence") or [passage]]
     offsets = [(part.findtext("offset") or "").strip() for part in parts]
     bodies = [part.findtext("text") or "" for part in parts]
+    if text_beside is not None and len(parts) == 1 and not bodies[0]:
+        bodies = [text_beside]
     problem = "expected passages with offsets in order and without overlap, found otherwise"
     ledger["passages"].found(len(parts))
     starts = [int(offset) for offset in offsets if offset.isdecimal()]

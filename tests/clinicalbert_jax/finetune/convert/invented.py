@@ -28,7 +28,6 @@ WORDS = (
     "x|y",
     "end.",
 )
-LABELS = ("problem", "drug", "DATE")
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class Kind:
     roles: tuple[str, str] = ("Arg1", "Arg2")
     values: tuple[str, ...] = ("", "absent")
     relation: str = "treats"
+    attribute: str = "assertion"
+    labels: tuple[str, ...] = ("problem", "drug", "DATE")
 
 
 @st.composite
@@ -85,7 +86,7 @@ def document(draw: st.DrawFn, kind: Kind, id_: str) -> Document:
             chosen = chosen[:1]
         if not kind.overlapping and any(s < chosen[0][1] and chosen[0][0] < e for s, e in taken):
             continue
-        label = draw(st.sampled_from(LABELS))
+        label = draw(st.sampled_from(kind.labels))
         if any((e.parts, e.label) == (chosen, label) for e in found.entities):
             continue
         taken.append(chosen[0])
@@ -101,7 +102,9 @@ def document(draw: st.DrawFn, kind: Kind, id_: str) -> Document:
                     )
                 )
     if kind.attributes and found.entities:
-        found.attributes.append(Attribute("A1", "assertion", found.entities[0].id, draw(st.sampled_from(kind.values))))
+        found.attributes.append(
+            Attribute("A1", kind.attribute, found.entities[0].id, draw(st.sampled_from(kind.values)))
+        )
     return found
 
 
