@@ -108,7 +108,7 @@ def _is_archive(path: Path) -> bool:
 
 def _is_passed_over(name: str) -> bool:
     parts = name.split("/")
-    return "__MACOSX" in parts or any(part.startswith(".") for part in parts)
+    return "__MACOSX" in parts or any(part.startswith(".") and part != ".." for part in parts)
 
 
 def _archive(path: Path) -> Iterator[Member]:

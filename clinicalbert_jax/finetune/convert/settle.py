@@ -176,6 +176,10 @@ def _place(entity: Entity, text: str, search: int) -> tuple[str, ...] | None:
     """
     for start, end in entity.parts:
         if not 0 <= start < end <= len(text):
+            is_near = 0 <= start < end <= len(text) + search and end - start == len(entity.quote or "")
+            if len(entity.parts) == 1 and is_near and (parts := _moved(entity, text, search)):
+                entity.parts = parts
+                return (_MOVED,)
             raise _Bad(f"expected offsets inside the text of {len(text)} characters, found {start} to {end}")
     if entity.quote is None:
         return ()

@@ -1,0 +1,335 @@
+"""What is particular to a corpus: tokens of i2b2 2010, criteria of n2c2 2018, composites and offsets of BC5CDR, ..."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.classification.task import ClassificationConfig
+from clinicalbert_jax.finetune.convert import archives, command, settle, standoff, tasks, way_back
+from clinicalbert_jax.finetune.convert.corpora import i2b2_2010
+from clinicalbert_jax.finetune.convert.ledger import Ledger
+from clinicalbert_jax.finetune.convert.policies import Policies
+from clinicalbert_jax.finetune.convert.sources import SOURCES
+from clinicalbert_jax.finetune.convert.standoff import Document, Entity
+from clinicalbert_jax.finetune.entities.task import EntitiesConfig
+from clinicalbert_jax.finetune.inputs.reading import Reading
+from clinicalbert_jax.finetune.relations.task import RelationsConfig
+from tests.clinicalbert_jax.finetune.convert import invented
+from tests.clinicalbert_jax.finetune.convert.invented import Kind, canonical, members
+from tests.clinicalbert_jax.finetune.convert.test_formats import read, written
+
+pytestmark = pytest.mark.fast
+
+_TOKENS = Kind(
+    spaces=(" ", "  ", "   ", "\n"), discontinuous=False, overlapping=False, relations=False, attributes=False
+)
+
+
+@given(document=invented.document(_TOKENS, "doc"))
+@settings(max_examples=60, deadline=None)
+def test_tokens_counted_with_empty_ones_are_read_by_a_named_rule(document: Document) -> None:
+    # As some tool must have counted: every single space parts two tokens.
+    lines = []
+    for entity in document.entities:
+        places = []
+        for offset in (entity.start, entity.end - 1):
+            line_start = document.text.rfind("\n", 0, offset) + 1
+            places.append(
+                f"{document.text.count(chr(10), 0, offset) + 1}:{document.text.count(' ', line_start, offset)}"
+            )
+        quote = re.sub(r"\s", " ", document.text[entity.start : entity.end]).lower()
+        lines.append(f'c="{quote}" {places[0]} {places[1]}||t="{entity.label}"\n')
+    files = {"doc.txt": document.text, "doc.con": "".join(lines)}
+    found, ledger = read("i2b2_2010", files)
+    entry = ledger["entities"]
+    assert entry.number_found == len(lines)
+    assert set(entry.rules) <= {i2b2_2010.EMPTY_TOKENS}
+    for entity in found[0].entities:
+        # A word that stands there several times may have been found at its plain token.
+        same = [one for one in document.entities if one.parts == entity.parts and one.label == entity.label]
+        assert same or not entity.rules
+
+
+def test_relations_of_i2b2_name_concepts_of_the_type_their_label_says() -> None:
+    con = 'c="a b" 1:0 1:1||t="treatment"\nc="a b" 1:0 1:1||t="problem"\nc="c" 1:2 1:2||t="problem"\n'
+    files = {"doc.txt": "A  b c\n", "doc.con": con, "doc.rel": 'c="a b" 1:0 1:1||r="TrAP"||c="c" 1:2 1:2\n'}
+    (document,), _ = read("i2b2_2010", files)
+    assert [document.by_id()[target].label for _, target in document.relations[0].arguments] == ["treatment", "problem"]
+    files["doc.rel"] = 'c="x" 1:0 1:1||r="TrAP"||c="c" 1:2 1:2\nc="c" 1:2 1:2||r="PIP"||c="b" 1:1 1:1\n'
+    with pytest.raises(UserError, match=r"doc\.rel, line 2: expected a relation of two concepts of the \.con"):
+        read("i2b2_2010", files)
+
+
+def test_texts_and_annotations_of_i2b2_2010_lie_apart_as_in_its_archives() -> None:
+    con = 'c="a" 1:0 1:0||t="problem"\n'
+    files = {
+        "concept_assertion_relation_training_data/beth/txt/record-1.txt": "A b\n",
+        "concept_assertion_relation_training_data/beth/concept/record-1.con": con,
+        "concept_assertion_relation_training_data/partners/txt/record-1.txt": "A c\n",
+        "concept_assertion_relation_training_data/partners/concept/record-1.con": con,
+        "test_data/0001.txt": "A d\n",
+        "reference_standard_for_test_data/concepts/0001.con": con,
+    }
+    found, ledger = read("i2b2_2010", files)
+    assert [(one.text, one.split, len(one.entities)) for one in found] == [
+        ("A b\n", "train", 1),
+        ("A c\n", "train", 1),
+        ("A d\n", "test", 1),
+    ]
+    assert ledger["documents"].notes == {"no .ast files there": 1, "no .rel files there": 1}
+    del files["reference_standard_for_test_data/concepts/0001.con"]
+    with pytest.raises(UserError, match=r"0001\.txt, line 1: expected a \.con of the same name, found none"):
+        read("i2b2_2010", files)
+
+
+@given(met=st.lists(st.booleans(), min_size=1, max_size=5))
+@settings(max_examples=10, deadline=None)
+def test_criteria_that_are_met_come_back(met: list[bool]) -> None:
+    document = Document("100", "A note.\n", labels={f"CRITERION-{number}": one for number, one in enumerate(met)})
+    (found,), ledger = read("n2c2_2018_track1", written("n2c2_2018_track1", [document]))
+    assert (found.labels, found.text, found.patient) == (document.labels, document.text, "100")
+    assert ledger["document labels"].number_as_is == len(met)
+    records = tasks.records({"test": [found]}, Policies(), "", False, ledger)[tasks.LABELS]["test"]
+    assert records[0]["labels"] == [name for name, one in document.labels.items() if one]
+    conversion = way_back.Conversion("n2c2_2018_track1", tasks.LABELS, {}, False, Path())
+    assert conversion.predicted([found], records, records)[0].labels == document.labels
+
+
+def test_records_of_2014_know_their_patient_and_risk_factors_are_labels() -> None:
+    tags = '<DATE id="P0" start="0" end="4" text="2067" TYPE="DATE" comment="" />\n'
+    tags += '<HYPERTENSION id="D1" time="before DCT" indicator="mention" comment="x" />\n' * 2
+    text = f"<root><TEXT><![CDATA[2067 &amp; <b>]]></TEXT><TAGS>{tags}</TAGS></root>"
+    (document,), ledger = read("i2b2_2014", {"training/220-01.xml": text})
+    assert (document.patient, document.split, document.text) == ("220", "train", "2067 &amp; <b>")
+    assert document.labels == {"HYPERTENSION, before DCT, mention": True}
+    assert ledger["document tags"].number_refused == 1
+    (again,), _ = read("i2b2_2014", written("i2b2_2014", [document]))
+    assert canonical(again) == canonical(document)
+
+
+def test_a_temporal_annotation_one_character_off_is_moved() -> None:
+    tags = '<EVENT id="E0" start="3" end="7" text="pain" modality="FACTUAL" polarity="POS" type="PROBLEM" />'
+    text = f"<ClinicalNarrativeTemporalAnnotation><TEXT><![CDATA[A pain]]></TEXT><TAGS>{tags}</TAGS>"
+    (document,), ledger = read("i2b2_2012", {"1.xml": f"{text}</ClinicalNarrativeTemporalAnnotation>"})
+    assert document.entities[0].parts == ((2, 6),)
+    assert ledger["entities"].rules == {"offsets moved to the quoted text": 1}
+    assert [(one.name, one.value) for one in document.attributes] == [("modality", "FACTUAL"), ("polarity", "POS")]
+
+
+def test_notes_of_made_have_their_text_beside_them() -> None:
+    one = Document("1_7", "A pain was here.", entities=[Entity("1", ((2, 6),), "SSLIF")])
+    files = {f"annotations/{name}": text.replace(one.text, "") for name, text in written("made", [one]).items()}
+    (found,), _ = read("made", files | {"corpus/1_7": one.text})
+    assert (found.patient, canonical(found)) == ("1", canonical(one))
+    with pytest.raises(UserError, match="expected a file of its name ending in"):
+        read("made", files | {"corpus/1_7": one.text, "corpus/2_1": "b"})
+
+
+# What is wrong with the files of a collection, by what was done to them, and what is said of it.
+BRAT = {"a.txt": "A pain was here.", "a.ann": "T1\tX 2 6\tpain\n", "b.txt": "B pain.", "b.ann": "T1\tX 2 6\tpain\n"}
+SECRET = "SECRET"
+BAD = [
+    ({"c.ann": ""}, r"c\.ann, line 1: expected a \.txt of the same name"),
+    ({"a.ann": "T1\tX 2 60\tpain\n"}, r"a\.ann, line 1: expected offsets inside the text of 16 characters"),
+    ({"a.ann": "T1\tX 6 6\tpain\n"}, r"a\.ann, line 1: expected offsets inside the text"),
+    ({"a.ann": f"T1\tX 2 6\tpain\n\n{SECRET}\n"}, r"a\.ann, line 3: expected an annotation such as"),
+    ({"a.ann": f"T1 X 2 6 {SECRET}\n"}, r"a\.ann, line 1: expected an annotation such as"),
+    ({"a.ann": "T1\tX 2 6\tpain\nT1\tX 0 1\tA\n"}, r"a\.ann, line 2: expected an id of its own"),
+    ({"a.ann": "T1\tX 2 6\tpain\nR1\tY Arg1:T1 Arg2:T9\n"}, r"a\.ann, line 2: expected an id of its own and arguments"),
+    ({"a.ann": f"T1\tX 2 6\tpain\nA1\t{SECRET} T9\n"}, r"a\.ann, line 2: expected an attribute of an annotation"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_bad_records_are_said_with_file_and_line_or_counted(change: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        read("brat", BRAT | change)
+    assert SECRET not in str(caught.value)
+    assert "found" in str(caught.value)
+    reading = Reading("skip")
+    found, ledger = read("brat", BRAT | change, reading)  # which also checks that it adds up
+    assert [one.id for one in found] == ["a", "b"]
+    refused = [refusal for entry in ledger.entries.values() for refusal in entry.refusals]
+    assert [refusal["reason"] for refusal in refused] == ["bad record"]
+    assert sum(reading.counts.values()) == 1
+
+
+def test_texts_of_another_version_are_refused_and_one_wrong_offset_is_counted() -> None:
+    lines = [f"T{number}\tX 2 6\tpain\n" if number else "T0\tX 9 15\tsecret\n" for number in range(2)]
+    _, ledger = read("brat", BRAT | {"a.ann": "".join(lines)})
+    assert ledger["entities"].reasons == {settle.DISAGREES: 1}
+    assert ledger["entities"].refusals == [{"reason": settle.DISAGREES, "file": "a.ann", "line": 1}]
+    with pytest.raises(UserError, match="2 of 2 entities are not at their offsets: probably texts of another version"):
+        read("brat", BRAT | {"a.txt": "something else altogether", "b.txt": "and here as well"})
+
+
+@given(text=invented.texts((" ", "  ", "\n", "\r\n")), shift=st.integers(-8, 8), data=st.data())
+@settings(max_examples=80, deadline=None)
+def test_offsets_are_moved_to_the_nearest_quoted_text_and_never_to_another(
+    text: tuple[str, list[tuple[int, int]]], shift: int, data: st.DataObject
+) -> None:
+    body, words = text
+    start, end = data.draw(st.sampled_from(words))
+    if not 0 <= start + shift < end + shift <= len(body):
+        return
+    quote = body[start:end]
+    ledger = Ledger(Reading(max_malformed_fraction=1))
+    ledger["entities"].found()
+    document = Document("d", body, entities=[Entity("1", ((start + shift, end + shift),), "X", quote)])
+    (found,) = settle.settle([document], ledger, Policies())
+    for entity in found.entities:
+        at = entity.text_in(body)
+        assert at.lower() == quote.lower()
+        assert abs(entity.start - start - shift) <= 5
+    if not found.entities:
+        near = [n for n in range(max(0, start + shift - 5), start + shift + 6) if body[n : n + len(quote)] == quote]
+        assert len(near) != 1
+
+
+def test_policies_say_what_becomes_of_an_entity() -> None:
+    text = "renal and hepatic\nfailure  xyz"
+    whole = Entity("1", ((0, 5), (18, 25)), "X")
+    inside = Entity("2", ((28, 29),), "X")
+    joined = Entity("3", ((10, 17), (18, 25)), "X")
+
+    def of(entity: Entity, **policies: str) -> tuple[object, ...]:
+        one = tasks.single(entity, text, Policies(**policies))
+        return (one.span and one.span[:2], *one.rules, *one.notes, *[one.reason][: bool(one.reason)])
+
+    assert of(whole) == ((0, 25), "discontinuous: envelope", "over a line end")
+    assert of(whole, discontinuous="first") == ((0, 5), "discontinuous: first")
+    assert of(whole, discontinuous="refuse") == (None, "discontinuous (--discontinuous=refuse)")
+    assert of(joined, discontinuous="refuse")[:2] == ((10, 25), "parts with only white space between: joined")
+    assert of(joined, line_ends="first")[0] == (10, 17)
+    assert of(joined, line_ends="refuse") == (None, "over a line end (--line_ends=refuse)")
+    assert of(inside) == ((28, 29), "begins or ends inside a word")
+    assert of(inside, split_tokens="widen")[0] == (27, 30)
+    assert of(inside, split_tokens="refuse")[0] is None
+
+
+def test_overlaps_are_resolved_as_named() -> None:
+    document = Document("d", "a b c d", entities=[])
+    for number, (start, end, label) in enumerate([(0, 3, "X"), (2, 7, "Y"), (0, 1, "Y"), (6, 7, "Z")]):
+        document.entities.append(Entity(str(number), ((start, end),), label))
+
+    def kept(**policies: object) -> dict[str, list[tuple[int, int]]]:
+        ledger = Ledger()
+        found = tasks.records({"train": [document]}, Policies(**policies), "", False, ledger)  # type: ignore[arg-type]
+        ledger.check()
+        return {task: [(e["start"], e["end"]) for e in of["train"][0]["entities"]] for task, of in found.items()}
+
+    assert kept() == {"entities": [(0, 1), (2, 7)]}
+    assert kept(overlaps="first") == {"entities": [(0, 3), (6, 7)]}
+    assert kept(overlaps="priority", type_priority=("Z", "X")) == {"entities": [(0, 3), (6, 7)]}
+    assert kept(overlaps="layers") == {"entities-1": [(0, 3)], "entities-2": [(0, 1), (2, 7)], "entities-3": [(6, 7)]}
+    with pytest.raises(UserError, match="--type_priority"):
+        Policies(overlaps="priority")
+
+
+def test_bc5cdr_is_the_same_in_both_forms(shared_data: Path) -> None:
+    found = {}
+    for corpus, name in (("pubtator", "pubtator"), ("bioc", "bioc/CDR_sample.BioC.xml")):
+        ledger = Ledger()
+        source = archives.members(shared_data / "formats" / name)
+        documents = settle.settle(SOURCES[corpus].read(source, ledger), ledger, Policies())
+        records = tasks.records({"train": documents}, Policies(pairs="document"), "", False, ledger)
+        ledger.check()
+        found[corpus] = documents, records, ledger
+    (pubtator, in_pubtator, ledger), (bioc, in_bioc, other) = found["pubtator"], found["bioc"]
+    assert [(one.id, one.text) for one in pubtator] == [(one.id, one.text) for one in bioc]
+    assert len(pubtator) == 50
+    assert [ledger[name].number_found for name in ("entities", "relations")] == [934, 123]
+    assert [other[name].number_found for name in ("entities", "relations")] == [945, 123]
+    assert ledger["entities"].notes["composite mentions, kept whole"] == 5
+    assert other["entities"].rules == {"offsets moved to the quoted text": 1}
+    assert sum(len(entity.parts) > 1 for one in bioc for entity in one.entities) == 6
+    assert other["in task entities"].reasons == {"individual mention of a composite (--composites=whole)": 11}
+    assert in_pubtator[tasks.ENTITIES] == in_bioc[tasks.ENTITIES]
+
+    def related(records: dict[str, dict[str, list[dict[str, object]]]]) -> set[tuple[object, ...]]:
+        key = ("document", "text", "label")
+        ends = ("start", "end", "type")
+        return {
+            (*(one[k] for k in key), *(one[side][e] for side in ("head", "tail") for e in ends))  # type: ignore[index]
+            for one in records[tasks.RELATIONS]["train"]
+        }
+
+    assert related(in_pubtator) == related(in_bioc)
+
+
+@pytest.mark.parametrize("name", ["brat", "bioc/everything.xml", "bioc/negbio-1.xml", "bioc/negbio-2.xml", "bioc"])
+def test_the_real_files_are_read_and_come_back(shared_data: Path, name: str) -> None:
+    corpus, ledger = name.partition("/")[0], Ledger()
+    source = archives.members(shared_data / "formats" / name)
+    documents = settle.settle(SOURCES[corpus].read(source, ledger), ledger, Policies())
+    ledger.check()
+    assert (
+        ledger["entities"].number_refused == ledger["entities"].reasons["duplicate"] + (2 if name == "bioc" else 0) / 2
+    )
+    (again, after) = read(
+        corpus, {f"x{n}" if n[0] == "." else n: t for n, t in SOURCES[corpus].write(documents).items()}
+    )
+    assert list(map(canonical, again)) == list(map(canonical, documents))
+    assert not any(entry.number_refused or entry.number_repaired for entry in after.entries.values())
+    if corpus == "brat":
+        assert ledger["documents"].notes == {"a .txt without .ann: no annotations": 2}
+        assert [ledger[kind].number_found for kind in ("entities", "relations", "attributes", "other lines")] == [
+            15,
+            6,
+            10,
+            4,
+        ]
+
+
+def test_the_command_writes_what_the_tasks_read_and_a_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotations = (
+        "T1\tProblem 2 6\tpain\nT2\tProblem 2 12\tpain or ill\nT3\tDrug 13 17\tzinc\nR1\tfor Arg1:T3 Arg2:T1\n"
+    )
+    for number in range(40):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"d{number}.txt").write_text("A pain or ill zinc. Or not.\n")
+        (tmp_path / "in" / f"d{number}.ann").write_text(
+            annotations.replace("12", "13").replace("13 17", "14 18") + "A1\tNegated T1\n"
+        )
+    options = command.Options(
+        corpus="brat", input=str(tmp_path / "in"), output_dir=str(tmp_path / "out"), reading=Reading()
+    )
+    command.run(options)
+    shown = capsys.readouterr().out
+    out = tmp_path / "out"
+    assert "refused: overlaps one that is kept" in shown
+    assert "pain" not in shown
+    ledger = json.loads((out / "ledger.json").read_text())
+    assert ledger["entries"]["in task entities"]["refused_by_reason"] == {"overlaps one that is kept": 40}
+    assert len(ledger["entries"]["in task entities"]["refusals"]) == 40
+    configs = {
+        "entities": EntitiesConfig(),
+        "relations": RelationsConfig(),
+        "attribute-Negated": ClassificationConfig(patient_column="patient"),
+    }
+    for task, config in configs.items():
+        examples = [
+            one
+            for side in ("train", "validation", "test")
+            for one in config.read(out / task / f"{side}.jsonl", Reading())
+        ]
+        assert len({one.patient for one in examples}) == 40
+        conversion = way_back.find(out / task / "test.jsonl")
+        assert conversion is not None
+        records = [json.loads(line) for line in (out / task / "test.jsonl").read_text().splitlines()]
+        written_ = conversion.write(tmp_path / f"predicted-{task}", out / task / "test.jsonl", records, False)
+        assert written_ == [tmp_path / f"predicted-{task}.brat"]
+        back = settle.settle(SOURCES["brat"].read(archives.members(written_[0]), Ledger()), Ledger(), Policies())
+        before = standoff.read(out / "documents" / "test.jsonl")
+        assert {one.id for one in back} == {one.id for one in before}
+        if task == "relations":
+            assert sorted(map(canonical, back))[0][2] == sorted(map(canonical, before))[0][2]
+    assert way_back.find(out / "ledger.json") is None
+    assert members({}) == []
