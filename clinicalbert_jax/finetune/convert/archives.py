@@ -10,11 +10,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import safe_names
+from clinicalbert_jax.finetune.convert.ledger import Ledger
 from clinicalbert_jax.finetune.inputs.reading import Reading
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -72,19 +72,23 @@ class Member:
         return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
-def members(source: Path) -> list[Member]:
+def members(source: Path, ledger: Ledger) -> list[Member]:
     """The files of a corpus in the order of their names, but for dot files and `__MACOSX`.
 
     An archive inside a directory counts as a folder of the same content. Raises `UserError` for damaged archives, for
-    names that leave the archive, and for two files of one name.
+    names that leave the archive, and for two files of one name, which is a bad record.
     """
-    found = sorted(_members(source), key=lambda member: member.name)
-    for one, other in pairwise(found):
-        if one.name == other.name:
-            raise UserError(f"expected one file of a name, found two: {one.where} and {other.where}: remove one")
+    found: dict[str, Member] = {}
+    for member in _members(source):
+        ledger["files"].found()
+        first = found.setdefault(member.name, member)
+        if first is member:
+            ledger["files"].as_is()
+        else:
+            ledger.bad("files", member.where, 1, f"expected one file of a name, found that of {first.where} again")
     if not found:
         raise UserError(f"--input: expected files of a corpus, found none in {source}")
-    return found
+    return sorted(found.values(), key=lambda member: member.name)
 
 
 def _members(source: Path) -> Iterator[Member]:

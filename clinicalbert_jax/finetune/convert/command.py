@@ -84,7 +84,7 @@ def _convert_documents(options: Options, source: Path, output: Path) -> None:
         raise UserError(f"--validation_percent: expected 0 to 99, found {options.validation_percent}")
     ledger = Ledger(reading)
     read = partial(corpus.read, type_infon=options.type_infon) if options.corpus == "bioc" else corpus.read
-    documents = settle.settle(read(archives.members(source), ledger), ledger, policies)
+    documents = settle.settle(read(archives.members(source, ledger), ledger), ledger, policies)
     if not documents:
         raise UserError(f"--input: expected documents of the corpus, found none that can be used in {source}")
     bad = reading.counts.total()

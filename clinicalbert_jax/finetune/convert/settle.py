@@ -13,7 +13,7 @@ from clinicalbert_jax.finetune.convert.policies import Policies
 from clinicalbert_jax.finetune.convert.standoff import Argument, Document, Entity, Part, Relation
 from clinicalbert_jax.finetune.inputs import record_files
 
-_LONGEST_ID = 150  # characters; ids of records are a little longer
+_LONGEST_ID = 150  # characters, of a document or a type; ids of records are a little longer
 DISAGREES = "quoted text not at its offsets, nor near"
 _MOVED, _CASE, _SPACE = (
     "offsets moved to the quoted text",
@@ -174,6 +174,8 @@ def _place(entity: Entity, text: str, search: int) -> tuple[str, ...] | None:
 
     Returns the rules by which it was repaired.
     """
+    if not entity.label.isprintable() or not 0 < len(entity.label) <= _LONGEST_ID:
+        raise _Bad(f"expected a type of one line and at most {_LONGEST_ID} characters, found otherwise")
     for start, end in entity.parts:
         if not 0 <= start < end <= len(text):
             is_near = 0 <= start < end <= len(text) + search and end - start == len(entity.quote or "")

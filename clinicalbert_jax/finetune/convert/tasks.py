@@ -12,6 +12,7 @@ from itertools import pairwise, product
 from typing import NamedTuple
 
 from clinicalbert_jax.data import patients
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.convert.common import Record
 from clinicalbert_jax.finetune.convert.formats import brat
@@ -23,6 +24,7 @@ from clinicalbert_jax.finetune.inputs.tags import Span
 
 ENTITIES, RELATIONS, LABELS = "entities", "relations", "labels"
 ATTRIBUTE = "attribute-"  # and its name
+FLAG = "yes"  # the value of an attribute that has none
 MARK = "[[ ", " ]]"  # around the entity whose attribute is to be said
 _OVERLAP, _SAME = "overlaps one that is kept", "same span and type as another, by the policies above"
 _ROLE = "CompositeRole"
@@ -47,6 +49,13 @@ def records(
 ) -> dict[str, dict[str, list[Record]]]:
     """The records of every task that the documents have annotations for, by task and split."""
     documents = [document for side in sides.values() for document in side]
+    for document in documents:
+        for relation in document.relations:
+            if any(label == common.NEGATIVE for _, _, label in binary(relation, document)):
+                raise UserError(
+                    f"{document.file}, line {relation.line}: expected relations of other names than "
+                    f"'{common.NEGATIVE}', which is what pairs without one are called: rename it"
+                )
     tasks: dict[str, dict[str, list[Record]]] = {}
     if any(document.entities for document in documents):
         tasks |= _entities(sides, policies, ledger)
@@ -318,11 +327,13 @@ def _attributes(
     sides: Sides, documents: Sequence[Document], policies: Policies, line_sentences: bool, ledger: Ledger
 ) -> dict[str, dict[str, list[Record]]]:
     types: dict[str, set[str]] = defaultdict(set)  # of entities that have an attribute, by its name
+    given: dict[str, set[str]] = defaultdict(set)  # its values
     for document in documents:
         entities = document.by_id()
         for attribute in document.attributes:
             if attribute.target in entities:
                 types[attribute.name].add(entities[attribute.target].label)
+                given[attribute.name].add(attribute.value)
             else:
                 ledger["in task attributes"].found()
                 ledger["in task attributes"].refused("of a relation: no task", document.file, attribute.line)
@@ -331,15 +342,27 @@ def _attributes(
         entry = ledger["in task attributes"]
         folder = name if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) else str(number)
         tasks[ATTRIBUTE + folder] = {
-            side: [r for d in of for r in _values(d, name, types[name], policies, line_sentences, entry)]
+            side: [
+                record
+                for document in of
+                for record in _values(document, name, types[name], given[name], policies, line_sentences, entry)
+            ]
             for side, of in sides.items()
         }
     return tasks
 
 
 def _values(
-    document: Document, name: str, types: set[str], policies: Policies, line_sentences: bool, entry: Entry
+    document: Document,
+    name: str,
+    types: set[str],
+    given: set[str],
+    policies: Policies,
+    line_sentences: bool,
+    entry: Entry,
 ) -> Iterator[Record]:
+    is_flag = given == {""}
+    missing = next(label for label in (common.NEGATIVE, "not annotated", "(not annotated)") if label not in given)
     entities = document.by_id()
     values: dict[str, str] = {}
     usable = {e.id: single(e, document.text, policies).span for e in document.entities if e.label in types}
@@ -352,8 +375,8 @@ def _values(
         elif attribute.target in values:
             entry.refused("another value of the same attribute", document.file, attribute.line)
         else:
-            values[attribute.target] = attribute.value or "yes"
-            entry.as_is()
+            values[attribute.target] = attribute.value or FLAG
+            entry.settled(*[f"without a value: {FLAG}"][: not is_flag and not attribute.value])
     bounds = sentences(document, line_sentences)
     for id_, span in usable.items():
         if span is None:
@@ -365,7 +388,9 @@ def _values(
             "text": marked,
             "entity": id_,
             "attribute": name,
-            "label": values.get(id_, common.NEGATIVE),
+            "is_flag": is_flag,
+            "missing": missing,
+            "label": values.get(id_, missing),
         }
 
 

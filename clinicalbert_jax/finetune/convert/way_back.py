@@ -99,9 +99,9 @@ class Conversion:
             elif self.task.startswith(tasks.ATTRIBUTE):
                 new.relations = []
                 new.attributes = [
-                    Attribute(f"A{number}", record["attribute"], record["entity"], _value(prediction["label"]))
+                    Attribute(f"A{number}", record["attribute"], record["entity"], _value(record, prediction))
                     for number, (record, prediction) in enumerate(pairs, start=1)
-                    if prediction["label"] != common.NEGATIVE
+                    if prediction["label"] != record["missing"]
                 ]
             elif pairs:
                 new.relations, new.entities = [], []
@@ -158,8 +158,8 @@ def find(records: Path) -> Conversion | None:
         ) from None
 
 
-def _value(label: str) -> str:
-    return "" if label == "yes" else label
+def _value(record: Record, prediction: Record) -> str:
+    return "" if record["is_flag"] else str(prediction["label"])
 
 
 def _relations(document: Document, conversion: Conversion, pairs: Sequence[tuple[Record, Record]]) -> list[Relation]:

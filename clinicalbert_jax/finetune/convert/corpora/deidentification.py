@@ -68,7 +68,9 @@ def read_2006(members: Sequence[Member], ledger: Ledger) -> Iterator[Document]:
     if not files:
         raise UserError(f"--input: expected .xml files (i2b2 2006), found none among {len(members):,} files")
     for member in files:
-        parsed = xml.parse(member)
+        parsed = xml.parse(member, ledger)
+        if not parsed:
+            continue
         records = parsed.root.findall("RECORD")
         if parsed.root.tag != "ROOT" or not records:
             raise UserError(f"{member.where}, line 1: expected <ROOT> with RECORDs (i2b2 2006), found other XML")

@@ -35,7 +35,9 @@ def read(
     if not files:
         raise UserError(f"--input: expected BioC files ending in .xml, found none among {len(members):,} files")
     for member in files:
-        parsed = xml.parse(member)
+        parsed = xml.parse(member, ledger)
+        if not parsed:
+            continue
         if parsed.root.tag != "collection":
             raise UserError(f"{member.where}, line 1: expected a BioC <collection>, found another element")
         for number, element in enumerate(parsed.root.iter("document"), start=1):

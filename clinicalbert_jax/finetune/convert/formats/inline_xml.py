@@ -32,7 +32,9 @@ def read(members: Sequence[Member], ledger: Ledger) -> Iterator[Document]:
         text = member.text(ledger.reading).removeprefix("\ufeff")
         whole = text.lstrip().startswith("<?xml")
         data = text if whole else f"<{_ROOT}>{text}</{_ROOT}>"
-        parsed = xml.parse(member, data.encode())
+        parsed = xml.parse(member, ledger, data.encode())
+        if not parsed:
+            continue
         root = parsed.root
         alone = len(root) == 1 and not (root.text or "").strip() and not (root[0].tail or "").strip()
         if not whole and alone and (len(root[0]) or root[0].tag == _ROOT):

@@ -42,7 +42,13 @@ def _documents(member: Member, ledger: Ledger) -> Iterator[Document]:
     document = None
     for number, line in enumerate([*member.lines(ledger.reading), ""], start=1):
         if not line.strip():
-            if document:
+            if document and "t" not in texts:
+                ledger["documents"].found()
+                problem = "expected a title before each abstract, found none above this line"
+                ledger.bad("documents", member.where, number, problem)
+                _refuse(document, ledger)
+            elif document:
+                ledger["documents"].noted("without an abstract", "a" not in texts)
                 yield document
             texts, document = {}, None
             continue
@@ -64,6 +70,12 @@ def _documents(member: Member, ledger: Ledger) -> Iterator[Document]:
             )
         else:
             _annotation(document, number, line.split("\t"), member, ledger)
+
+
+def _refuse(document: Document, ledger: Ledger) -> None:
+    for name, refused in (("entities", document.entities), ("relations", document.relations)):
+        for one in refused:
+            ledger[name].refused("its document was refused", document.file, one.line)
 
 
 def _annotation(document: Document | None, number: int, columns: list[str], member: Member, ledger: Ledger) -> None:

@@ -33,7 +33,9 @@ def read(
     if not files:
         raise UserError(f"--input: expected .xml files ({corpus}), found none among {len(members):,} files")
     for member in files:
-        parsed = xml.parse(member)
+        parsed = xml.parse(member, ledger)
+        if not parsed:
+            continue
         text, tags = parsed.root.find("TEXT"), parsed.root.find("TAGS")
         if parsed.root.tag not in roots or text is None or tags is None or len(text):
             raise UserError(

@@ -9,6 +9,7 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert.archives import Member
+from clinicalbert_jax.finetune.convert.ledger import Ledger
 
 
 class Parsed:
@@ -23,17 +24,20 @@ class Parsed:
         return self._lines.get(element, 1)
 
 
-def parse(member: Member, data: bytes | None = None) -> Parsed:
-    """The XML of a file, or of `data` instead of its content. Raises `UserError` with the line where it breaks."""
+def parse(member: Member, ledger: Ledger, data: bytes | None = None) -> Parsed | None:
+    """The XML of a file, or of `data` instead of its content.
+
+    A file that is not well formed is a bad record, with the line where it breaks: None where these are skipped.
+    """
     parser = _Parser()
     try:
         parser.feed(member.data if data is None else data)
         return Parsed(parser.close(), parser.lines)
     except ElementTree.ParseError as error:  # its message may quote a name
-        raise UserError(
-            f"{member.where}, line {error.position[0]}: expected well-formed XML, found otherwise: probably truncated, "
-            "or another kind of file"
-        ) from None
+        ledger["documents"].found()
+        problem = "expected well-formed XML, found otherwise: probably truncated, or another kind of file"
+        ledger.bad("documents", member.where, error.position[0], problem)
+        return None
     except DefusedXmlException as error:
         raise UserError(
             f"{member.where}: expected XML without entities of its own, found some ({type(error).__name__}): do not "

@@ -50,14 +50,14 @@ class Kind:
 
 @st.composite
 def texts(draw: st.DrawFn, spaces: tuple[str, ...]) -> tuple[str, list[tuple[int, int]]]:
-    """A text and the ranges of its words."""
-    text, words = "", []
+    """A text and the ranges of its words; with spaces around it where there are several kinds of them."""
+    text, words = draw(st.sampled_from(["", *spaces])) if len(spaces) > 1 else "", []
     for word in draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12)):
-        if text:
+        if words:
             text += draw(st.sampled_from(spaces))
         words.append((len(text), len(text) + len(word)))
         text += word
-    return text, words
+    return text + (draw(st.sampled_from(["", *spaces])) if len(spaces) > 1 else ""), words
 
 
 @st.composite

@@ -9,6 +9,8 @@ import pytest
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert import archives
+from clinicalbert_jax.finetune.convert.ledger import Ledger
+from clinicalbert_jax.finetune.inputs.reading import Reading
 
 pytestmark = pytest.mark.fast
 
@@ -41,7 +43,7 @@ def tarred(path: Path, files: dict[str, bytes], prefix: str = "./") -> Path:
 
 
 def found(source: Path) -> dict[str, bytes]:
-    return {member.name: member.data for member in archives.members(source)}
+    return {member.name: member.data for member in archives.members(source, Ledger())}
 
 
 def test_folder_and_archives_hold_the_same_files(tmp_path: Path) -> None:
@@ -53,22 +55,28 @@ def test_folder_and_archives_hold_the_same_files(tmp_path: Path) -> None:
     both.mkdir()
     zipped(both / "training.zip", {"a.txt": b"one"})
     tarred(both / "test_data.tgz", {"b.txt": b"two"})
-    assert {member.name: member.split for member in archives.members(both)} == {"a.txt": "train", "b.txt": "test"}
+    assert {member.name: member.split for member in archives.members(both, Ledger())} == {
+        "a.txt": "train",
+        "b.txt": "test",
+    }
 
 
 @pytest.mark.parametrize("name", ["../out.txt", "/etc/passwd", "a/../../b", "a\\b", "a\nb"])
 def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str) -> None:
     for source in (zipped(tmp_path / "a.zip", {name: b"x"}), tarred(tmp_path / "a.tar.gz", {name: b"x"}, "")):
         with pytest.raises(UserError, match="expected names of files in its own directory") as caught:
-            archives.members(source)
+            archives.members(source, Ledger())
         assert name not in str(caught.value)
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     folder(tmp_path, {"train/a.txt": b"one"})
     zipped(tmp_path / "corpus.zip", {"train/a.txt": b"one"})
-    with pytest.raises(UserError, match=r"expected one file of a name, found two: .*a\.txt and .*a\.txt"):
-        archives.members(tmp_path)
+    with pytest.raises(UserError, match=r"a\.txt, line 1: expected one file of a name, found that of .*a\.txt again"):
+        archives.members(tmp_path, Ledger())
+    ledger = Ledger(Reading("skip"))
+    assert len(archives.members(tmp_path, ledger)) == 1
+    assert ledger["files"].reasons == {"bad record": 1}
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
@@ -80,7 +88,7 @@ def test_a_truncated_archive_is_refused_at_any_length(tmp_path: Path, kind: str)
         part = tmp_path / f"part.{kind}"
         part.write_bytes(data[:length])
         with pytest.raises(UserError, match="damaged"):
-            archives.members(part)
+            archives.members(part, Ledger())
 
 
 def test_links_in_an_archive_are_no_files(tmp_path: Path) -> None:
@@ -93,9 +101,7 @@ def test_links_in_an_archive_are_no_files(tmp_path: Path) -> None:
 
 
 def test_text_of_another_encoding_is_said_with_its_line(tmp_path: Path) -> None:
-    from clinicalbert_jax.finetune.inputs.reading import Reading
-
-    (member,) = archives.members(folder(tmp_path, {"a.txt": b"one\nn\xe9e\n"}))
+    (member,) = archives.members(folder(tmp_path, {"a.txt": b"one\nn\xe9e\n"}), Ledger())
     with pytest.raises(UserError, match=r"a\.txt, line 2: expected text in utf-8"):
         member.text(Reading())
     assert member.text(Reading(encoding="latin-1")) == "one\nnée\n"

@@ -31,7 +31,7 @@ _TOKENS = Kind(
 
 
 @given(document=invented.document(_TOKENS, "doc"))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_tokens_counted_with_empty_ones_are_read_by_a_named_rule(document: Document) -> None:
     # As some tool must have counted: every single space parts two tokens.
     lines = []
@@ -169,7 +169,7 @@ def test_texts_of_another_version_are_refused_and_one_wrong_offset_is_counted() 
 
 
 @given(text=invented.texts((" ", "  ", "\n", "\r\n")), shift=st.integers(-8, 8), data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_offsets_are_moved_to_the_nearest_quoted_text_and_never_to_another(
     text: tuple[str, list[tuple[int, int]]], shift: int, data: st.DataObject
 ) -> None:
@@ -235,7 +235,7 @@ def test_bc5cdr_is_the_same_in_both_forms(shared_data: Path) -> None:
     found = {}
     for corpus, name in (("pubtator", "pubtator"), ("bioc", "bioc/CDR_sample.BioC.xml")):
         ledger = Ledger()
-        source = archives.members(shared_data / "formats" / name)
+        source = archives.members(shared_data / "formats" / name, Ledger())
         documents = settle.settle(SOURCES[corpus].read(source, ledger), ledger, Policies())
         records = tasks.records({"train": documents}, Policies(pairs="document"), "", False, ledger)
         ledger.check()
@@ -265,7 +265,7 @@ def test_bc5cdr_is_the_same_in_both_forms(shared_data: Path) -> None:
 @pytest.mark.parametrize("name", ["brat", "bioc/everything.xml", "bioc/negbio-1.xml", "bioc/negbio-2.xml", "bioc"])
 def test_the_real_files_are_read_and_come_back(shared_data: Path, name: str) -> None:
     corpus, ledger = name.partition("/")[0], Ledger()
-    source = archives.members(shared_data / "formats" / name)
+    source = archives.members(shared_data / "formats" / name, Ledger())
     documents = settle.settle(SOURCES[corpus].read(source, ledger), ledger, Policies())
     ledger.check()
     assert (
@@ -326,7 +326,9 @@ def test_the_command_writes_what_the_tasks_read_and_a_ledger(
         records = [json.loads(line) for line in (out / task / "test.jsonl").read_text().splitlines()]
         written_ = conversion.write(tmp_path / f"predicted-{task}", out / task / "test.jsonl", records, False)
         assert written_ == [tmp_path / f"predicted-{task}.brat"]
-        back = settle.settle(SOURCES["brat"].read(archives.members(written_[0]), Ledger()), Ledger(), Policies())
+        back = settle.settle(
+            SOURCES["brat"].read(archives.members(written_[0], Ledger()), Ledger()), Ledger(), Policies()
+        )
         before = standoff.read(out / "documents" / "test.jsonl")
         assert {one.id for one in back} == {one.id for one in before}
         if task == "relations":
