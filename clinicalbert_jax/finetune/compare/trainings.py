@@ -136,7 +136,7 @@ def write(path: Path, result: Result) -> None:
 def read(path: Path) -> Result | None:
     """The result of a training that is done; None of one that is not."""
     try:
-        with np.load(path) as found:
+        with path.open("rb") as file, np.load(file) as found:
             arrays = {name: found[name] for name in found.files}
     except FileNotFoundError:
         return None

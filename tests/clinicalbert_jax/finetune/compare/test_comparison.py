@@ -1,0 +1,220 @@
+"""The command as a user runs it: from models and a file of tasks to a page, killed and continued."""
+
+import copy
+import json
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.compare import command, models, page, results, tasks_file, trainings
+from clinicalbert_jax.finetune.inputs.reading import Reading
+from tests.clinicalbert_jax.finetune.compare import toy_comparison
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with models `small` and `large`, and the tasks."""
+    directory = tmp_path_factory.mktemp("comparison")
+    toy_comparison.write_model(directory / "small", 16)
+    toy_comparison.write_model(directory / "large", 32)
+    toy_comparison.write_tasks(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> Path:
+    """A comparison of two shapes on two tasks with two seeds."""
+    named = {"small": place / "small" / "bert", "large": place / "large" / "bert"}
+    process = toy_comparison.start(named, place / "tasks.toml", place / "whole", "--seeds=2")
+    said = toy_comparison.finish(process)
+    assert "16 of 16" in said
+    return place / "whole"
+
+
+def without_time(document: dict[str, Any]) -> dict[str, Any]:
+    document = copy.deepcopy(document)
+    for task in document["tasks"].values():
+        for entry in task["models"].values():
+            del entry["cost"]
+    document.pop("sha256", None)
+    return document
+
+
+def test_the_result_is_complete(finished: Path) -> None:
+    document = json.loads((finished / "results.json").read_text())
+    assert list(document["tasks"]) == ["entities", "labels"]
+    for task in document["tasks"].values():
+        assert list(task["models"]) == ["small", "large", "random-small", "random-large"]
+        assert len(task["differences"]) == 6
+        for entry in task["models"].values():
+            score = entry["score"]
+            assert score["low"] <= score["value"] <= score["high"]
+            assert score["value"] == pytest.approx(np.mean(entry["seeds"]["values"]))
+    assert document["num_differences"] == 12
+    text = (finished / "results.html").read_text() + (finished / "results.md").read_text()
+    assert "Which model is better" in text
+    assert "aspirin" not in text, "no text of a record"
+    lines = (finished / "scores.csv").read_text().splitlines()
+    assert len(lines) == 1 + 8
+    assert not (finished / "running").exists()
+
+
+def test_the_same_command_has_nothing_left_to_train(finished: Path, place: Path) -> None:
+    named = {"small": place / "small" / "bert", "large": place / "large" / "bert"}
+    before = {
+        name: (finished / name).read_bytes() for name in ("results.json", "results.html", "results.md", "scores.csv")
+    }
+    toy_comparison.finish(toy_comparison.start(named, place / "tasks.toml", finished, "--seeds=2"))
+    assert {name: (finished / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.soak
+def test_killed_three_times_it_ends_in_the_same_page(finished: Path, place: Path, tmp_path: Path) -> None:
+    named = {"small": place / "small" / "bert", "large": place / "large" / "bert"}
+    moments = random.Random(0)
+    for _ in range(3):
+        process = toy_comparison.start(named, place / "tasks.toml", tmp_path / "killed", "--seeds=2")
+        try:
+            process.communicate(timeout=moments.uniform(8, 40))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        time.sleep(0.1)
+    toy_comparison.finish(toy_comparison.start(named, place / "tasks.toml", tmp_path / "killed", "--seeds=2"))
+    whole, killed = (json.loads((path / "results.json").read_text()) for path in (finished, tmp_path / "killed"))
+    assert without_time(killed) == without_time(whole)
+    assert page.page(without_cost(killed)) == page.page(without_cost(whole))
+
+
+def without_cost(document: dict[str, Any]) -> dict[str, Any]:
+    document = copy.deepcopy(document)
+    for task in document["tasks"].values():
+        for entry in task["models"].values():
+            entry["cost"] = {"seconds": 0.0, "grid_seconds": 0.0}
+    return document
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("shapes", [[(5, 3), (2, 3), (9, 3)], [(4,), (4,), (4,)]])
+def test_a_result_is_read_as_it_was_written(tmp_path: Path, shapes: list[tuple[int, ...]]) -> None:
+    logits = [np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in shapes]
+    trainings.write(tmp_path / "one.npz", trainings.Result(0.5, logits, 7, 1.5))
+    found = trainings.read(tmp_path / "one.npz")
+    assert found is not None
+    assert (found.validation, found.num_steps, found.seconds) == (0.5, 7, 1.5)
+    for one, other in zip(found.logits, logits, strict=True):
+        np.testing.assert_array_equal(one, other)
+    (tmp_path / "one.npz").write_bytes(b"PK\x03\x04 of a full disk")
+    assert trainings.read(tmp_path / "one.npz") is None
+    assert trainings.read(tmp_path / "none.npz") is None
+
+
+def options(place: Path, tmp_path: Path, **changes: Any) -> command.Options:
+    given: dict[str, Any] = {
+        "models": (f"small={place / 'small' / 'bert'}",),
+        "tasks": str(place / "tasks.toml"),
+        "workdir": str(tmp_path / "out"),
+        "reading": Reading(),
+    }
+    return command.Options(**given | changes)
+
+
+def edited(place: Path, tmp_path: Path, old: str, new: str) -> str:
+    """A copy of the tasks and their data with a change."""
+    copied = shutil.copytree(place, tmp_path / "edited", ignore=shutil.ignore_patterns("whole", "small", "large"))
+    text = (copied / "tasks.toml").read_text()
+    assert old in text
+    (copied / "tasks.toml").write_text(text.replace(old, new, 1))
+    return str(copied / "tasks.toml")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('test = "test.tsv"', 'test = "train.tsv"', "expected a test set of its own"),
+        ('"task.max_seq_length" = 32', '"task.max_seq_length" = 128', "expected a model for rows of 128 tokens"),
+        ("max_steps = 6", "max_step = 6", "found 'max_step'"),
+        ("max_steps = 6", 'max_steps = "6"', "a value of type int"),
+        ("validation_fraction = 0.25", "", "either a file as 'validation' or a 'validation_fraction'"),
+        ("validation_fraction = 0.25", "validation_fraction = 1.25", "a 'validation_fraction' in (0, 1)"),
+        ("[entities]", "[entities", "cannot be read as TOML"),
+        ("[entities]", '["of/entities"]', "expected names of tasks of letters"),
+        ('train = "train.tsv"', 'train = "absent.tsv"', "found none at"),
+        ('train = "train.tsv"', 'trains = "train.tsv"', "found 'trains'"),
+        ("entities.py", "absent.py", "found none at"),
+    ],
+)
+def test_a_mistake_in_the_tasks_is_one_line(place: Path, tmp_path: Path, old: str, new: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        command.run(options(place, tmp_path, tasks=edited(place, tmp_path, old, new)))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"fractions": ("0.5", "2")}, "--fractions: expected different numbers in (0, 1]"),
+        ({"fractions": ("1", "1.0")}, "--fractions: expected different numbers"),
+        ({"fractions": ("half",)}, "--fractions: expected different numbers"),
+        ({"models": ("random",)}, "--models: expected at least one model"),
+        ({"pretraining_data": ("other=DATA",)}, "--pretraining_data: expected MODEL=DIR with one of small"),
+        ({"pretraining_data": ("small=/nowhere",)}, "expected a prepared dataset"),
+        ({"tasks": "/nowhere.toml"}, "--tasks: expected a TOML file, found none"),
+        ({"workdir": "gs://bucket/comparison"}, "--workdir"),
+    ],
+)
+def test_a_mistake_in_the_options_is_one_line(
+    place: Path, tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        command.run(options(place, tmp_path, **changes))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.fast
+def test_models_are_named_once(place: Path) -> None:
+    small, large = (str(place / name / "bert") for name in ("small", "large"))
+    assert [model.name for model in models.find((small,), ())] == ["bert"]
+    found = models.find((f"a={small}", f"b={large}", "random"), ())
+    assert [(model.name, model.is_random) for model in found[2:]] == [("random-a", True), ("random-b", True)]
+    assert [model.name for model in models.find((f"a={small}", f"b={small}", "random"), ())] == ["a", "b", "random"]
+    with pytest.raises(UserError, match="expected different names"):
+        models.find((small, large), ())
+
+
+def test_another_comparison_does_not_continue_here(finished: Path, place: Path) -> None:
+    for named in ({"small": place / "large" / "bert"}, {"small": place / "small" / "bert"}):
+        said = toy_comparison.finish(toy_comparison.start(named, place / "tasks.toml", finished, "--seeds=2"), code=2)
+        assert said.count("error:") == 1
+        assert "give the same, or another --workdir" in said
+
+
+@pytest.mark.fast
+def test_an_entry_of_the_grid_is_chosen_by_validation_alone() -> None:
+    """`compare` has the maximum over validation scores; the order of the page is by test scores."""
+    entry = {"score": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    task = {"models": {"a": entry, "b": {"score": {"value": None}}, "c": {"score": {"value": 0.7}}}}
+    assert results.ranking(task) == ["c", "a", "b"]
+
+
+@pytest.mark.fast
+def test_settings_are_set_by_dotted_name() -> None:
+    path = toy_comparison.ROOT / "configs" / "finetune" / "entities.py"
+    config = tasks_file._config(path, "here")
+    found = tasks_file.with_settings(config, {"task.max_seq_length": 64, "seeds": [3, 4]}, "here")
+    assert (found.task.max_seq_length, found.seeds) == (64, (3, 4))
+    assert config.task.max_seq_length == 128
+    with pytest.raises(UserError, match="expected a field that has fields, found 'epochs'"):
+        tasks_file.with_settings(config, {"epochs.more": 1}, "here")

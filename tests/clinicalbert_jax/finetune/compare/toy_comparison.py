@@ -1,0 +1,96 @@
+"""Two tiny BERTs of different shapes, two tasks learned in a few steps, and the command that compares them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.modeling import bert
+from clinicalbert_jax.pretrained import huggingface
+from tests.clinicalbert_jax.finetune import toy_tokenizer
+
+ROOT = Path(__file__).parents[4]
+_TAGS = {"aspirin": "B-DRUG", "fever": "B-PROBLEM", "liver": "B-PROBLEM", "failure": "I-PROBLEM"}
+_TASKS = """
+[entities]
+config = "{configs}/entities.py"
+train = "train.tsv"
+validation_fraction = 0.25
+test = "test.tsv"
+settings = {{ max_steps = 6, "optimizer.learning_rate" = 4e-3, "task.max_seq_length" = 32 }}
+
+[labels]
+config = "{configs}/classification.py"
+train = "train.jsonl"
+validation_fraction = 0.25
+test = "test.jsonl"
+settings = {{ max_steps = 6, "optimizer.learning_rate" = 4e-3, "task.max_seq_length" = 32 }}
+"""
+
+
+def write_model(directory: Path, hidden_size: int) -> Path:
+    """A BERT of one layer with random weights; returns its directory."""
+    words = toy_tokenizer.make().get_vocab()
+    directory.mkdir(parents=True)
+    (directory / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(words, key=words.__getitem__)))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    config = ModelConfig(
+        vocab_size=len(words),
+        hidden_size=hidden_size,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=2 * hidden_size,
+        max_position_embeddings=64,
+    )
+    out = directory / "bert"
+    out.mkdir()
+    huggingface.write_directory(out, config, jax.device_get(bert.init(config, jax.random.key(0))), directory)
+    return out
+
+
+def write_tasks(directory: Path) -> Path:
+    """The file of tasks, with its data beside it."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 64), ("test", 40)):
+        sentences = [_sentence(random) for _ in range(count)]
+        tagged = ("".join(f"{word}\t{_TAGS.get(word, 'O')}\n" for word in sentence) for sentence in sentences)
+        (directory / f"{split}.tsv").write_text("\n".join(tagged))
+        records = (
+            {"id": f"{split}-{n}", "text": " ".join(sentence), "label": "drug" if "aspirin" in sentence else "problem"}
+            for n, sentence in enumerate(sentences)
+        )
+        (directory / f"{split}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    (directory / "tasks.toml").write_text(_TASKS.format(configs=ROOT / "configs" / "finetune"))
+    return directory / "tasks.toml"
+
+
+def start(models: dict[str, Path], tasks: Path, workdir: Path, *more: str) -> subprocess.Popen:
+    """The command in a process of its own."""
+    named = ",".join([*(f"{name}={path}" for name, path in models.items()), "random"])
+    command = [sys.executable, "-m", "clinicalbert_jax.finetune.compare", f"--models={named}", f"--tasks={tasks}"]
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [*command, f"--workdir={workdir}", *more],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    """What it printed."""
+    out, error = process.communicate(timeout=900)
+    assert process.returncode == code, error
+    return out + error
+
+
+def _sentence(random: np.random.Generator) -> list[str]:
+    words = ["the", "patient", str(random.choice(["had", "was", "given"]))]
+    return words + (["liver", "failure"] if random.random() < 0.5 else [str(random.choice(["aspirin", "fever"]))])
