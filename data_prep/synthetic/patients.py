@@ -108,7 +108,7 @@ def draw_patient(draw: Draw) -> Facts:
         *("general1", "site", "painkiller"),
     ):
         facts[name.capitalize()] = facts[name][0].upper() + facts[name][1:]
-    facts |= _stay(draw, age)
+    facts |= draw_stay(draw, age, FIRST_DAY + int(draw() * 36_500))
     facts["medications"] = "\n".join(
         f"{place}. {facts[drug].capitalize()} {facts[dose]}. Disp:*{30 * place} * Refills:*0*"
         for place, (drug, dose) in enumerate((("drug", "dose"), ("drug1", "dose1"), ("drug2", "dose2")), 1)
@@ -160,8 +160,8 @@ def set_course_day(facts: Facts, draw: Draw, day: int) -> None:
     }
 
 
-def _stay(draw: Draw, age: int) -> Facts:
-    admitted = FIRST_DAY + int(draw() * 36_500)
+def draw_stay(draw: Draw, age: int, admitted: int) -> Facts:
+    """The dates of a stay that begins on the day `admitted`, an ordinal."""
     length_of_stay = 2 + int(draw() ** 3 * 120)  # skewed: the long stays make the long tail of the notes' lengths
     discharged = admitted + length_of_stay - 1
     return {

@@ -62,6 +62,7 @@ class Category(NamedTuple):
 # has none: it is the last note of the stay, of this share of the patients.
 DISCHARGED_SHARE = 0.25
 DISCHARGE_SUMMARY = Category("Discharge summary", "Report", read("discharge_summary"), 0, timed=False)
+DEATH_SUMMARY = DISCHARGE_SUMMARY._replace(template=read("death_summary"))  # of those who died; see `stays`
 CATEGORIES = (
     Category("Nursing/other", "Report", read("nursing_other"), 220),
     Category("Radiology", "CHEST (PORTABLE AP)", read("radiology"), 240),
@@ -104,11 +105,11 @@ def write(path: Path, num_notes: int, seed: int) -> None:
 
     Raises `UserError` where the file cannot be opened for writing.
     """
-    with _open_to_write(path) as file:
+    with opened(path) as file:
         file.write(HEADER.encode() + b"\n")
         stream = rows(num_notes, seed)
         while block := list(islice(stream, 1000)):
-            file.write("".join(map(_csv_line, block)).encode())
+            file.write("".join(map(csv_line, block)).encode())
 
 
 def wrap(text: str, width: int = WIDTH) -> str:
@@ -153,7 +154,7 @@ def _joined(wording: str, after_sentence: bool) -> str:
     return wording and (" " if after_sentence else "\n") + wording
 
 
-PARSED = {category.name: _parse(category.template) for category in (*CATEGORIES, DISCHARGE_SUMMARY)}
+PARSED = {one.template: _parse(one.template) for one in (*CATEGORIES, DISCHARGE_SUMMARY, DEATH_SUMMARY)}
 ADDENDUM = read("addendum").rstrip("\n")  # to a note that otherwise repeats an earlier one
 COURSE_DAY = _parse(read("course_day"))
 
@@ -182,7 +183,7 @@ def _notes_of_patient(draw: Draw, number: int) -> Iterator[Row]:
         if texts and draw() < DUPLICATE_SHARE:
             category, text = pick(texts, draw)
         else:
-            text = _tell(facts, draw, category, told)
+            text = tell(facts, draw, category, told)
             texts.append((category, text))
         if draw() < EMPTY_SHARE:
             text = pick(("", "\n", "   \n"), draw)
@@ -210,7 +211,7 @@ class Told(NamedTuple):
     text: str
 
 
-def _tell(facts: Facts, draw: Draw, category: Category, told: dict[str, Told]) -> str:
+def tell(facts: Facts, draw: Draw, category: Category, told: dict[str, Told]) -> str:
     """The text of a note; one copied forward has the numbers of its own day, or an addendum."""
     earlier = told.get(category.name)
     if earlier and draw() < COPY_FORWARD_SHARE:
@@ -219,7 +220,7 @@ def _tell(facts: Facts, draw: Draw, category: Category, told: dict[str, Told]) -
         return f"{earlier.text}\n{wrap(ADDENDUM.format_map(facts))}"
     if "{course}" in category.template:
         facts["course"] = _course(facts, draw)
-    wording = _choose(PARSED[category.name], draw)
+    wording = _choose(PARSED[category.template], draw)
     text = wrap(wording.format_map(facts))
     if category.copied_forward:
         told[category.name] = Told(wording, text)
@@ -235,7 +236,8 @@ def _course(facts: Facts, draw: Draw) -> str:
     return "\n".join(told)
 
 
-def _csv_line(row: Row) -> str:
+def csv_line(row: Row) -> str:
+    """The row as a line of NOTEEVENTS.csv."""
     text = row.text.replace('"', '""')
     return (
         f"{row.row_id},{row.subject_id},{row.hadm_id},{row.chart_date},{row.chart_time},{row.store_time},"
@@ -244,7 +246,8 @@ def _csv_line(row: Row) -> str:
 
 
 @contextmanager
-def _open_to_write(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, compressed where its name ends in `.gz`; the same bytes in the same bytes out."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("wb")
