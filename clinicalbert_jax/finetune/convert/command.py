@@ -14,13 +14,17 @@ from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune.convert import archives, common, settle, splits, tasks, way_back
 from clinicalbert_jax.finetune.convert.corpora import ade, chemprot, hallmarks
 from clinicalbert_jax.finetune.convert.ledger import Ledger
+from clinicalbert_jax.finetune.convert.outcomes import command as outcomes
+from clinicalbert_jax.finetune.convert.outcomes.command import OutcomeOptions
 from clinicalbert_jax.finetune.convert.policies import Policies
 from clinicalbert_jax.finetune.convert.sources import SOURCES
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import option
 
 # Per cent of the documents for training, validation and test, where the corpus has no published split.
-_DEFAULT_SPLIT = {"ade": (80, 10, 10), "hallmarks": (70, 10, 20)}
+_DEFAULT_SPLIT = {"ade": (80, 10, 10), "hallmarks": (70, 10, 20)} | dict.fromkeys(
+    outcomes.CORPORA, outcomes.DEFAULT_SPLIT
+)
 _OTHERS = ("ade", "chemprot", "blue", "hallmarks")
 
 
@@ -29,8 +33,9 @@ class Options:
     """The options of the command."""
 
     corpus: str = option(
-        "A format (brat, bioc, pubtator, doccano, conll, inline_xml) or a published corpus: see docs/corpora.md.",
-        choices=(*SOURCES, *_OTHERS),
+        "A format (brat, bioc, pubtator, doccano, conll, inline_xml), a published corpus (see docs/corpora.md), or an "
+        "outcome from MIMIC's tables (see docs/outcomes.md).",
+        choices=(*SOURCES, *_OTHERS, *outcomes.CORPORA),
     )
     input: str = option("The corpus: a directory, an archive as it was downloaded, or a file.")
     output_dir: str = option("New directory for the files.")
@@ -46,6 +51,7 @@ class Options:
     type_infon: str = option("bioc: the infon that holds the type of an annotation.", "type")
     names: str | None = option("ade: read drug and effect names from this earlier train.jsonl.", None)
     policies: Policies = field(default_factory=Policies)
+    outcome: OutcomeOptions = field(default_factory=OutcomeOptions)
     reading: Reading
 
 
@@ -58,8 +64,12 @@ def run(options: Options) -> None:
     if output.exists():
         raise UserError(f"--output_dir: expected a new directory, found {output} there: give another name")
     atomic_output.check_directory(output, False, lambda _: False, [source])
+    options.outcome.check(options.corpus, options.split_percent)
     if options.corpus in SOURCES:
         _convert_documents(options, source, output)
+        return
+    if options.corpus in outcomes.CORPORA:
+        _write_outcome(options, source, output)
         return
     sides = _converted(options, source)
     options.reading.check_few(source, options.reading.counts.total(), sum(map(len, sides.values())))
@@ -106,6 +116,13 @@ def _convert_documents(options: Options, source: Path, output: Path) -> None:
         counts = ", ".join(f"{side} {len(of_side):,}" for side, of_side in of_task.items() if of_side)
         print(f"records of task {number}: {counts}")
     print(f"written: {len(records)} tasks, one folder each, with documents and ledger.json in {output}")
+
+
+def _write_outcome(options: Options, source: Path, output: Path) -> None:
+    percent = _split_percent(options)
+    with atomic_output.directory(output, False, lambda _: False, [source]) as directory:
+        ledger, flow = outcomes.convert(options.corpus, source, options.outcome, percent, directory, options.reading)
+    print("\n".join([*ledger.lines(), "", *flow.lines()]))
 
 
 def _converted(options: Options, source: Path) -> dict[str, list[common.Record]]:

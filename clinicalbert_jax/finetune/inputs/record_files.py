@@ -34,6 +34,15 @@ def read(path: Path, required: Sequence[str], reading: Reading) -> Iterator[tupl
         raise UserError(f"{path}: expected a file ending in {kinds} (or one of these with .gz)")
 
 
+def read_table(path: Path, required: Sequence[str], reading: Reading) -> Iterator[tuple[int, Record]]:
+    """Each row of a CSV or TSV table of a database, by the lower-case names of its columns, with its line.
+
+    Databases differ in the case of the names. Raises `UserError` as `read` does.
+    """
+    with reading.opened(path, newline="") as file:
+        yield from _table(path, file, required, reading, of_database=True)
+
+
 def is_text(value: Any) -> bool:
     """Whether a field holds something to read: a string of Unicode with a character that is not white space."""
     if not isinstance(value, str) or not value.strip():
@@ -45,7 +54,9 @@ def is_text(value: Any) -> bool:
     return True
 
 
-def _table(path: Path, file: IO[str], required: Sequence[str], reading: Reading) -> Iterator[tuple[int, Record]]:
+def _table(
+    path: Path, file: IO[str], required: Sequence[str], reading: Reading, of_database: bool = False
+) -> Iterator[tuple[int, Record]]:
     delimiter = reading.delimiter(path)
     rows = csv_rows.rows(file, delimiter, reading.csv_quoting, reading.csv_escape)
     header = None
@@ -62,8 +73,11 @@ def _table(path: Path, file: IO[str], required: Sequence[str], reading: Reading)
         if not values:  # a blank line
             continue
         if header is None:
-            header = values
-            _check_header(path, header, required, reading)
+            header = [name.strip().lower() for name in values] if of_database else values
+            advice = (
+                "restore the table as it was published" if of_database else "name the columns in the task's settings"
+            )
+            _check_header(path, header, required, reading, advice)
         elif len(values) != len(header):
             problem = f"expected {len(header)} fields as in the header, found {len(values)}"
             reading.found(path, line, problem, malformed=True)
@@ -75,14 +89,14 @@ def _table(path: Path, file: IO[str], required: Sequence[str], reading: Reading)
             yield line, dict(zip(header, values, strict=True))
 
 
-def _check_header(path: Path, header: list[str], required: Sequence[str], reading: Reading) -> None:
+def _check_header(path: Path, header: list[str], required: Sequence[str], reading: Reading, advice: str) -> None:
     # The names found are not shown: in a table without a header they would be a record.
     for name in required:
         if header.count(name) != 1:
             found = "none" if name not in header else "several"
             raise UserError(
                 f"{path}, line 1: expected a column named {name!r} among the {len(header)} there, found {found}: "
-                f"name the columns in the task's settings ({reading.cause(path)})"
+                f"{advice} ({reading.cause(path)})"
             )
 
 
