@@ -6,9 +6,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO
 
+from clinicalbert_jax.data.manifest import INVENTED_COLUMN
 from data_prep.synthetic.stays import Stay, stays
 from data_prep.synthetic.write import DISCHARGE_SUMMARY, HEADER, Row, csv_line, opened
 
+_NOTES_OF_IV = f"note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text,{INVENTED_COLUMN}"
 MIMIC_III, MIMIC_IV = LAYOUTS = ("mimic_iii", "mimic_iv")
 PATIENTS_AT_ONCE = 64  # in a block of notes, which are sorted by category as in MIMIC
 
@@ -27,8 +29,8 @@ _FILES = {
         "hosp/patients.csv.gz": "subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod",
         "hosp/diagnoses_icd.csv.gz": "subject_id,hadm_id,seq_num,icd_code,icd_version",
         "hosp/procedures_icd.csv.gz": "subject_id,hadm_id,seq_num,chartdate,icd_code,icd_version",
-        "note/discharge.csv.gz": "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text",
-        "note/radiology.csv.gz": "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text",
+        "note/discharge.csv.gz": _NOTES_OF_IV,
+        "note/radiology.csv.gz": _NOTES_OF_IV,
     },
 }
 _FIRST_IDS = {MIMIC_III: (10_000, 100_000), MIMIC_IV: (10_000_000, 20_000_000)}  # of patients and of admissions
@@ -151,7 +153,7 @@ class _FourthWriter(_Writer):
         time = note.chart_time or f"{note.chart_date} 00:00:00"
         stored = note.store_time or f"{note.chart_date} 18:30:00"
         text = _DEIDENTIFIED.sub("___", note.text)
-        self._line(name, f"{ids[0]}-{kind}-{number}", *ids, kind, number, time, stored, _quoted(text))
+        self._line(name, f"{ids[0]}-{kind}-{number}", *ids, kind, number, time, stored, _quoted(text), 1)
 
 
 def _quoted(text: str) -> str:
