@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import json
 import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -12,13 +11,12 @@ from typing import Any
 import pytest
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune.convert.command import Options, run
-from clinicalbert_jax.finetune.convert.outcomes.command import OutcomeOptions
-from clinicalbert_jax.finetune.inputs.reading import Reading
 from data_prep.synthetic import tables as synthetic
 from tests.clinicalbert_jax.finetune.convert.outcomes import hand_made
+from tests.clinicalbert_jax.finetune.convert.outcomes.converting import convert, excluded, labels
 from tests.clinicalbert_jax.finetune.convert.outcomes.hand_made import Stay
 
+SPLIT = ("80", "10", "10")
 Database = tuple[Path, sqlite3.Connection]
 R, N, A, D = "readmitted", "not readmitted", "alive", "died"
 NEWBORN, DIED, EARLY = "newborn", "died in hospital", "ended within the first 24 hours"
@@ -120,31 +118,6 @@ def hand_made_stays() -> list[Stay]:
     return made
 
 
-def convert(
-    corpus: str, source: Path, output: Path, percent: tuple[str, ...] = ("80", "10", "10"), **given: Any
-) -> Path:
-    outcome = OutcomeOptions(**given)
-    run(
-        Options(
-            corpus=corpus,
-            input=str(source),
-            output_dir=str(output),
-            split_percent=percent,
-            outcome=outcome,
-            reading=Reading(),
-        )
-    )
-    return output
-
-
-def labels(output: Path, name: str = "label") -> dict[str, Any]:
-    return {record["admission"]: record[name] for record in hand_made.records(output)}
-
-
-def excluded(output: Path) -> Counter[str]:
-    return Counter(json.loads((output / "ledger.json").read_text())["cohort"]["excluded"])
-
-
 @pytest.fixture(scope="module", params=["mimic_iii", "mimic_iv"])
 def by_hand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory, stays = tmp_path_factory.mktemp(request.param), hand_made_stays()
@@ -157,7 +130,7 @@ def by_hand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_labels_and_exclusions_are_those_worked_out_by_hand(
     by_hand: Path, tmp_path: Path, corpus: str, column: int
 ) -> None:
-    convert(corpus, by_hand, tmp_path / "out", percent=("100", "0", "0"))
+    convert(corpus, by_hand, tmp_path / "out")
     expected = {
         f"{number}{place:03}": stay[column]
         for number, stays in enumerate(CASES.values(), 1)
@@ -171,7 +144,7 @@ def test_labels_and_exclusions_are_those_worked_out_by_hand(
 
 @pytest.mark.parametrize("by_hand", ["mimic_iii"], indirect=True)
 def test_codes_keep_their_zeros_and_count_once(by_hand: Path, tmp_path: Path) -> None:
-    convert("mimic_icd", by_hand, tmp_path / "out", percent=("100", "0", "0"), top_codes=0)
+    convert("mimic_icd", by_hand, tmp_path / "out", top_codes=0)
     found = labels(tmp_path / "out", "labels")
     assert found["1000"] == ["0389", "4019"]
     assert found["3000"] == ["311", "E8120", "V3000"]
@@ -182,11 +155,11 @@ def test_codes_keep_their_zeros_and_count_once(by_hand: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("by_hand", ["mimic_iv"], indirect=True)
 def test_a_version_of_codes_is_read_at_a_time(by_hand: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--icd_version: expected 9 or 10"):
-        convert("mimic_icd", by_hand, tmp_path / "out", percent=("100", "0", "0"))
-    convert("mimic_icd", by_hand, tmp_path / "9", percent=("100", "0", "0"), icd_version="9")
+        convert("mimic_icd", by_hand, tmp_path / "out")
+    convert("mimic_icd", by_hand, tmp_path / "9", icd_version="9")
     assert "2000" not in labels(tmp_path / "9", "labels")
     assert excluded(tmp_path / "9") == {"no code": 1, "coded in another ICD version": 1}
-    convert("mimic_icd", by_hand, tmp_path / "10", percent=("100", "0", "0"), icd_version="10")
+    convert("mimic_icd", by_hand, tmp_path / "10", icd_version="10")
     assert labels(tmp_path / "10", "labels") == {"2000": ["I10"]}
 
 
@@ -235,7 +208,7 @@ def test_readmissions_equal_a_count_in_sql(database: Database, tmp_path: Path) -
             select * from summaries s where s.hadm_id = a.hadm_id and s.day <= date(a.dischtime)
         )
     """)
-    found = labels(convert("mimic_readmission", directory, tmp_path / "out"))
+    found = labels(convert("mimic_readmission", directory, tmp_path / "out", SPLIT))
     assert found == {id_: (N, R)[outcome] for id_, outcome in expected}
     assert set(found.values()) == {N, R}
 
@@ -248,7 +221,7 @@ def test_deaths_equal_a_count_in_sql(database: Database, tmp_path: Path) -> None
             select * from early e where e.hadm_id = a.hadm_id and e.written < datetime(a.admittime, '+24 hours')
         )
     """)
-    found = labels(convert("mimic_mortality", directory, tmp_path / "out"))
+    found = labels(convert("mimic_mortality", directory, tmp_path / "out", SPLIT))
     assert found == {id_: (A, D)[died] for id_, died in expected}
     assert set(found.values()) == {A, D}
 
@@ -265,12 +238,12 @@ def test_codes_equal_those_of_sql(database: Database, tmp_path: Path) -> None:
     """):
         expected[id_].add(code)
     given: dict[str, Any] = {"top_codes": 0} if of_iii else {"top_codes": 0, "icd_version": "10"}
-    output = convert("mimic_icd", directory, tmp_path / "out", **given)
+    output = convert("mimic_icd", directory, tmp_path / "out", SPLIT, **given)
     found = labels(output, "labels")
     assert {id_: set(codes) for id_, codes in found.items()} == expected
     # The most frequent are those of the training split alone.
     training = {record["admission"] for record in hand_made.records(output) if record["split"] == "train"}
     counts = Counter(code for id_ in training for code in found[id_])
     top = {code for code, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:5]}
-    chosen = labels(convert("mimic_icd", directory, tmp_path / "top", **given | {"top_codes": 5}), "labels")
+    chosen = labels(convert("mimic_icd", directory, tmp_path / "top", SPLIT, **given | {"top_codes": 5}), "labels")
     assert {id_: set(codes) for id_, codes in chosen.items()} == {id_: set(c) & top for id_, c in found.items()}
