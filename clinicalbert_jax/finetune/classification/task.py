@@ -36,11 +36,15 @@ _AT_ONCE = 256  # documents whose tokenization is in memory in the library's own
 
 @dataclass(frozen=True)
 class Document(Example):
-    """A text, or a pair of texts, with its labels (none where it is not annotated)."""
+    """A text, or a pair of texts, with its labels (none where it is not annotated).
+
+    `parts` of the text are split into chunks each by itself; () where it is all one.
+    """
 
     text: str = field(repr=False)
     text_b: str = field(repr=False)  # '' where there is no second
     labels: tuple[str, ...]
+    parts: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -68,9 +72,10 @@ class ClassificationConfig(TaskConfig):
     In CSV the labels of a document are joined by `label_separator`, in JSON lines they are a list. Where no column
     is named 'id', the line is the id. `text_b_column` and `patient_column` '' say that there is none. Rows with
     the same value in `group_column`, such as the notes of an admission, are one document with that id: their texts are
-    joined in the file's order, and labels and patient must be the same. `fresh_pooler`:
-    the layer over the first token, which next sentence prediction trained for itself, is re-initialised, after Zhang
-    et al. 2021, "Revisiting Few-sample BERT Fine-tuning"; small models gain by it.
+    joined in the file's order, and labels and patient must be the same. With `group_rows` 'apart' no chunk holds text
+    of two rows, as where rows are chunks already. `fresh_pooler`: the layer over the first token, which next sentence
+    prediction trained for itself, is re-initialised, after Zhang et al. 2021, "Revisiting Few-sample BERT Fine-tuning";
+    small models gain by it.
     """
 
     kind: str = "classification"
@@ -91,6 +96,7 @@ class ClassificationConfig(TaskConfig):
     id_column: str = "id"
     patient_column: str = ""
     group_column: str = ""
+    group_rows: str = "joined"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,6 +107,7 @@ class ClassificationConfig(TaskConfig):
             ("pooling", chunks.POOLINGS),
             ("class_weights", ("none", "balanced")),
             ("main", classification_report.MAIN_SCORES),
+            ("group_rows", ("joined", "apart")),
         ):
             require(getattr(self, name) in choices, f"task.{name}", f"one of {choices}", getattr(self, name))
         require(self.max_training_chunks >= 0, "task.max_training_chunks", "0 (all) or more", self.max_training_chunks)
@@ -121,7 +128,7 @@ class ClassificationConfig(TaskConfig):
         rows = reading.each(
             path, records, lambda line, record: self._document(line, record, annotated), not self.group_column
         )
-        return _grouped(path, rows, reading) if self.group_column else rows
+        return _grouped(path, rows, reading, self.group_rows == "apart") if self.group_column else rows
 
     def task(self, examples: Sequence[Document]) -> "Classification":
         """The task with the labels of the training examples; raises `UserError` where there is nothing to tell apart.
@@ -199,10 +206,9 @@ class Classification(Task, of=ClassificationConfig):
         """[CLS] text [SEP], or [CLS] text [SEP] second text [SEP], a row a chunk; not all of a document in training."""
         most = self.config.max_training_chunks if annotated else 0
         input_ids, segment_ids, numbers = [], [], []
-        for number, texts in enumerate(_tokenized(examples, tokenizer)):
-            second = texts[1] if len(texts) > 1 else None
-            room = self.config.max_seq_length - 1 - len(texts)
-            of_text = chunks.split(texts[0], second, room, self.config.stride)
+        for number, (parts, second) in enumerate(_tokenized(examples, tokenizer)):
+            room = self.config.max_seq_length - (2 if second is None else 3)
+            of_text = [chunk for part in parts for chunk in chunks.split(part, second, room, self.config.stride)]
             for chunk in chunks.spread(len(of_text), most):
                 ids_l, segments_l = joined(tokenizer, *of_text[chunk])
                 input_ids.append(ids_l)
@@ -278,7 +284,7 @@ class Classification(Task, of=ClassificationConfig):
         return {label: round(probability, 6) for label, probability in shown if label in labels}
 
 
-def _grouped(path: Path, rows: Sequence[Document], reading: Reading) -> list[Document]:
+def _grouped(path: Path, rows: Sequence[Document], reading: Reading, apart: bool) -> list[Document]:
     groups: dict[str, list[Document]] = {}
     for row in rows:
         first = groups.setdefault(row.id, [row])[0]
@@ -287,17 +293,24 @@ def _grouped(path: Path, rows: Sequence[Document], reading: Reading) -> list[Doc
             reading.found(path, row.line, problem)
         elif row is not first:
             groups[row.id].append(row)
-    return [replace(of_group[0], text="\n".join(row.text for row in of_group)) for of_group in groups.values()]
+    texts = [[row.text for row in of_group] for of_group in groups.values()]
+    return [
+        replace(of_group[0], text="\n".join(of_texts), parts=tuple(of_texts) if apart else ())
+        for of_group, of_texts in zip(groups.values(), texts, strict=True)
+    ]
 
 
-def _tokenized(documents: Sequence[Document], tokenizer: tokenizers.Tokenizer) -> Iterator[list[np.ndarray]]:
+def _tokenized(
+    documents: Sequence[Document], tokenizer: tokenizers.Tokenizer
+) -> Iterator[tuple[list[np.ndarray], np.ndarray | None]]:
+    """The tokens of each document's parts, and of its second text where there is one."""
     for start in range(0, len(documents), _AT_ONCE):
         some = documents[start : start + _AT_ONCE]
-        texts = [text for document in some for text in (document.text, document.text_b)]
-        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        tokens = [np.array(one.ids, np.int32) for one in encoded]
-        for number, document in enumerate(some):
-            yield tokens[2 * number : 2 * number + (2 if document.text_b else 1)]
+        texts = [[*(document.parts or (document.text,)), document.text_b] for document in some]
+        encoded = iter(tokenizer.encode_batch_fast([one for of in texts for one in of], add_special_tokens=False))
+        for document, of_document in zip(some, texts, strict=True):
+            *parts, second = (np.array(next(encoded).ids, np.int32) for _ in of_document)
+            yield parts, second if document.text_b else None
 
 
 def _sigmoid(logits_NxC: np.ndarray) -> np.ndarray:

@@ -410,3 +410,21 @@ def test_specialties_of_real_notes_are_read(shared_data: Path) -> None:
     assert (len(train), len(dev), len(task.labels)) == (1253, 167, 26)
     assert Counter(label for one in train for label in one.labels).most_common(1)[0][1] == 257
     assert task.check_labels(dev, directory / "dev.csv.gz", Reading()) == dev
+
+
+@pytest.mark.fast
+def test_rows_of_a_group_are_joined_or_kept_apart(tmp_path: Path) -> None:
+    records = [{"stay": "7", "text": text, "label": "x"} for text in ("chest pain", "pain", "chest " * 9)]
+    records.append({"stay": "8", "text": "pain", "label": "y"})
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    tokenizer, rows = small_tokenizer("chest", "pain"), {}
+    for how in ("joined", "apart"):
+        config = ClassificationConfig(max_seq_length=10, group_column="stay", group_rows=how)
+        examples = config.read(path, Reading())
+        assert [(one.id, *one.labels) for one in examples] == [("7", "x"), ("8", "y")]
+        rows[how] = config.task(examples).rows(examples, tokenizer, annotated=False)
+    tokens = {how: [tokenizer.decode(ids.tolist()) for ids in rows[how].input_ids] for how in rows}
+    assert tokens["joined"] == ["chest pain pain" + " chest" * 5, "chest chest chest chest", "pain"]
+    assert tokens["apart"] == ["chest pain", "pain", "chest" + " chest" * 7, "chest", "pain"]
+    assert rows["joined"].examples_N.tolist() == [0, 0, 1]
+    assert rows["apart"].examples_N.tolist() == [0, 0, 0, 0, 1]
