@@ -74,7 +74,7 @@ class OutcomeOptions:
     top_codes: int = option("mimic_icd: so many of the most frequent codes; 0: all.", 50, lowest=0)
 
     def check(self, corpus: str, split_percent: Sequence[str]) -> None:
-        """Raise `UserError` for options that contradict each other, or that another outcome has."""
+        """Raise `UserError` for options that contradict each other, or that other corpora have."""
         for one in fields(self):
             corpora = _USED_BY.get(one.name, CORPORA)
             if corpus not in corpora and getattr(self, one.name) != one.default:

@@ -133,6 +133,11 @@ def test_notes_of_another_database_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("corpus", "given", "match"),
     [
+        (
+            "hallmarks",
+            {"notes": ("x",)},
+            "--notes: expected --corpus=mimic_readmission or mimic_mortality or mimic_icd",
+        ),
         ("mimic_mortality", {"first_days": 2}, "--first_days: expected --corpus=mimic_readmission"),
         ("mimic_icd", {"sampling": "balanced"}, "--sampling: expected --corpus=mimic_readmission or mimic_mortality"),
         ("mimic_readmission", {"top_codes": 10}, "--top_codes: expected --corpus=mimic_icd"),
