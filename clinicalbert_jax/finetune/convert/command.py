@@ -5,7 +5,7 @@ OUT/ledger.json, and what the way back needs; the others OUT/SPLIT.jsonl.
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
@@ -119,6 +119,13 @@ def _convert_documents(options: Options, source: Path, output: Path) -> None:
 
 
 def _write_outcome(options: Options, source: Path, output: Path) -> None:
+    plain = Options(corpus=options.corpus, input="", output_dir="", reading=options.reading)
+    pairs = [(options, plain), (options.policies, plain.policies)]
+    names = ["validation_percent", "split_seed", "type_infon", "names"], [one.name for one in fields(Policies)]
+    for (given, default), of_documents in zip(pairs, names, strict=True):
+        for name in of_documents:
+            if getattr(given, name) != getattr(default, name):
+                raise UserError(f"--{name}: expected another --corpus, found {options.corpus}: leave it out")
     percent = _split_percent(options)
     with atomic_output.directory(output, False, lambda _: False, [source]) as directory:
         ledger, flow = outcomes.convert(options.corpus, source, options.outcome, percent, directory, options.reading)
