@@ -4,7 +4,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 from clinicalbert_jax.data import patients
@@ -24,6 +24,7 @@ from clinicalbert_jax.options import option
 READMISSION, MORTALITY, ICD = CORPORA = ("mimic_readmission", "mimic_mortality", "mimic_icd")
 PAGE = "cohort.html"
 DEFAULT_SPLIT = (80, 10, 10)  # per cent of the patients
+_PATHS = ("notes", "pretraining_data")  # which are not recorded: they may be names of patients
 _BINARY = (READMISSION, MORTALITY)
 _USED_BY = {
     "first_days": (READMISSION,),
@@ -139,7 +140,10 @@ def convert(
     ledger["admissions"].as_is(flow.kept)
     for reason, count in flow.excluded.items():
         ledger["admissions"].refused(reason, number=count)
-    ledger.write(partial, {"corpus": corpus, "cohort": flow.document()})
+    used = {name for name in asdict(options) if corpus in _USED_BY.get(name, CORPORA) and name not in _PATHS}
+    settings = {name: value for name, value in asdict(options).items() if name in used}
+    about = {"options": settings, "split_rule": asdict(rule), "cohort": flow.document()}
+    ledger.write(partial, {"version": 1, "corpus": corpus, **about})
     (partial / PAGE).write_text(flow.page(), encoding="utf-8")
     return ledger, flow
 
