@@ -107,6 +107,8 @@ def convert(
     admissions, incomplete = tables.read_admissions(admissions_path, reading)
     num_bad = reading.counts[str(admissions_path)]
     ledger["admissions"].found(len(admissions) + num_bad)
+    if disagree := sum(admission.flag != (admission.death is not None) for admission in admissions):
+        ledger["admissions"].noted("a death by hospital_expire_flag alone, or by deathtime alone", disagree)
     cohort, code_rows = _cohort(corpus, directory, options, admissions, incomplete, reading)
     if num_bad:
         cohort.excluded["bad record"] += num_bad

@@ -14,7 +14,6 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert.outcomes import tables
 from clinicalbert_jax.finetune.convert.outcomes.cohort import Cohort, Member, build
 from clinicalbert_jax.finetune.convert.outcomes.tables import Admission
-from clinicalbert_jax.finetune.inputs import record_files
 from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
 from clinicalbert_jax.finetune.inputs.record_files import Record
 
@@ -81,8 +80,7 @@ def read(path: Path, kind: str, version: str | None, reading: Reading) -> tuple[
 
 def _columns(path: Path, reading: Reading) -> tuple[list[str], bool]:
     """The columns to read, and whether the table is MIMIC-III's."""
-    _, first = next(record_files.read_table(path, (), reading), (0, {}))
-    of_iii = "icd9_code" in first
+    of_iii = "icd9_code" in tables.first_row(path, (), reading)
     return (["hadm_id", "icd9_code"], True) if of_iii else (["hadm_id", "icd_code", "icd_version"], False)
 
 

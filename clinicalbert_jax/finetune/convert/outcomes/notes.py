@@ -45,7 +45,9 @@ class _Place(NamedTuple):
 
 def recognised(path: Path, reading: Reading) -> NoteFile:
     """What a file of notes is, by its columns and its first row; raises `UserError` for a file of something else."""
-    _, first = next(record_files.read_table(path, ("text",), reading), (0, {"text": ""}))
+    first = tables.first_row(path, ("text",), reading)
+    if not first:
+        raise UserError(f"{path}: expected notes, found none: restore the file from a copy")
     for source, columns in (("mimic_iii", _OF_III), ("mimic_iv", _OF_IV)):
         if set(columns) <= first.keys():
             return NoteFile(path, source, source == "mimic_iv" and first["note_type"] in _SUMMARIES_OF_IV)

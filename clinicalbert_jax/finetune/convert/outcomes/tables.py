@@ -5,7 +5,7 @@ Names of files and columns are read in either case, and identifiers in the one s
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,20 @@ _DATE_LENGTH = len("2100-01-01")
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """One row of ADMISSIONS. `died`: in hospital, by HOSPITAL_EXPIRE_FLAG or DEATHTIME."""
+    """One row of ADMISSIONS."""
 
     id: str
     patient: str
     admitted: datetime
     discharged: datetime | None
     death: datetime | None
-    died: bool
+    flag: bool  # HOSPITAL_EXPIRE_FLAG
     type: str  # in capitals
+
+    @property
+    def died(self) -> bool:
+        """Whether the stay ended in death, by the flag or by DEATHTIME."""
+        return self.flag or self.death is not None
 
     @property
     def ended(self) -> datetime | None:
@@ -69,6 +74,11 @@ def required(found: dict[str, Path], name: str, directory: Path) -> Path:
         expected = f"{name.upper()}.csv or {name}.csv (or one of these with .gz)"
         raise UserError(f"--input: expected the table {expected} in {directory}, found none: put it there")
     return found[name]
+
+
+def first_row(path: Path, columns: Sequence[str], reading: Reading) -> Record:
+    """The first row of a table, empty where there is none; what is bad before it is counted when the table is read."""
+    return next((record for _, record in record_files.read_table(path, columns, replace(reading))), {})
 
 
 def each(
@@ -126,7 +136,7 @@ def _admission(record: Record, patient: str) -> Admission:
         admitted=admitted,
         discharged=time(record, "dischtime")[0],
         death=death,
-        died=flag == "1" or death is not None,
+        flag=flag == "1",
         type=patients.identifier(record["admission_type"]).upper(),
     )
 

@@ -36,6 +36,13 @@ def removed(name: str) -> Callable[[Path], None]:
     return lambda source: (source / name).unlink()
 
 
+def emptied(name: str) -> Callable[[Path], None]:
+    def change(source: Path) -> None:
+        (source / name).write_text((source / name).read_text().split("\n")[0] + "\n")
+
+    return change
+
+
 def copied(name: str, other: str) -> Callable[[Path], None]:
     def change(source: Path) -> None:
         (source / other).parent.mkdir(exist_ok=True)
@@ -76,6 +83,7 @@ FAULTS = [
     (replaced(NOTES, "2100-01-05", SECRET, 1), "mimic_readmission", "line 3: expected a time in chartdate"),
     (replaced(NOTES, ",secret note", ',"secret" note', 1), MORTALITY, "line 2: expected quotation marks around"),
     (replaced(NOTES, ",secret note", "", 1), MORTALITY, "line 2: expected 10 fields as in the header, found 9"),
+    (emptied(NOTES), MORTALITY, "NOTEEVENTS.csv: expected notes, found none"),
     (replaced(CODES, "4019", "401.9", 1), "mimic_icd", "line 2: expected a code of ICD-9 without a point"),
     (
         replaced(CODES, "4019", "38", 1),
@@ -114,6 +122,18 @@ def test_bad_rows_that_are_skipped_are_counted_and_so_are_the_stays_they_leave_u
     assert set(labels(output)) == {"21", "31", "41"}
     assert excluded(output) == {"bad record": 1, "a row of the patient's admissions cannot be used": 1}
     assert ledger(output)["entries"]["admissions"]["found"] == 5
+
+
+@pytest.mark.parametrize("line", [1, 2])
+def test_a_bad_note_is_counted_once_wherever_it_is(tmp_path: Path, line: int) -> None:
+    source = hand_made.write_iii(tmp_path / "in", stays())
+    lines = (source / NOTES).read_text().split("\n")
+    lines.insert(line, "1,secret")
+    (source / NOTES).write_text("\n".join(lines))
+    output = convert("mimic_readmission", source, tmp_path / "out", reading=Reading("skip"))
+    notes = ledger(output)["entries"]["notes"]
+    assert (notes["found"], notes["as_is"]) == (9, 4)
+    assert notes["refused_by_reason"]["bad record"] == 1
 
 
 def test_notes_of_another_database_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from clinicalbert_jax.errors import UserError
 from data_prep.synthetic import tables as synthetic
 from tests.clinicalbert_jax.finetune.convert.outcomes import hand_made
-from tests.clinicalbert_jax.finetune.convert.outcomes.converting import convert, excluded, labels
+from tests.clinicalbert_jax.finetune.convert.outcomes.converting import convert, excluded, labels, ledger
 from tests.clinicalbert_jax.finetune.convert.outcomes.hand_made import Stay
 
 SPLIT = ("80", "10", "10")
@@ -140,6 +140,7 @@ def test_labels_and_exclusions_are_those_worked_out_by_hand(
     decided = {id_: label for id_, label in expected.items() if label in (R, N, A, D)}
     assert labels(tmp_path / "out") == decided
     assert excluded(tmp_path / "out") == Counter(label for label in expected.values() if label not in (R, N, A, D))
+    assert list(ledger(tmp_path / "out")["entries"]["admissions"]["notes"].values()) == [2], "cases 16 and 17"
 
 
 @pytest.mark.parametrize("by_hand", ["mimic_iii"], indirect=True)
