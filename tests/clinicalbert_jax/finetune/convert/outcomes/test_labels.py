@@ -166,9 +166,9 @@ def test_a_version_of_codes_is_read_at_a_time(by_hand: Path, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module", params=["mimic_iii", "mimic_iv"])
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Database:
-    """Synthetic tables of 2,000 or 1,000 patients, and the same read into SQLite by nothing of ours."""
+    """Synthetic tables of 2,000 or 500 patients, and the same read into SQLite by nothing of ours."""
     directory = tmp_path_factory.mktemp(request.param)
-    synthetic.write(directory, request.param, {"mimic_iii": 2000, "mimic_iv": 1000}[request.param], seed=7)
+    synthetic.write(directory, request.param, {"mimic_iii": 2000, "mimic_iv": 500}[request.param], seed=7)
     connection = sqlite3.connect(":memory:")
     for path in sorted(directory.rglob("*.csv*")):
         name = path.name.lower().split(".")[0]
@@ -242,6 +242,8 @@ def test_codes_equal_those_of_sql(database: Database, tmp_path: Path) -> None:
     output = convert("mimic_icd", directory, tmp_path / "out", SPLIT, **given)
     found = labels(output, "labels")
     assert {id_: set(codes) for id_, codes in found.items()} == expected
+    if of_iii:
+        return
     # The most frequent are those of the training split alone.
     training = {record["admission"] for record in hand_made.records(output) if record["split"] == "train"}
     counts = Counter(code for id_ in training for code in found[id_])

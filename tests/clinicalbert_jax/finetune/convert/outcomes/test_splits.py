@@ -28,7 +28,7 @@ SPLIT = ("60", "20", "20")
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("database")
-    synthetic.write(directory, synthetic.MIMIC_III, num_patients=120, seed=2)
+    synthetic.write(directory, synthetic.MIMIC_III, num_patients=70, seed=2)
     return directory
 
 
