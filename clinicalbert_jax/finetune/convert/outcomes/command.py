@@ -4,7 +4,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from clinicalbert_jax.data import patients
@@ -80,7 +80,6 @@ class OutcomeOptions:
             corpora = _USED_BY.get(one.name, CORPORA)
             if corpus not in corpora and getattr(self, one.name) != one.default:
                 raise UserError(f"--{one.name}: expected --corpus={' or '.join(corpora)}, found {corpus}: leave it out")
-            assert one.default is not MISSING
         if self.pretraining_data and self.split_by == "admission":
             raise UserError(
                 "--split_by: expected patient with --pretraining_data, found admission, by which notes of test "
