@@ -253,6 +253,13 @@ def _account_for_notes(gathered: Gathered, files: Sequence[NoteFile], ledger: Le
     ledger["notes"].as_is(gathered.num_used)
     for reason, count in counts.items():
         ledger["notes"].refused(reason, number=count)
+    if undecodable := gathered.num_undecodable:
+        ledger["notes"].noted("with bytes that are not of the encoding, each now U+FFFD", undecodable)
+        if undecodable > max(1, reading.max_malformed_fraction * gathered.num_used):
+            raise UserError(
+                f"{files[0].path}: {undecodable:,} of {gathered.num_used:,} notes hold bytes that are not "
+                f"{reading.encoding}: give --encoding (such as cp1252), or allow them by --max_malformed_fraction"
+            )
     if not gathered.num_used:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
         raise UserError(

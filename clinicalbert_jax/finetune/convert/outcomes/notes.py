@@ -62,7 +62,7 @@ class Gathered:
 
     def __init__(self, directory: Path) -> None:
         self.counts: Counter[str] = Counter()  # of notes that are no input, by reason
-        self.num_used = 0
+        self.num_used = self.num_undecodable = 0
         self._places: defaultdict[str, list[_Place]] = defaultdict(list)
         # Without a name on disk, so that nothing is left of it after a kill.
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 (closed by __exit__)
@@ -99,7 +99,9 @@ class Gathered:
         end = 0
         for file in files:
             for written, admission, text in self._wanted(file, admissions, members, summaries, reading):
-                encoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode()
+                decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+                self.num_undecodable += decoded != text
+                encoded = decoded.encode()
                 self._file.write(encoded)
                 self._places[admission].append(_Place(written, self.num_used, end, len(encoded)))
                 end += len(encoded)

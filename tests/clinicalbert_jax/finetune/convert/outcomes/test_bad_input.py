@@ -136,6 +136,23 @@ def test_a_bad_note_is_counted_once_wherever_it_is(tmp_path: Path, line: int) ->
     assert notes["refused_by_reason"]["bad record"] == 1
 
 
+def test_bytes_of_another_encoding_are_counted_or_refused(tmp_path: Path) -> None:
+    source = hand_made.write_iii(tmp_path / "in", stays())
+    content = (source / NOTES).read_bytes()
+    (source / NOTES).write_bytes(content.replace(b"secret summary", b"secret caf\xe9", 1))
+    output = convert("mimic_readmission", source, tmp_path / "out")
+    assert "secret caf\ufffd" in (output / "train.jsonl").read_text()
+    assert list(ledger(output)["entries"]["notes"]["notes"].values()) == [1]
+    (source / NOTES).write_bytes(content.replace(b"secret summary", b"secret caf\xe9"))
+    with pytest.raises(UserError, match="4 of 4 notes hold bytes that are not utf-8: give --encoding"):
+        convert("mimic_readmission", source, tmp_path / "all")
+    given = Reading(encoding="latin-1")
+    assert (
+        "secret caf\u00e9"
+        in (convert("mimic_readmission", source, tmp_path / "1", reading=given) / "train.jsonl").read_text()
+    )
+
+
 def test_notes_of_another_database_are_refused(tmp_path: Path) -> None:
     source = hand_made.write_iii(tmp_path / "in", stays())
     other = hand_made.write_iv(tmp_path / "iv", [Stay("9", "91", "2100-01-01", "2100-01-05", notes=[NOTE, SUMMARY])])
