@@ -58,6 +58,7 @@ def is_merged(row: Sequence[str], delimiter: str) -> bool:
             expected = [between - column, *[between] * (len(lines) - 2), column]
             return (
                 sum(expected) > 0
+                and all(map(str.strip, lines))  # white space alone is no row
                 and f"{delimiter} " not in value  # as in a sentence, not between fields
                 and all(line.count(delimiter) == count for line, count in zip(lines, expected, strict=True))
             )
