@@ -9,6 +9,7 @@ runs/test_restore.py, copies of what is in a store in runs/test_dataset_copies.p
 import dataclasses
 import os
 import re
+import string
 import subprocess
 import sys
 from collections.abc import Callable
@@ -190,6 +191,8 @@ COMMANDS: dict[str, tuple[Command, list[str], bool]] = {
         True,
     ),
 }
+# Of the directory that holds everything: a path is read literally by each command.
+PRINTABLE = "".join(character for character in string.printable if character not in "/\t\n\r\x0b\x0c") + "[a]"
 IN_USE = r"^--\w+: .* is in use by another process \(process \d+ on host .*\): wait until it ends, or give another$"
 
 
@@ -199,13 +202,16 @@ def test_a_second_command_while_the_first_writes(
     name: str, data_dir: Path, run: Path, fine_tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command, outputs, replaces = COMMANDS[name]
-    (tmp_path / "run").symlink_to(run)
+    tmp_path = tmp_path / PRINTABLE
+    tmp_path.mkdir()
+    for link, target in (("run", run), ("data", data_dir), ("fine_tuned", fine_tuned)):
+        (tmp_path / link).symlink_to(target)
     texts, corpus = tmp_path / "texts.txt", tmp_path / "corpus"
     texts.write_text("word1 word2\nword3\n")
     corpus.mkdir()
     (corpus / "DRUG-AE.rel").write_text("1|Aspirin caused rash.|rash|15|19|Aspirin|0|7\n")
     (corpus / "ADE-NEG.txt").write_text("2 NEG Zinc was given.\n")
-    place = Place(data_dir, tmp_path / "run", fine_tuned, texts, corpus, tmp_path / "out")
+    place = Place(tmp_path / "data", tmp_path / "run", tmp_path / "fine_tuned", texts, corpus, tmp_path / "out")
     if name == "predict":
         texts = texts.rename(tmp_path / "texts.tsv")
         texts.write_text("word1\tO\nword2\tO\n\nword3\tO\n")
