@@ -64,6 +64,7 @@ def ids(tokenizer: tokenizers.Tokenizer, texts: list[str]) -> list[list[int]]:
 @pytest.mark.parametrize("added", [(), ADDED], ids=["plain", "added"])
 def test_every_combination_of_settings_tokenizes_as_transformers(tmp_path: Path, texts: list[str], added) -> None:
     from transformers import AutoTokenizer
+    from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
     for lower, strip, chinese in itertools.product((True, False), (None, True, False), (True, False)):
         settings = Settings(ENTRIES, lower, strip, chinese, added)
@@ -73,6 +74,11 @@ def test_every_combination_of_settings_tokenizes_as_transformers(tmp_path: Path,
         assert ids(bert_tokenizer.build(settings), texts) == expected, settings
         ids_T, tokens_S = Tokenizer(settings).ids(texts)
         assert [of.tolist() for of in np.split(ids_T, np.cumsum(tokens_S)[:-1])] == expected, settings
+        if not added:  # the authors' own code, which reads no file of settings that we wrote
+            flags = {"do_lower_case": lower, "strip_accents": strip, "tokenize_chinese_chars": chinese}
+            theirs = BertTokenizerLegacy(str(tmp_path / "vocab.txt"), **flags)
+            for text, of in zip(texts[:50], expected[:50], strict=True):
+                assert theirs.convert_tokens_to_ids(theirs.tokenize(text)) == of, (settings, ascii(text))
 
 
 @pytest.fixture
