@@ -10,11 +10,12 @@ import optax
 import pytest
 
 from clinicalbert_jax.config import Config
+from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.export.write_run import Options, export
-from clinicalbert_jax.pretrained import huggingface
-from clinicalbert_jax.runs import checkpoint, workdir
+from clinicalbert_jax.pretrained import huggingface, loading
+from clinicalbert_jax.runs import checkpoint, provenance, workdir
 from clinicalbert_jax.runs.checkpoint import restore_params
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.tokenizer_files.settings import AddedToken
@@ -195,3 +196,22 @@ def test_data_that_are_split_otherwise_are_refused(
     with pytest.raises(UserError, match="the salt of hash 0123"):
         adopt("old_private", OLD_SPLITS | {"salt_hash": "0123"})
     adopt("allowed", SPLITS | {"split_key": "another"}, allow_other_splits=True)
+
+
+@pytest.mark.parametrize("is_run", [False, True])
+def test_a_model_of_before_splits_were_recorded_is_refused(data_dir: Path, tmp_path: Path, is_run: bool) -> None:
+    """Its training patients may be held out in these data."""
+    data, old = with_splits(data_dir, tmp_path / "data", **SPLITS), tmp_path / "old"
+    manifest, before = Manifest.load(data), Manifest.load(data_dir)
+    config = workdir.check_data(small_config(), before, data_dir)
+    if is_run:
+        workdir.keep(old, config, before, data_dir)
+    else:
+        old.mkdir()
+        known = provenance.provenance(config, before, 3)
+        del known["split_rule"]
+        checksummed_json.write(old / provenance.FILE_NAME, known)
+    source = loading.Source(old, is_run=is_run)
+    with pytest.raises(UserError, match="no record of the splits"):
+        init_from._check_splits(source, manifest, data)
+    init_from._check_splits(source, before, data_dir)
