@@ -30,17 +30,17 @@ def main() -> None:
     with np.load(spec["batches"]) as arrays:
         count = 1 + max(int(name.split("/")[0]) for name in arrays)
         batches = [{n.split("/")[1]: a for n, a in arrays.items() if n.startswith(f"{i}/")} for i in range(count)]
-    timer, device, peak_bytes, notes = (_ours if spec["framework"] == "jax" else _theirs)(spec, batches)
+    timer, device, figures, notes = (_ours if spec["framework"] == "jax" else _theirs)(spec, batches)
     timer(WARM_UP)
     _answer({"device": device, "notes": notes})
     for line in sys.stdin:
         started = time.process_time()
         seconds = timer(int(line))
         cpu_seconds = (time.process_time() - started) / len(seconds)
-        _answer({"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": peak_bytes()})
+        _answer({"seconds": seconds, "cpu_seconds": cpu_seconds} | figures())
 
 
-def _ours(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Callable[[], int], str]:
+def _ours(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Callable[[], dict[str, int | None]], str]:
     from clinicalbert_jax import config
     from clinicalbert_jax.training import xla
 
@@ -61,13 +61,13 @@ def _ours(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Calla
         bert.SelfAttention.projections = _three_products  # type: ignore[method-assign]
     experiment = config.Config(
         model=config.ModelConfig(**spec["model"]),
-        data=config.DataConfig(max_seq_length=spec["length"]),
+        data=config.DataConfig(max_seq_length=spec["layout"]["max_seq_length"]),
         optimizer=config.OptimizerConfig(schedule="constant", warmup_steps=10),
         train=config.TrainConfig(
             steps=1_000_000,
             global_batch_size=spec["batch_size"],
             dtype=spec["dtype"],
-            attention="xla" if off == "fast attention" else "auto",
+            attention="xla" if off == "fast attention" else spec["attention"],
             remat=off == "kept activations",
         ),
     )
@@ -98,12 +98,15 @@ def _ours(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Calla
             raise FloatingPointError("the benchmark's gradient is not finite")
         return np.diff(ends).tolist()
 
-    def peak_bytes() -> int:
+    def figures() -> dict[str, int | None]:
         statistics = device.memory_stats()
-        return statistics["peak_bytes_in_use"] if statistics else _resident_bytes()
+        peak_bytes = statistics["peak_bytes_in_use"] if statistics else _resident_bytes()
+        return {"peak_bytes": peak_bytes, "compilations": step._cache_size()}
 
-    chosen = attention.resolve("auto", device, experiment.model, spec["dtype"], spec["length"])
-    return timer, device.device_kind, peak_bytes, f"jax {jax.__version__}, attention by {chosen}"
+    chosen = attention.resolve(
+        experiment.train.attention, device, experiment.model, spec["dtype"], spec["layout"]["max_seq_length"]
+    ).name
+    return timer, device.device_kind, figures, f"jax {jax.__version__}, attention by {chosen}"
 
 
 def _feed(spec: dict[str, Any], program: Any, batches: list[Batch], put: Callable[[Batch], Any]) -> Iterator[Any]:
@@ -121,7 +124,7 @@ def _three_products(self: Any, x_BxLxD: Any) -> tuple[Any, ...]:
     return tuple(part(x_BxLxD).reshape(*x_BxLxD.shape[:2], self.heads, -1) for part in parts)
 
 
-def _theirs(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Callable[[], int], str]:
+def _theirs(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Callable[[], dict[str, int | None]], str]:
     import torch
     import transformers
 
@@ -180,12 +183,13 @@ def _theirs(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Cal
         torch.cuda.synchronize()
         return [earlier.elapsed_time(later) / 1000 for earlier, later in itertools.pairwise(events)]
 
-    def peak_bytes() -> int:
-        return torch.cuda.max_memory_allocated() if on_gpu else _resident_bytes()
+    def figures() -> dict[str, int | None]:
+        peak_bytes = torch.cuda.max_memory_allocated() if on_gpu else _resident_bytes()
+        return {"peak_bytes": peak_bytes, "compilations": None}
 
     name = torch.cuda.get_device_name() if on_gpu else "cpu"
     notes = f"torch {torch.__version__}, transformers {transformers.__version__}{', compiled' if on_gpu else ''}"
-    return timer, name, peak_bytes, notes
+    return timer, name, figures, notes
 
 
 def _for_torch(batch: Batch) -> Batch:

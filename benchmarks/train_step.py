@@ -11,14 +11,18 @@ MLM head on all positions, as shipped, or on masked positions only. FLOPs: see `
 Without --data_dir, rows are random token ids of which 70 to 100 % are not padding. Loads neither JAX nor PyTorch.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -107,19 +111,20 @@ class Bench:
             hidden_dropout_prob=options.dropout,
             attention_probs_dropout_prob=options.dropout,
         )
-        self.batches = _batches(self.dataset, size) if self.dataset else _random(self.model, self.layout, size)
+        self.batches = batches_of(self.dataset, size) if self.dataset else _random(self.model, self.layout, size)
 
     def spec(self, framework: str = "jax", **more: Any) -> dict[str, Any]:
         """What a worker reads first."""
         common = {
             "framework": framework,
             "model": asdict(self.model),
-            "length": self.layout.max_seq_length,
+            "layout": asdict(self.layout),
             "batch_size": self.options.batch_size,
             "dtype": self.dtype,
             "threads": self.options.threads,
             "batches": self.batches,
             "masked_only": False,
+            "attention": "auto",
         }
         return common | more
 
@@ -160,12 +165,11 @@ class Bench:
     def packed(self, data_dir: Path) -> dict[str, Any]:
         """Real tokens per second of packed over padded rows, against the ratio of their non-padding fractions."""
         packed = Dataset(data_dir, "train")
-        batches = _batches(packed, self.options.batch_size)
-        specs = {"padded": self.spec(), "packed": self.spec(batches=batches, length=packed.layout.max_seq_length)}
-        layouts = {"padded": self.layout, "packed": packed.layout}
-        results = self._measure(specs, layouts)
+        batches = batches_of(packed, self.options.batch_size)
+        specs = {"padded": self.spec(), "packed": self.spec(batches=batches, layout=asdict(packed.layout))}
+        results = self._measure(specs)
         self._print_table("packed against padded", results, "padded")
-        fills = {name: _real_tokens(spec["batches"]) / _positions(spec["batches"]) for name, spec in specs.items()}
+        fills = {name: non_padding(spec["batches"]) for name, spec in specs.items()}
         speed = results["packed"]["tokens_per_second"] / results["padded"]["tokens_per_second"]
         fill = fills["packed"] / fills["padded"]
         print(
@@ -174,38 +178,8 @@ class Bench:
         )
         return results | {"token_ratio": speed, "fill_ratio": fill}
 
-    def _measure(self, specs: dict[str, Any], layouts: dict[str, Layout] | None = None) -> dict[str, Any]:
-        rounds, batch_size = self.options.rounds, self.options.batch_size
-        with tempfile.TemporaryDirectory(dir=self.directory) as directory:
-            workers = {name: Worker(spec, Path(directory) / f"{n}.npz") for n, (name, spec) in enumerate(specs.items())}
-            try:
-                turns: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
-                order = list(itertools.product(range(rounds), workers))
-                for _, name in tqdm(order, desc=" vs ".join(workers), leave=False):
-                    turns[name].append(workers[name].time(self.steps))
-            finally:
-                for worker in workers.values():
-                    worker.close()
-        results = {}
-        for name, spec in specs.items():
-            layout = (layouts or {}).get(name, self.layout)
-            seconds = statistics.median(itertools.chain.from_iterable(turn["seconds"] for turn in turns[name]))
-            rate = mfu.train_flops_per_row(self.model, layout) * batch_size / seconds
-            peak = mfu.peak_flops(workers[name].device)
-            results[name] = {
-                "seconds": seconds,
-                "cpu_seconds": statistics.median(turn["cpu_seconds"] for turn in turns[name]),
-                "steps_timed": rounds * self.steps,
-                "sequences_per_second": batch_size / seconds,
-                "tokens_per_second": _real_tokens(spec["batches"]) / len(spec["batches"]) / seconds,
-                "model_flops_per_second": rate,
-                "mfu": rate / peak if peak and self.dtype == "bfloat16" else None,
-                "peak_bytes": turns[name][-1]["peak_bytes"],
-                "device": workers[name].device,
-                "notes": workers[name].notes,
-                "all_seconds": [turn["seconds"] for turn in turns[name]],
-            }
-        return results
+    def _measure(self, specs: dict[str, Any]) -> dict[str, Any]:
+        return measure(specs, self.options.rounds, self.steps, self.directory)
 
     def _setting(self) -> str:
         options = self.options
@@ -234,10 +208,65 @@ class Bench:
         print("\n" + "; ".join(f"{name}: {r['notes']}" for name, r in results.items()))
 
 
-class Worker:
-    """A process that takes training steps on request. Raises `UserError` if it cannot start."""
+def measure(
+    specs: dict[str, Any], rounds: int, steps: int, directory: Path, seconds: float | None = None
+) -> dict[str, Any]:
+    """Time each candidate for `steps` steps, in turn, `rounds` times; medians over all steps by candidate.
 
-    def __init__(self, spec: dict[str, Any], batches: Path) -> None:
+    All start at the same time, so that they compile side by side. After `seconds` they are ended, and one that fails
+    has an `error` in place of results. Raises `UserError` where none succeeds.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    turns: dict[str, list[dict[str, Any]]] = {name: [] for name in specs}
+    errors: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(dir=directory) as held, contextlib.ExitStack() as workers:
+        paths = {name: Path(held) / f"{number}.npz" for number, name in enumerate(specs)}
+        started = {name: workers.enter_context(Worker(spec, paths[name], deadline)) for name, spec in specs.items()}
+        order = [(0, name) for name in started] + [(steps, name) for _ in range(rounds) for name in started]
+        for count, name in tqdm(order, desc=" vs ".join(specs), leave=False, disable=None):
+            if name in errors:
+                continue
+            try:
+                if count:
+                    turns[name].append(started[name].time(count))
+                else:
+                    started[name].wait()
+            except UserError as error:
+                errors[name] = str(error)
+        if len(errors) == len(specs):
+            raise UserError("; ".join(f"{name}: {error}" for name, error in errors.items()))
+        return {
+            name: {"error": errors[name]} if name in errors else _medians(specs[name], turns[name], started[name])
+            for name in specs
+        }
+
+
+def _medians(spec: dict[str, Any], turns: list[dict[str, Any]], worker: "Worker") -> dict[str, Any]:
+    model, layout, batches = ModelConfig(**spec["model"]), Layout(**spec["layout"]), spec["batches"]
+    all_seconds = [turn["seconds"] for turn in turns]
+    seconds = statistics.median(itertools.chain.from_iterable(all_seconds))
+    rate = mfu.train_flops_per_row(model, layout) * spec["batch_size"] / seconds
+    peak = mfu.peak_flops(worker.device)
+    return {
+        "seconds": seconds,
+        "cpu_seconds": statistics.median(turn["cpu_seconds"] for turn in turns),
+        "steps_timed": sum(map(len, all_seconds)),
+        "sequences_per_second": spec["batch_size"] / seconds,
+        "tokens_per_second": _real_tokens(batches) / len(batches) / seconds,
+        "model_flops_per_second": rate,
+        "mfu": rate / peak if peak and spec["dtype"] == "bfloat16" else None,
+        "peak_bytes": turns[-1]["peak_bytes"],
+        "compilations": turns[-1]["compilations"],
+        "device": worker.device,
+        "notes": worker.notes,
+        "all_seconds": all_seconds,
+    }
+
+
+class Worker:
+    """A process that takes training steps on request, ended at `deadline`. Raises `UserError` where it fails."""
+
+    def __init__(self, spec: dict[str, Any], batches: Path, deadline: float | None = None) -> None:
         numbered = enumerate(spec["batches"])
         np.savez(batches, **{f"{i}/{name}": array for i, batch in numbered for name, array in batch.items()})
         # The processes share the GPU, so none may preallocate its memory.
@@ -251,29 +280,47 @@ class Worker:
             env=environment,
             text=True,
         )
-        ready = self._ask(spec | {"batches": str(batches)})
+        self._timer = threading.Timer(max(0.0, (deadline or 0.0) - time.monotonic()), self._process.kill)
+        if deadline is not None:
+            self._timer.start()
+        self._tell(spec | {"batches": str(batches)})
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._process.kill()
+        self._process.communicate()
+
+    def wait(self) -> None:
+        """Until the step is compiled."""
+        ready = self._answer()
         self.device, self.notes = ready["device"], ready["notes"]
 
     def time(self, steps: int) -> dict[str, Any]:
         """Seconds of each step, CPU seconds per step on average, and peak memory so far."""
-        return self._ask(steps)
+        self._tell(steps)
+        return self._answer()
 
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
+    def _tell(self, what: Any) -> None:
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):  # the answer will say why
+            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.flush()
 
-    def _ask(self, question: Any) -> dict[str, Any]:
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
         for line in self._process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
-        raise UserError(f"a benchmark process ended with exit code {self._process.wait()}: see its message above")
+        code = self._process.wait()
+        why = "its time was over" if self._timer.finished.is_set() and code == -signal.SIGKILL else "see above"
+        raise UserError(f"a benchmark process ended with exit code {code}: {why}")
 
 
-def _batches(dataset: Dataset, size: int) -> list[Batch]:
+def batches_of(dataset: Dataset, size: int) -> list[Batch]:
+    """The first batches of training, without what a step does not use."""
     batches = [dataset.train_batch(0, step, size, np.arange(size)) for step in range(NUM_BATCHES)]
     used = set(BATCH_SHAPES) - {"note_category", "patient_group"}
     return [{name: array for name, array in batch.items() if name in used} for batch in batches]
@@ -313,12 +360,13 @@ def _all_positions(batch: Batch) -> Batch:
     return batch | {"masked_lm_positions": positions_BxL, "masked_lm_ids": words_BxL, "masked_lm_weights": weights_BxL}
 
 
+def non_padding(batches: list[Batch]) -> float:
+    """The fraction of positions that are not padding."""
+    return _real_tokens(batches) / sum(batch["sequence_ids"].size for batch in batches)
+
+
 def _real_tokens(batches: list[Batch]) -> int:
     return sum(int((batch["sequence_ids"] > 0).sum()) for batch in batches)
-
-
-def _positions(batches: list[Batch]) -> int:
-    return sum(batch["sequence_ids"].size for batch in batches)
 
 
 if __name__ == "__main__":

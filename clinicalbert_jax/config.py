@@ -7,7 +7,7 @@ from typing import Any
 
 from clinicalbert_jax.errors import UserError, redacted
 
-ATTENTIONS = ("auto", "xla", "cudnn", "splash")  # see `attention`
+ATTENTIONS = ("auto", "xla", "cudnn", "splash", "pallas")  # see `attention`
 VOCABULARY_MULTIPLE = 128  # the embedding table is padded to the matrix units' width; export removes the padding
 
 

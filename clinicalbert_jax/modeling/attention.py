@@ -6,30 +6,36 @@ but differs between implementations: in the plain one padding attends to its who
 
 | name | runs on | by |
 |---|---|---|
-| `xla` | everything, and alone has attention dropout | two products and a softmax; scores in memory |
+| `xla` | everything; dropout | two products and a softmax; scores in memory |
+| `pallas` | TPU, rows of a multiple of 128 up to 512; NVIDIA, of a multiple of 64; dropout | `fused_attention` |
+| `splash` | TPU, rows of a multiple of 128 | JAX's splash attention |
 | `cudnn` | NVIDIA from Ampere on, bfloat16 | cuDNN's flash attention; by lengths, or a bias where rows are packed |
-| `splash` | TPU, rows of a multiple of 128 | Pallas's splash attention, which takes segment ids |
 
-The bias is B x 1 x L x L, shared by heads and layers. Pallas's own GPU kernel takes segment ids, but newer releases of
-JAX deprecate it, and cuDNN's packed form is not in JAX's public interface.
+The bias is B x 1 x L x L, shared by heads and layers; `pallas` and `splash` take sequence ids instead.
 
 Shape legend: B batch, L length, H heads, K head size.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.modeling import fused_attention
 from clinicalbert_jax.modeling.dropout import dropout
+from clinicalbert_jax.modeling.fused_attention import MASKED
 
-NEGATIVE = -1e9  # the score of a masked-out key
+# What 'auto' takes, the first that can run. No GPU has measured `pallas` yet: `make accelerator` does.
+_PREFERRED = {"tpu": ("pallas",), "gpu": ("cudnn",)}
 
-# Below, splash attention's grid of one 128 x 128 tile a head costs more to step through than the scores do to store
-# (an estimate from the kernel's arithmetic, not measured).
-_SPLASH_PAYS_FROM = 256
+
+class Choice(NamedTuple):
+    """An implementation by name, and why this one, for the first line of a run."""
+
+    name: str
+    why: str
 
 
 def attention(
@@ -52,29 +58,38 @@ def attention(
         return dot_product(query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL, packed, "cudnn")
     if implementation == "splash":
         return splash(query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL)
+    if implementation == "pallas":
+        arrays = query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL
+        return fused_attention.fused(*arrays, dropout_rate, dropout_key)
     scale = query_BxLxHxK.shape[-1] ** -0.5
     scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
     reach_Bx1xLxL = _reach(sequence_ids_BxL)[:, None]
-    scores_BxHxLxL = jnp.where(reach_Bx1xLxL, scores_BxHxLxL * scale, NEGATIVE)
+    scores_BxHxLxL = jnp.where(reach_Bx1xLxL, scores_BxHxLxL * scale, MASKED)
     probabilities_BxHxLxL = jax.nn.softmax(scores_BxHxLxL, axis=-1).astype(value_BxLxHxK.dtype)
     probabilities_BxHxLxL = dropout(probabilities_BxHxLxL, dropout_rate, dropout_key)
     return jnp.einsum("bhlm,bmhk->blhk", probabilities_BxHxLxL, value_BxLxHxK)
 
 
-def resolve(requested: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> str:
+def resolve(requested: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> Choice:
     """The implementation for training `model` on rows of `length` on such a device.
 
     'auto': the best that can run, judged by the device of the mesh, which need not be the process's own. Raises
     `UserError` where one is asked for by name that cannot.
     """
-    if requested == "auto":
-        if not _refusal("splash", device, model, dtype, length) and length >= _SPLASH_PAYS_FROM:
-            return "splash"
-        return "xla" if _refusal("cudnn", device, model, dtype, length) else "cudnn"
-    refusal = _refusal(requested, device, model, dtype, length)
-    if refusal:
-        raise UserError(f"config.train.attention={requested}: expected {refusal}; 'auto' takes what can run")
-    return requested
+    if requested != "auto":
+        missing = lacking(requested, device, model, dtype, length)
+        if missing:
+            raise UserError(f"config.train.attention={requested}: expected {missing}; 'auto' takes what can run")
+        return Choice(requested, "config.train.attention")
+    preferred = _PREFERRED.get(device.platform, ())
+    missing_of = {name: lacking(name, device, model, dtype, length) for name in preferred}
+    for name, missing in missing_of.items():
+        if not missing:
+            return Choice(name, f"the fastest that runs on {device.device_kind}")
+    reasons = [f"{name} needs {missing}" for name, missing in missing_of.items()]
+    if "pallas" not in preferred and not lacking("pallas", device, model, dtype, length):
+        reasons.append("pallas runs here but has not been measured: train.attention=pallas")
+    return Choice("xla", "; ".join(reasons) or f"the only one on {device.device_kind}")
 
 
 def dot_product(
@@ -134,23 +149,35 @@ def _reach(sequence_ids_BxL: jax.Array) -> jax.Array:
     return ((from_BxLx1 == to_Bx1xL) | (from_BxLx1 == 0)) & (to_Bx1xL != 0)
 
 
-def _refusal(implementation: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> str | None:
-    """What is missing, in words, or None."""
+def lacking(implementation: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> str | None:
+    """What `implementation` lacks to train `model` on rows of `length` on such a device, in words, or None."""
     if implementation == "xla":
         return None
-    if model.attention_probs_dropout_prob:
+    if implementation != "pallas" and model.attention_probs_dropout_prob:
         return f"model.attention_probs_dropout_prob=0, found {model.attention_probs_dropout_prob}"
-    if implementation == "splash":
-        if device.platform != "tpu":
-            return f"a TPU, found {device.device_kind}"
-        return None if length % 128 == 0 else f"data.max_seq_length a multiple of 128, found {length}"
-    if device.platform != "gpu" or "cuda" not in device.client.platform_version:
-        return f"an NVIDIA GPU, found {device.device_kind}"
-    if float(device.compute_capability) < 8.0:
+    on_tpu, on_nvidia = device.platform == "tpu", device.platform == "gpu" and "cuda" in device.client.platform_version
+    devices = {"splash": on_tpu, "cudnn": on_nvidia, "pallas": on_tpu or on_nvidia}
+    if not devices[implementation]:
+        kinds = {"splash": "a TPU", "cudnn": "an NVIDIA GPU", "pallas": "a TPU or an NVIDIA GPU"}
+        return f"{kinds[implementation]}, found {device.device_kind}"
+    if on_nvidia and float(device.compute_capability) < 8.0:
         return f"a GPU of compute capability 8.0 (Ampere) or newer, found {device.compute_capability}"
-    if dtype != "bfloat16":
+    if implementation == "cudnn" and dtype != "bfloat16":
         return f"train.dtype=bfloat16, found {dtype}"
+    return _lacking_shape(implementation, on_tpu, model, length)
+
+
+def _lacking_shape(implementation: str, on_tpu: bool, model: ModelConfig, length: int) -> str | None:
     head_size = model.hidden_size // model.num_attention_heads
-    if head_size % 8 or head_size > 128:
-        return f"heads of a multiple of 8, at most 128, found {head_size} (model.hidden_size / num_attention_heads)"
-    return f"data.max_seq_length even, found {length}" if length % 2 else None
+    heads = f"{head_size} (model.hidden_size / num_attention_heads)"
+    if implementation == "cudnn" and (head_size % 8 or head_size > 128):
+        return f"heads of a multiple of 8, at most 128, found {heads}"
+    if implementation == "pallas" and head_size not in (16, 32, 64, 128):
+        return f"heads of 16, 32, 64 or 128, found {heads}"
+    if implementation == "pallas" and on_tpu and model.hidden_size % 128:
+        return f"model.hidden_size a multiple of 128, found {model.hidden_size}"
+    if implementation == "pallas" and on_tpu and length > 512:
+        return f"data.max_seq_length at most 512, found {length}"
+    multiple = 2 if implementation == "cudnn" else 128 if on_tpu else 64
+    wanted = "even" if multiple == 2 else f"a multiple of {multiple}"
+    return f"data.max_seq_length {wanted}, found {length}" if length % multiple else None

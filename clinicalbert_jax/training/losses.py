@@ -38,7 +38,7 @@ def pretraining(config: Config, mesh: Mesh) -> Objective:
     """
     train = config.train
     length = config.data.max_seq_length
-    implementation = attention.resolve(train.attention, mesh.devices.flat[0], config.model, train.dtype, length)
+    implementation = attention.resolve(train.attention, mesh.devices.flat[0], config.model, train.dtype, length).name
 
     def init(key: jax.Array) -> bert.Params:
         return bert.init(config.model, key)

@@ -10,6 +10,7 @@ from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.dataset import Dataset
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.data.prefetch import Prefetcher
+from clinicalbert_jax.modeling import attention
 from clinicalbert_jax.modeling.bert import Params
 from clinicalbert_jax.runs.object_store import Mirror
 from clinicalbert_jax.runs.state import State
@@ -33,6 +34,8 @@ def make_job(config: Config, data_dir: Path) -> train_loop.Job:
     skip = config.data.on_corrupt == "skip"
     training = Dataset(data_dir, "train", skip)
     validation = Dataset(data_dir, "validation", skip) if config.train.eval_every else None
+    device, length = program.mesh.devices.flat[0], config.data.max_seq_length
+    chosen = attention.resolve(config.train.attention, device, config.model, config.train.dtype, length)
     if validation:
         validation.corrupt = training.corrupt  # one report for both
 
@@ -48,6 +51,7 @@ def make_job(config: Config, data_dir: Path) -> train_loop.Job:
         score=lambda means: -(means["mlm_loss"] + means["nsp_loss"]),
         describe=describe,
         flops_per_step=mfu.train_flops_per_row(config.model, training.layout) * config.train.global_batch_size,
+        attention=f"{chosen.name} ({chosen.why})",
     )
 
 

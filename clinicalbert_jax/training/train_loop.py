@@ -61,7 +61,7 @@ class Job:
 
     `first_state`: the state to start with, and where it comes from. `evaluate`: figures on held-out data; `score`: one
     of them, higher is better; `describe`: the figures in words. `is_over`: whether to stop early, by the scores so far.
-    `flops_per_step`: the total over all devices.
+    `flops_per_step`: the total over all devices. `attention`: its implementation and why, in words.
     """
 
     program: train_step.Program
@@ -72,6 +72,7 @@ class Job:
     describe: Callable[[Mapping[str, float]], str]
     flops_per_step: float
     is_over: Callable[[Sequence[float]], bool] = _never
+    attention: str = "xla"
 
 
 def run(job: Job, workdir: Path, mirror: Mirror | None = None) -> int:
@@ -290,5 +291,6 @@ def _opening(job: Job, origin: str) -> str:
     device = program.mesh.devices.flat[0].device_kind
     return (
         f"{count / 1e6:.1f} M parameters, {job.training.num_examples:,} training examples, "
-        f"batch {program.config.train.global_batch_size} on {program.mesh.size} × {device}, {origin}"
+        f"batch {program.config.train.global_batch_size} on {program.mesh.size} × {device}, "
+        f"attention by {job.attention}, {origin}"
     )
