@@ -38,6 +38,7 @@ from clinicalbert_jax.options import option
 from clinicalbert_jax.runs import checksums, metrics_log, workdir
 
 EXIT_FAILED = 1
+GROUP_SECONDS = 150  # for the candidates of one setting, compilation included
 OURS, SHIPPED, MASKED = "ours", "Hugging Face", "Hugging Face, masked positions"
 
 
@@ -53,24 +54,23 @@ class Options:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a step is timed with. `peers`: PyTorch in turn with it."""
+    """What steps are timed in turn with: rows of these kinds, `batches` times the usual batch, PyTorch beside them."""
 
     length: int
-    kind: Kind
     dropout: float
+    kinds: tuple[Kind, ...] = ("padded", "packed")
     peers: bool = False
+    batches: int = 1
 
 
 # The published configuration first: time may run out.
 SETTINGS = (
-    Setting(128, "padded", 0.1, peers=True),
-    Setting(512, "padded", 0.1, peers=True),
-    Setting(128, "packed", 0.1),
-    Setting(512, "packed", 0.1),
-    Setting(128, "padded", 0.0),
-    Setting(512, "padded", 0.0),
-    Setting(128, "packed", 0.0),
-    Setting(512, "packed", 0.0),
+    Setting(128, 0.1, peers=True),
+    Setting(512, 0.1, peers=True),
+    Setting(128, 0.0),
+    Setting(512, 0.0),
+    Setting(128, 0.1, ("padded",), batches=4),
+    Setting(512, 0.1, ("padded",), batches=4),
 )
 
 
@@ -109,7 +109,7 @@ SMALL = Sizes(
     lengths=(64,),
     kinds=("packed",),
     rates=(0.1,),
-    settings=(Setting(64, "packed", 0.1),),
+    settings=(Setting(64, 0.1, ("packed",)),),
     num_pairs=100,
     layers_checked=1,
     run_steps=300,
@@ -121,7 +121,8 @@ SMALL = Sizes(
 
 def main(options: Options) -> int:
     """Run all parts and write the results; 1 if one failed."""
-    small = options.small or not (shutil.which("nvidia-smi") or _has_tpu())
+    on_cpu = os.environ.get("JAX_PLATFORMS") == "cpu" or not (shutil.which("nvidia-smi") or _has_tpu())
+    small = options.small or on_cpu
     os.environ.update({"HF_HUB_OFFLINE": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"})
     with tempfile.TemporaryDirectory() as directory:
         report = Accelerator(SMALL if small else FULL, options, Path(directory)).report()
@@ -235,48 +236,43 @@ class Accelerator:
         return found
 
     def measure_speed(self, limit: float) -> list[dict[str, Any]]:
-        """The step in every setting by every implementation, and PyTorch in turn with the fastest."""
+        """The step in every setting by the implementations of attention, and PyTorch, in turn."""
         end, rows = time.monotonic() + limit, []
         for setting in self.sizes.settings:
-            names = self._implementations(setting)
-            groups = [{f"{OURS}, {name}": self._spec(setting, attention=name) for name in names}]
+            # All of a setting run side by side in the device's memory, and compile at the same time.
+            specs = {
+                f"{OURS}, {name}, {kind}": self._spec(setting, kind, attention=name)
+                for kind in setting.kinds
+                for name in self._implementations(setting)
+            }
             if setting.peers:
-                # The faster of ours, with the peers: so few fit into the memory together.
-                groups.append(
-                    {
-                        SHIPPED: self._spec(setting, framework="torch"),
-                        MASKED: self._spec(setting, framework="torch", masked_only=True),
-                    }
-                )
-            best: str | None = None
-            for number, specs in enumerate(groups):
-                if number and best:
-                    specs = {best: groups[0][best]} | specs
-                print(f"   {setting.length} {setting.kind} dropout {setting.dropout}: {', '.join(specs)}", flush=True)
-                left = end - time.monotonic()
-                try:
-                    if left < 10:
-                        raise UserError("not measured: its time was over")
-                    results = measure(specs, self.sizes.rounds, self.sizes.steps, self.directory, left)
-                except UserError as error:
-                    results = {name: {"error": str(error)} for name in specs}
-                timed = {name: result for name, result in results.items() if "error" not in result}
-                for name, result in results.items():
-                    fraction = non_padding(specs[name]["batches"])
-                    result.pop("all_seconds", None)
-                    rows.append(asdict(setting) | {"what": name, "in_turn": number, "non_padding": fraction} | result)
-                    where = f"speed: {setting.length} {setting.kind}, dropout {setting.dropout}, {name}"
-                    self._require("error" not in result, f"{where}: {result.get('error')}")
-                    recompiled = (result.get("compilations") or 1) > 1
-                    self._require(not recompiled, f"{where}: compiled {result.get('compilations')} times")
-                best = best or min(timed, key=lambda name: timed[name]["seconds"], default=None)
+                specs[SHIPPED] = self._spec(setting, "padded", framework="torch")
+                specs[MASKED] = self._spec(setting, "padded", framework="torch", masked_only=True)
+            print(f"   {setting.length}, dropout {setting.dropout}: {'; '.join(specs)}", flush=True)
+            left = end - time.monotonic()
+            try:
+                if left < 10:
+                    raise UserError("not measured: its time was over")
+                results = measure(specs, self.sizes.rounds, self.sizes.steps, self.directory, min(left, GROUP_SECONDS))
+            except UserError as error:
+                results = {name: {"error": str(error)} for name in specs}
+            for name, result in results.items():
+                result.pop("all_seconds", None)
+                spec = specs[name]
+                about = {"length": setting.length, "dropout": setting.dropout, "rows": spec["layout"]["kind"]}
+                about |= {"batch_size": spec["batch_size"], "non_padding": non_padding(spec["batches"]), "what": name}
+                rows.append(about | result)
+                where = f"speed: {spec['batch_size']} x {setting.length}, dropout {setting.dropout}, {name}"
+                self._require("error" not in result, f"{where}: {result.get('error')}")
+                compiled = result.get("compilations") or 1
+                self._require(compiled == 1, f"{where}: the step was compiled {compiled} times")
         return rows
 
-    def _spec(self, setting: Setting, **more: Any) -> dict[str, Any]:
+    def _spec(self, setting: Setting, kind: Kind, **more: Any) -> dict[str, Any]:
         """What a worker of `measure` gets."""
         tokens = self.options.tokens or self._tokens_that_fit()
-        rows = max(1, tokens // setting.length)
-        data = Dataset(self.data[setting.kind, setting.length], "train")
+        rows = setting.batches * max(1, tokens // setting.length)
+        data = Dataset(self.data[kind, setting.length], "train")
         model = dataclasses.replace(self.sizes.model, attention_probs_dropout_prob=setting.dropout)
         common = {
             "framework": "jax",
@@ -295,7 +291,7 @@ class Accelerator:
         if self.sizes is SMALL:
             return 256
         memory = self.document.get("attention", {}).get("memory_bytes") or 0
-        return 32_768 if memory > 60e9 else 8_192
+        return 16_384 if memory > 60e9 else 4_096
 
     def _implementations(self, setting: Setting) -> list[str]:
         """'auto's choice, and another one to compare it with."""
@@ -365,32 +361,19 @@ def markdown(report: dict[str, Any]) -> str:
         memory = f"peak memory {peak / 1e9:.2f} GB, planned {planned / 1e9:.2f}" if peak else "peak memory not known"
         lines.append(
             f"- run: {run['steps']} steps, killed after step {run['killed_at']}, continued from {run['resumed_from']}; "
-            f"MLM loss {run['first_loss']:.2f} to {run['last_loss']:.2f}; waiting for data {run['waiting']:.2%}; {memory}; "
-            f"attention by {run['attention']}"
+            f"MLM loss {run['first_loss']:.2f} to {run['last_loss']:.2f}; waiting for data {run['waiting']:.2%}; "
+            f"{memory}; attention by {run['attention']}"
         )
     lines += [f"- failed: {failure}" for failure in report["failures"]]
-    columns = (
-        "L",
-        "rows",
-        "attention dropout",
-        "",
-        "step",
-        "sequences/s",
-        "real tokens/s",
-        "MFU",
-        "peak memory",
-        "times ours",
-    )
+    columns = ("batch", "attention dropout", "", "step", "sequences/s", "real tokens/s", "MFU", "memory", "times first")
     lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    ours: dict[Any, float] = {}
+    first: dict[Any, float] = {}  # of those that ran in turn
     for row in speed:
-        setting = row["length"], row["kind"], row["dropout"]
-        cells = [*map(str, setting), row["what"]]
+        cells = [f"{row['batch_size']} × {row['length']}", str(row["dropout"]), row["what"]]
         if "error" in row:
-            lines.append(f"| {' | '.join(cells)} | {row['error']} |{' |' * (len(columns) - 5)}")
+            lines.append(f"| {' | '.join(cells)} | {row['error']} |{' |' * (len(columns) - 4)}")
             continue
-        # Compared with the first of those that ran in turn.
-        base = ours.setdefault((*setting, row["in_turn"]), row["seconds"])
+        base = first.setdefault(tuple(cells[:2]), row["seconds"])
         cells += [
             f"{row['seconds'] * 1e3:.1f} ms",
             f"{row['sequences_per_second']:,.0f}",
@@ -406,16 +389,16 @@ def markdown(report: dict[str, Any]) -> str:
 def _packed(speed: Any) -> list[str]:
     """Real tokens per second of packed over padded rows, against the ratio of their non-padding fractions."""
     timed = {
-        (r["length"], r["kind"], r["dropout"], r["what"]): r for r in speed if not r["in_turn"] and "error" not in r
+        (row["length"], row["dropout"], row["batch_size"], row["what"]): row for row in speed if "error" not in row
     }
     lines = [""]
-    for (length, kind, rate, what), packed in timed.items():
-        padded = timed.get((length, "padded", rate, what))
-        if kind == "packed" and padded:
+    for (*setting, what), packed in timed.items():
+        padded = timed.get((*setting, what.replace("packed", "padded")))
+        if packed["rows"] == "packed" and padded:
             ratio = packed["tokens_per_second"] / padded["tokens_per_second"]
             fill = packed["non_padding"] / padded["non_padding"]
             lines.append(
-                f"- packed over padded, L = {length}, dropout {rate}, {what}: {ratio:.2f} times the real tokens/s, "
+                f"- {what} over padded, L = {setting[0]}, dropout {setting[1]}: {ratio:.2f} times the real tokens/s, "
                 f"{ratio / fill:.2f} of the ratio of the non-padding fractions"
             )
     return lines

@@ -28,9 +28,8 @@ from clinicalbert_jax.data.dataset import Dataset  # noqa: E402
 from clinicalbert_jax.data.manifest import Manifest  # noqa: E402
 from clinicalbert_jax.modeling import attention, bert, fused_attention  # noqa: E402
 from clinicalbert_jax.modeling.dropout import dropout  # noqa: E402
-from clinicalbert_jax.plan import compile_ahead, estimate  # noqa: E402
-from clinicalbert_jax.runs import workdir  # noqa: E402
-from clinicalbert_jax.training import losses, pretrain, train_loop  # noqa: E402
+from clinicalbert_jax.plan import estimate  # noqa: E402
+from clinicalbert_jax.training import losses  # noqa: E402
 from clinicalbert_jax.training.sharding import make_mesh  # noqa: E402
 
 # Bounds on |found - exact| / |exact|, Euclidean, for the output and each gradient. bfloat16 rounds to one part in 256.
@@ -176,6 +175,10 @@ def _loss_and_gradient(
 
 def check_run(spec: dict[str, Any]) -> dict[str, Any]:
     """Train, or continue, as `run_pretrain.py` does. `spec`: data_dir, workdir, model, batch_size, steps."""
+    from clinicalbert_jax.plan import compile_ahead
+    from clinicalbert_jax.runs import workdir
+    from clinicalbert_jax.training import pretrain, train_loop  # where they are missing, the other checks run
+
     data_dir, run = Path(spec["data_dir"]), Path(spec["workdir"])
     manifest = Manifest.load(data_dir)
     experiment = config.Config(

@@ -32,7 +32,7 @@ def test_the_small_form_runs_and_passes(tmp_path: Path) -> None:
     assert found["run"]["compilations"] == 1
     (row,) = found["speed"]
     assert row["tokens_per_second"] > 0
-    assert "| 64 | packed | 0.1 | ours, xla | " in output.with_suffix(".md").read_text()
+    assert "| 4 × 64 | 0.1 | ours, xla, packed | " in output.with_suffix(".md").read_text()
 
 
 def test_a_part_that_fails_is_reported_and_the_next_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,11 +55,11 @@ def test_a_part_that_fails_is_reported_and_the_next_one_runs(tmp_path: Path, mon
         "attention: 64, xla: off by 0.5",
         "gradients: 64, xla: off by 0.5",
         "run: RuntimeError: CUDA_ERROR_ILLEGAL_ADDRESS",
-        "speed: 64 packed, dropout 0.1, ours, auto: ended with exit code 1",
+        "speed: 4 x 64, dropout 0.1, ours, auto, packed: ended with exit code 1",
     ]
     text = accelerator.markdown(report)
     assert "- failed: run: RuntimeError: CUDA_ERROR_ILLEGAL_ADDRESS" in text
-    assert "| 64 | packed | 0.1 | ours, auto | ended with exit code 1 |" in text
+    assert "| 4 × 64 | 0.1 | ours, auto, packed | ended with exit code 1 |" in text
 
 
 def test_a_process_answers_fails_or_is_ended() -> None:
