@@ -1,5 +1,6 @@
 """Every implementation of attention is the plain one, sequence by sequence, forward and backward."""
 
+import json
 import os
 import re
 import shutil
@@ -143,6 +144,10 @@ def test_the_mask_of_our_kernels_is_random() -> None:
             assert abs(both - RATE**2) < 5 * np.sqrt(RATE**2 / count), (axis, distance)
     by_row = dropped.mean(axis=3)
     assert by_row.std() == pytest.approx(np.sqrt(RATE * (1 - RATE) / 128), rel=0.05)
+    # Two heads whose counters start one apart do not draw the same numbers one column apart.
+    apart_2x1x2 = keys_2xBxH[:, :1, :2].at[0, 0, 1].set(keys_2xBxH[0, 0, 0] + 1)
+    one, other = 1.0 - np.asarray(fused_attention.keep_mask(apart_2x1x2, 128, RATE))[0]
+    assert all((one[:, by:] * other[:, : 128 - by]).mean() < 2 * RATE**2 for by in range(4))
     again = fused_attention.keep_mask(fused_attention.draw_keys(jax.random.key(4), 4, 12), 128, RATE)
     assert ((1.0 - np.asarray(again)) * dropped).mean() == pytest.approx(RATE**2, rel=0.05)
 
@@ -186,11 +191,16 @@ def test_kernels_lower_for_devices_that_are_not_here(
     assert not re.search(r"dot_general.* -> tensor<4x12x128x128", text), "no scores in memory"
 
 
-def test_cudnn_on_a_gpu() -> None:
+def test_all_kernels_on_a_gpu() -> None:
     if not shutil.which("nvidia-smi"):
-        pytest.skip("no NVIDIA GPU on this machine: cuDNN's attention is lowered above, not run")
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
-    subprocess.run([sys.executable, "-m", "tests.clinicalbert_jax.modeling.cudnn_on_gpu"], check=True, env=environment)
+        pytest.skip("no NVIDIA GPU on this machine: its kernels are lowered above, not run")
+    environment = {name: value for name, value in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")}
+    spec = {"lengths": [128], "kinds": ["padded", "packed"], "rates": [0.0, RATE], "heads": 2, "head_size": 64}
+    command = [sys.executable, "-m", "benchmarks.accelerator_checks", "attention", json.dumps(spec)]
+    done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [result for result in found["results"] if not result["passed"]] == []
+    assert {result["implementation"] for result in found["results"]} == {"xla", "cudnn", "pallas"}
 
 
 def device(platform: str, kind: str, **attributes: object) -> jax.Device:
