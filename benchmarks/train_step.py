@@ -213,30 +213,38 @@ def measure(
 ) -> dict[str, Any]:
     """Time each candidate for `steps` steps, in turn, `rounds` times; medians over all steps by candidate.
 
-    All start at the same time, so that they compile side by side. After `seconds` they are ended, and one that fails
-    has an `error` in place of results. Raises `UserError` where none succeeds.
+    All start at the same time, so that they compile side by side. After `seconds` they are ended, and after three
+    quarters of it what is not compiled. One that fails has an `error` in place of results. Raises `UserError` where
+    none succeeds.
     """
-    deadline = None if seconds is None else time.monotonic() + seconds
+    started_at = time.monotonic()
+
+    def left(fraction: float) -> float | None:
+        # An answer that is there already takes no time to read.
+        return None if seconds is None else max(1.0, started_at + fraction * seconds - time.monotonic())
+
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in specs}
     errors: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(dir=directory) as held, contextlib.ExitStack() as workers:
-        paths = {name: Path(held) / f"{number}.npz" for number, name in enumerate(specs)}
-        started = {name: workers.enter_context(Worker(spec, paths[name], deadline)) for name, spec in specs.items()}
-        order = [(0, name) for name in started] + [(steps, name) for _ in range(rounds) for name in started]
+    with tempfile.TemporaryDirectory(dir=directory) as held, contextlib.ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(Worker(spec, Path(held) / f"{number}.npz"))
+            for number, (name, spec) in enumerate(specs.items())
+        }
+        order = [(0, name) for name in workers] + [(steps, name) for _ in range(rounds) for name in workers]
         for count, name in tqdm(order, desc=" vs ".join(specs), leave=False, disable=None):
             if name in errors:
                 continue
             try:
                 if count:
-                    turns[name].append(started[name].time(count))
+                    turns[name].append(workers[name].time(count, left(1.0)))
                 else:
-                    started[name].wait()
+                    workers[name].wait(left(0.75))
             except UserError as error:
                 errors[name] = str(error)
         if len(errors) == len(specs):
             raise UserError("; ".join(f"{name}: {error}" for name, error in errors.items()))
         return {
-            name: {"error": errors[name]} if name in errors else _medians(specs[name], turns[name], started[name])
+            name: {"error": errors[name]} if name in errors else _medians(specs[name], turns[name], workers[name])
             for name in specs
         }
 
@@ -264,9 +272,9 @@ def _medians(spec: dict[str, Any], turns: list[dict[str, Any]], worker: "Worker"
 
 
 class Worker:
-    """A process that takes training steps on request, ended at `deadline`. Raises `UserError` where it fails."""
+    """A process that takes training steps on request. Raises `UserError` where it fails, or takes too long."""
 
-    def __init__(self, spec: dict[str, Any], batches: Path, deadline: float | None = None) -> None:
+    def __init__(self, spec: dict[str, Any], batches: Path) -> None:
         numbered = enumerate(spec["batches"])
         np.savez(batches, **{f"{i}/{name}": array for i, batch in numbered for name, array in batch.items()})
         # The processes share the GPU, so none may preallocate its memory.
@@ -280,28 +288,24 @@ class Worker:
             env=environment,
             text=True,
         )
-        self._timer = threading.Timer(max(0.0, (deadline or 0.0) - time.monotonic()), self._process.kill)
-        if deadline is not None:
-            self._timer.start()
         self._tell(spec | {"batches": str(batches)})
 
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
         self._process.kill()
         self._process.communicate()
 
-    def wait(self) -> None:
+    def wait(self, seconds: float | None = None) -> None:
         """Until the step is compiled."""
-        ready = self._answer()
+        ready = self._answer(seconds)
         self.device, self.notes = ready["device"], ready["notes"]
 
-    def time(self, steps: int) -> dict[str, Any]:
+    def time(self, steps: int, seconds: float | None = None) -> dict[str, Any]:
         """Seconds of each step, CPU seconds per step on average, and peak memory so far."""
         self._tell(steps)
-        return self._answer()
+        return self._answer(seconds)
 
     def _tell(self, what: Any) -> None:
         assert self._process.stdin
@@ -309,13 +313,20 @@ class Worker:
             self._process.stdin.write(json.dumps(what) + "\n")
             self._process.stdin.flush()
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, seconds: float | None) -> dict[str, Any]:
+        """The next JSON line. The process is ended where there is none after `seconds`."""
         assert self._process.stdout
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
+        timer = threading.Timer(seconds or 0.0, self._process.kill)
+        if seconds is not None:
+            timer.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith("{"):
+                    return json.loads(line)
+        finally:
+            timer.cancel()
         code = self._process.wait()
-        why = "its time was over" if self._timer.finished.is_set() and code == -signal.SIGKILL else "see above"
+        why = "its time was over" if seconds is not None and code == -signal.SIGKILL else "see above"
         raise UserError(f"a benchmark process ended with exit code {code}: {why}")
 
 

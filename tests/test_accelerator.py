@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accelerator
+from benchmarks import accelerator, train_step
 from benchmarks.accelerator import SMALL, Accelerator, Options, ask
 from clinicalbert_jax.errors import UserError
 
@@ -27,8 +27,8 @@ def test_the_small_form_runs_and_passes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(output.with_suffix(".json").read_text())
     assert found["failures"] == []
-    assert found["run"]["steps"] == 300
-    assert found["run"]["resumed_from"] >= 100
+    assert found["run"]["steps"] == SMALL.run_steps
+    assert SMALL.run_steps > found["run"]["resumed_from"] >= SMALL.run_steps // 3
     assert found["run"]["compilations"] == 1
     (row,) = found["speed"]
     assert row["tokens_per_second"] > 0
@@ -79,3 +79,30 @@ def test_what_the_time_does_not_allow_is_said(tmp_path: Path) -> None:
         f"{part}: not run: its time was over" for part in ("shards", "attention", "gradients", "run", "speed")
     ]
     assert accelerator.markdown(report).startswith("no device")
+
+
+def test_a_candidate_that_hangs_or_dies_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process of three never answers, one ends at once, one is timed, although it is asked last."""
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import json, sys, time\n"
+        "kind = json.loads(sys.stdin.readline())['framework']\n"
+        "if kind == 'hangs': time.sleep(60)\n"
+        "if kind == 'dies': sys.exit(3)\n"
+        "print(json.dumps({'device': 'cpu', 'notes': ''}), flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    answer = {'seconds': [0.5] * int(line), 'cpu_seconds': 0.1, 'peak_bytes': 1, 'compilations': 1}\n"
+        "    print(json.dumps(answer), flush=True)\n"
+    )
+    start = subprocess.Popen
+    monkeypatch.setattr(
+        train_step.subprocess, "Popen", lambda command, **more: start([command[0], str(script)], **more)
+    )
+    report = Accelerator(SMALL, Options(), tmp_path)
+    report.make_shards(60)
+    specs = {name: report._spec(SMALL.settings[0], "packed", framework=name) for name in ("hangs", "dies", "works")}
+    found = train_step.measure(specs, 1, 2, tmp_path, seconds=2.0)
+    assert found["hangs"]["error"].endswith("exit code -9: its time was over")
+    assert found["dies"]["error"].endswith("exit code 3: see above")
+    assert found["works"]["seconds"] == 0.5
+    assert found["works"]["sequences_per_second"] == 8
