@@ -112,7 +112,7 @@ def test_a_runs_own_checkpoint_comes_first(data_dir: Path, parent: Path, tmp_pat
     capsys.readouterr()
     config.train.steps = 2
     assert start(config, data_dir, tmp_path / "run") == train_loop.EXIT_DONE
-    assert "continuing from step 1" in capsys.readouterr().err
+    assert "attention by xla (the only one on cpu), continuing from step 1" in capsys.readouterr().err
 
 
 def test_a_run_that_has_begun_needs_its_source_no_more(data_dir: Path, parent: Path, tmp_path: Path) -> None:
