@@ -28,7 +28,7 @@ from clinicalbert_jax.modeling.dropout import dropout
 from clinicalbert_jax.modeling.fused_attention import MASKED
 
 # What 'auto' takes, the first that can run. No GPU has measured `pallas` yet: `make accelerator` does.
-_PREFERRED = {"tpu": ("pallas",), "gpu": ("cudnn",)}
+_PREFERRED = {"tpu": ("pallas", "splash"), "gpu": ("cudnn",)}
 
 
 class Choice(NamedTuple):

@@ -245,6 +245,7 @@ def model_of(dropout: float = 0.0, heads: int = 12) -> ModelConfig:
         (V5E, 0.1, "bfloat16", 128, "pallas"),
         (V5E, 0.1, "bfloat16", 512, Choice("pallas", "the fastest that runs on TPU v5 lite")),
         (V5E, 0.1, "bfloat16", 300, "xla"),
+        (V5E, 0.0, "bfloat16", 640, "splash"),
         (V5E, 0.1, "bfloat16", 640, "xla"),
         (CPU, 0.1, "bfloat16", 512, Choice("xla", "the only one on cpu")),
     ],
