@@ -12,6 +12,7 @@ Each part runs in processes of its own, so that none finds a device that another
 """
 
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
@@ -238,6 +239,10 @@ class Accelerator:
     def measure_speed(self, limit: float) -> list[dict[str, Any]]:
         """The step in every setting by the implementations of attention, and PyTorch, in turn."""
         end, rows = time.monotonic() + limit, []
+        if not _has_torch() or self.document.get("attention", {}).get("platform", "gpu") != "gpu":
+            self.document["peers_left_out"] = (
+                "Hugging Face PyTorch was left out: it is not installed, or this is no GPU"
+            )
         for setting in self.sizes.settings:
             # All of a setting run side by side in the device's memory, and compile at the same time.
             specs = {
@@ -245,17 +250,22 @@ class Accelerator:
                 for kind in setting.kinds
                 for name in self._implementations(setting)
             }
-            if setting.peers:
+            if setting.peers and "peers_left_out" not in self.document:
                 specs[SHIPPED] = self._spec(setting, "padded", framework="torch")
                 specs[MASKED] = self._spec(setting, "padded", framework="torch", masked_only=True)
             print(f"   {setting.length}, dropout {setting.dropout}: {'; '.join(specs)}", flush=True)
-            left = end - time.monotonic()
-            try:
-                if left < 10:
-                    raise UserError("not measured: its time was over")
-                results = measure(specs, self.sizes.rounds, self.sizes.steps, self.directory, min(left, GROUP_SECONDS))
-            except UserError as error:
-                results = {name: {"error": str(error)} for name in specs}
+            # A TPU belongs to one process at a time.
+            on_tpu = self.document.get("attention", {}).get("platform") == "tpu"
+            results: dict[str, Any] = {}
+            for group in [{name: spec} for name, spec in specs.items()] if on_tpu else [specs]:
+                left = end - time.monotonic()
+                try:
+                    if left < 10:
+                        raise UserError("not measured: its time was over")
+                    seconds = min(left, GROUP_SECONDS)
+                    results |= measure(group, self.sizes.rounds, self.sizes.steps, self.directory, seconds)
+                except UserError as error:
+                    results |= {name: {"error": str(error)} for name in group}
             for name, result in results.items():
                 result.pop("all_seconds", None)
                 spec = specs[name]
@@ -364,6 +374,7 @@ def markdown(report: dict[str, Any]) -> str:
             f"MLM loss {run['first_loss']:.2f} to {run['last_loss']:.2f}; waiting for data {run['waiting']:.2%}; "
             f"{memory}; attention by {run['attention']}"
         )
+    lines += [f"- {report['peers_left_out']}"] if "peers_left_out" in report else []
     lines += [f"- failed: {failure}" for failure in report["failures"]]
     columns = ("batch", "attention dropout", "", "step", "sequences/s", "real tokens/s", "MFU", "memory", "times first")
     lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
@@ -410,6 +421,10 @@ def _command(check: str, spec: dict[str, Any]) -> list[str]:
 
 def _end(log: Path) -> str:
     return (log.read_text(errors="replace").strip().splitlines() or ["nothing printed"])[-1][:300]
+
+
+def _has_torch() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
 def _has_tpu() -> bool:
