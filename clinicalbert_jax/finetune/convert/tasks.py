@@ -7,7 +7,7 @@ read as it is. Records carry the ids by which predictions find their way back. L
 import bisect
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ ATTRIBUTE = "attribute-"  # and its name
 FLAG = "yes"  # the value of an attribute that has none
 MARK = "[[ ", " ]]"  # around the entity whose attribute is to be said
 _OVERLAP, _SAME = "overlaps one that is kept", "same span and type as another, by the policies above"
+COMPOSITE = "relations of concepts that a composite mention adds on the way back"
 _ROLE = "CompositeRole"
 _UNWANTED = {"whole": "IndividualMention", "individual": "CompositeMention"}
 _SENTENCE_END = re.compile(r"[.?!]\s+(?=[A-Z0-9(\[])|\n\s*\n\s*")
@@ -133,6 +134,17 @@ def binary(relation: Relation, document: Document) -> list[tuple[str, str, str]]
     if relation.extra == brat.EVENT:
         return [(targets[0][1], target, role) for role, target in targets[1:]]
     return [(targets[0][1], target, relation.label) for _, target in targets[1:]]
+
+
+def mentioned_alone(pairs: Iterable[tuple[Entity, Entity]]) -> set[tuple[str, str]]:
+    """The pairs of concepts that pairs of mentions of one concept each stand for."""
+    return {(h.concepts[0], t.concepts[0]) for h, t in pairs if len(h.concepts) == len(t.concepts) == 1}
+
+
+def concepts_of(head: Entity, tail: Entity, alone: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The pairs of concepts that a pair of mentions decides. What is mentioned alone is not decided by a composite."""
+    pairs = list(product(head.concepts, tail.concepts))
+    return pairs if len(pairs) == 1 else [pair for pair in pairs if pair not in alone]
 
 
 def _around(bounds: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
@@ -309,6 +321,17 @@ class _Pairs(NamedTuple):
                     rule = "an event: its trigger with each argument" if relation.extra == brat.EVENT else ""
                     rule = rule or ("more than two arguments: the first with each other" if len(ties) > 1 else "")
                     self.entry.settled(*filter(None, [rule]))
+        if any(relation.of_concepts for relation in document.relations):
+            entities = document.by_id()
+            alone = mentioned_alone((entities[head], entities[tail]) for head, tail in candidates)
+            back = {
+                (label, pair)
+                for (head, tail), labels in found.items()
+                for label in labels
+                for pair in concepts_of(entities[head], entities[tail], alone)
+            }
+            said = {(one.label, tuple(target for _, target in one.arguments)) for one in document.relations}
+            self.entry.noted(COMPOSITE, len(back - said))
         self.entry.noted("pairs with several labels", sum(len(labels) > 1 for labels in found.values()))
         return found
 

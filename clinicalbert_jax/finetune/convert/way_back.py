@@ -9,7 +9,6 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +163,8 @@ def _value(record: Record, prediction: Record) -> str:
 
 def _relations(document: Document, conversion: Conversion, pairs: Sequence[tuple[Record, Record]]) -> list[Relation]:
     entities = document.by_id()
+    mentions = [(entities[record["head"]["id"]], entities[record["tail"]["id"]]) for record, _ in pairs]
+    alone = tasks.mentioned_alone(mentions)
     found: dict[tuple[Any, ...], None] = {}
     events: dict[str, list[Argument]] = {}
     for record, prediction in pairs:
@@ -176,7 +177,7 @@ def _relations(document: Document, conversion: Conversion, pairs: Sequence[tuple
             if argument not in events.setdefault(head, []):
                 events[head].append(argument)
         elif conversion.of_concepts:
-            for one, other in product(entities[head].concepts, entities[tail].concepts):
+            for one, other in tasks.concepts_of(entities[head], entities[tail], alone):
                 found[label, (Argument(of_label[0], one), Argument(of_label[1], other))] = None
         else:
             found[label, (Argument(of_label[0], head), Argument(of_label[1], tail))] = None

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_tokens_counted_with_empty_ones_are_read_by_a_named_rule(document: Docum
 
 
 def test_relations_of_i2b2_name_concepts_of_the_type_their_label_says() -> None:
-    con = 'c="a b" 1:0 1:1||t="treatment"\nc="a b" 1:0 1:1||t="problem"\nc="c" 1:2 1:2||t="problem"\n'
+    con = 'c="a b" 1:0 1:1||t="problem"\nc="a b" 1:0 1:1||t="treatment"\nc="c" 1:2 1:2||t="problem"\n'
     files = {"doc.txt": "A  b c\n", "doc.con": con, "doc.rel": 'c="a b" 1:0 1:1||r="TrAP"||c="c" 1:2 1:2\n'}
     (document,), _ = read("i2b2_2010", files)
     assert [document.by_id()[target].label for _, target in document.relations[0].arguments] == ["treatment", "problem"]
@@ -168,6 +169,54 @@ def test_texts_of_another_version_are_refused_and_one_wrong_offset_is_counted() 
         read("brat", BRAT | {"a.txt": "something else altogether", "b.txt": "and here as well"})
 
 
+def test_duplicates_are_one_and_what_refers_to_them_refers_to_it() -> None:
+    lines = ["T1\tX 2 6\tpain", "T2\tX 2 6\tpain", "T3\tX 0 1\tA", "R1\tY Arg1:T2 Arg2:T3", "R2\tY Arg1:T1 Arg2:T3"]
+    files = BRAT | {"a.ann": "\n".join([*lines, "A1\tN T2", "A2\tN R2", "A3\tN R1"])}
+    found, ledger = read("brat", files)
+    assert [entity.id for entity in found[0].entities] == ["T1", "T3"]
+    assert [relation.arguments[0].target for relation in found[0].relations] == ["T1"]
+    assert [(one.id, one.target) for one in found[0].attributes] == [("A1", "T1"), ("A2", "R1")]
+    assert [ledger[kind].reasons["duplicate"] for kind in ("entities", "relations", "attributes")] == [1, 1, 1]
+    ledger = Ledger()
+    with pytest.raises(UserError, match=r"a\.ann, line 2: expected an annotation once"):
+        source = SOURCES["brat"].read(members(files), ledger)
+        settle.settle(source, ledger, Policies(duplicates="refuse"))
+
+
+def test_what_refers_to_what_was_refused_is_refused_and_counted() -> None:
+    lines = ["T1\tX 2 6\tpain", "T2\tX 8 11\tnothere", "T3\tX 0 1\tA"]
+    lines += ["E1\tX:T2 Theme:T1", "E2\tX:T3 Theme:E1", "E3\tX:T1 Theme:T3", "A1\tN E2", "A2\tN T2"]
+    found, ledger = read("brat", BRAT | {"a.ann": "\n".join(lines)})
+    assert [relation.id for relation in found[0].relations] == ["E3"]
+    assert ledger["relations"].reasons == {"refers to what was refused": 2}
+    assert ledger["attributes"].reasons == {"refers to what was refused": 2}
+
+
+def test_events_come_back_as_events() -> None:
+    lines = ["T1\tX 2 6\tpain", "T2\tY 7 10\twas", "T3\tX 0 1\tA"]
+    lines += ["E1\tX:T3 Theme:T1", "E2\tY:T2 Theme:E1 Cause:T1", "R1\tZ Arg1:T1 Arg2:T2"]
+    found, ledger = read("brat", BRAT | {"a.ann": "\n".join(lines)})
+    sides = tasks.records({"train": found}, Policies(pairs="document"), "", False, ledger)[tasks.RELATIONS]
+    conversion = way_back.Conversion("brat", tasks.RELATIONS, way_back.roles_of(found), False, Path())
+    back = conversion.predicted(found, sides["train"], sides["train"])
+    files = SOURCES["brat"].write(back)
+    after = {frozenset(line.split("\t")[1].split()) for line in files["a.ann"].splitlines() if line[0] in "ER"}
+    # An event as an argument is its trigger for a model.
+    assert after == {
+        frozenset({"X:T3", "Theme:T1"}),
+        frozenset({"Y:T2", "Theme:T3", "Cause:T1"}),
+        frozenset({"Z", "Arg1:T1", "Arg2:T2"}),
+    }
+
+
+def test_xml_with_entities_of_its_own_is_refused() -> None:
+    bomb = '<!DOCTYPE a [<!ENTITY b "secret">]><collection><document><id>&b;</id></document></collection>'
+    outside = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><collection>&b;</collection>'
+    for text in (bomb, outside):
+        with pytest.raises(UserError, match=r"a\.xml: expected XML without entities of its own"):
+            read("bioc", {"a.xml": text})
+
+
 @given(text=invented.texts((" ", "  ", "\n", "\r\n")), shift=st.integers(-8, 8), data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_offsets_are_moved_to_the_nearest_quoted_text_and_never_to_another(
@@ -189,6 +238,23 @@ def test_offsets_are_moved_to_the_nearest_quoted_text_and_never_to_another(
     if not found.entities:
         near = [n for n in range(max(0, start + shift - 5), start + shift + 6) if body[n : n + len(quote)] == quote]
         assert len(near) != 1
+
+
+@pytest.mark.parametrize(
+    ("text", "search", "expected"),
+    [
+        ("xx yy xx", 5, None),  # as near on either side
+        ("xx yy x", 5, ((0, 2),)),
+        ("xx yy x", 2, None),
+        ("XX yy x", 5, ((0, 2),)),
+    ],
+)
+def test_a_quoted_text_is_moved_to_where_it_is_alone(text: str, search: int, expected: object) -> None:
+    ledger = Ledger(Reading(max_malformed_fraction=1))
+    ledger["entities"].found()
+    document = Document("d", text, entities=[Entity("1", ((3, 5),), "X", "xx")])
+    (found,) = settle.settle([document], ledger, Policies(offset_search=search))
+    assert [entity.parts for entity in found.entities] == [expected] * (expected is not None)
 
 
 def test_policies_say_what_becomes_of_an_entity() -> None:
@@ -260,6 +326,22 @@ def test_bc5cdr_is_the_same_in_both_forms(shared_data: Path) -> None:
         }
 
     assert related(in_pubtator) == related(in_bioc)
+    # The way back: every relation, and one more, which the ledger names, since only part of a composite is related.
+    of_pairs = in_pubtator[tasks.RELATIONS]["train"]
+    conversion = way_back.Conversion("pubtator", tasks.RELATIONS, way_back.roles_of(pubtator), True, Path())
+    back = conversion.predicted(pubtator, of_pairs, of_pairs)
+    added = 0
+    for one, two in zip(pubtator, back, strict=True):
+        before, after = ({(r.label, r.arguments) for r in each.relations} for each in (one, two))
+        assert before <= after
+        added += len(after - before)
+    assert added == 1 == ledger["in task relations"].notes[tasks.COMPOSITE]
+    spans = in_pubtator[tasks.ENTITIES]["train"]
+    found_ = replace(conversion, task=tasks.ENTITIES).predicted(pubtator, spans, spans)
+    again, _ = read("pubtator", {"all.txt": SOURCES["pubtator"].write(found_)[".PubTator"]})
+    assert [[(e.parts, e.label) for e in one.entities] for one in again] == [
+        sorted((e.parts, e.label) for e in one.entities) for one in pubtator
+    ]
 
 
 @pytest.mark.parametrize("name", ["brat", "bioc/everything.xml", "bioc/negbio-1.xml", "bioc/negbio-2.xml", "bioc"])
