@@ -12,8 +12,10 @@ import jax
 import numpy as np
 import pytest
 
+from clinicalbert_jax import predict
 from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune import finetuned_model
+from clinicalbert_jax.finetune.convert import command as convert
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs import metrics_log
@@ -169,6 +171,36 @@ def test_an_export_predicts_the_same_here_and_in_pytorch(
     predictions = ours.task.decode(examples, rows, logits)
     ours.task.write(tmp_path / "theirs", examples, predictions, False)
     assert (tmp_path / "theirs.jsonl").read_text() == (tmp_path / "run.jsonl").read_text()
+
+
+def test_predictions_for_a_converted_corpus_go_back_to_its_form(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number, words in enumerate(["the patient had  liver\nfailure", "the patient was given aspirin"]):
+        (tmp_path / "in" / f"{number}.txt").write_text(words)
+        (tmp_path / "in" / f"{number}.ann").write_text("T1\tDRUG 4 11\tpatient\n")
+    out, options = tmp_path / "out", {"model": str(undisturbed / "seed-0"), "reading": Reading()}
+    convert.run(
+        convert.Options(
+            corpus="brat",
+            input=str(tmp_path / "in"),
+            output_dir=str(out),
+            split_percent=("0", "0", "100"),
+            reading=Reading(),
+        )
+    )
+    source, output = out / "entities" / "test.jsonl", tmp_path / "predicted"
+    predict.main(predict.Options(input=str(source), output=str(output), **options))
+    assert "give --show_text" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.brat"))
+    predict.main(predict.Options(input=str(source), output=str(output), show_text=True, overwrite=True, **options))
+    found = [json.loads(line) for line in (tmp_path / "predicted.jsonl").read_text().splitlines()]
+    assert sum(len(one["entities"]) for one in found) >= 2
+    for one in found:
+        lines = (tmp_path / "predicted.brat" / f"{one['id']}.ann").read_text().splitlines()
+        expected = [f"{e['label']} {e['start']} {e['end']}" for e in one["entities"]]
+        assert [line.split("\t")[1] for line in lines] == expected
 
 
 def test_it_ends_early_without_progress(bert: Path, data: dict[str, Path], tmp_path: Path) -> None:

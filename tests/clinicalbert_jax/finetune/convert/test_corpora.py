@@ -16,12 +16,13 @@ from clinicalbert_jax.finetune.convert.corpora import i2b2_2010
 from clinicalbert_jax.finetune.convert.ledger import Ledger
 from clinicalbert_jax.finetune.convert.policies import Policies
 from clinicalbert_jax.finetune.convert.sources import SOURCES
-from clinicalbert_jax.finetune.convert.standoff import Document, Entity
+from clinicalbert_jax.finetune.convert.standoff import Argument, Attribute, Document, Entity, Relation
 from clinicalbert_jax.finetune.entities.task import EntitiesConfig
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.relations.task import RelationsConfig
 from tests.clinicalbert_jax.finetune.convert import invented
 from tests.clinicalbert_jax.finetune.convert.invented import Kind, canonical, members
+from tests.clinicalbert_jax.finetune.convert.test_archives import tarred
 from tests.clinicalbert_jax.finetune.convert.test_formats import read, written
 
 pytestmark = pytest.mark.fast
@@ -86,6 +87,52 @@ def test_texts_and_annotations_of_i2b2_2010_lie_apart_as_in_its_archives() -> No
     del files["reference_standard_for_test_data/concepts/0001.con"]
     with pytest.raises(UserError, match=r"0001\.txt, line 1: expected a \.con of the same name, found none"):
         read("i2b2_2010", files)
+
+
+def test_i2b2_2010_goes_from_its_archives_to_the_tasks_and_back(tmp_path: Path) -> None:
+    documents = []
+    for number in range(30):
+        text = f"{'A ' * (number % 3)} chest  pain\nNo  fever , aspirin  {number}.\n"
+        document = Document(f"{number:04}", text)
+        for label, words in (("problem", "chest  pain"), ("problem", "fever"), ("treatment", "aspirin")):
+            start = text.index(words)
+            document.entities.append(Entity(f"T{start}", ((start, start + len(words)),), label))
+        first, second, third = document.entities
+        document.relations = [Relation("R1", "TrAP", (Argument("1", third.id), Argument("2", second.id)))]
+        document.relations += [Relation("R2", "PIP", (Argument("1", first.id), Argument("2", second.id)))]
+        document.attributes = [Attribute("A1", "assertion", first.id, "present")]
+        document.attributes += [Attribute("A2", "assertion", second.id, "absent" if number % 2 else "possible")]
+        documents.append(document)
+    files = {name: text.encode() for name, text in written("i2b2_2010", documents).items()}
+    source = tmp_path / "in"
+    source.mkdir()
+    folders = {".txt": "txt", ".con": "concept", ".ast": "ast", ".rel": "rel"}
+    train = {f"training/beth/{folders[n[-4:]]}/{n}": data for n, data in files.items() if n < "0020"}
+    test = {f"{folders[n[-4:]]}/{n}": data for n, data in files.items() if n >= "0020"}
+    tarred(source / "concept_assertion_relation_training_data.tar.gz", train | {"training/beth/txt/._0001.txt": b"x"})
+    tarred(source / "reference_standard_for_test_data.tar.gz", {n: d for n, d in test.items() if n[:3] != "txt"})
+    tarred(source / "test_data.tar.gz", {n: d for n, d in test.items() if n[:3] == "txt"})
+    out = tmp_path / "out"
+    command.run(command.Options(corpus="i2b2_2010", input=str(source), output_dir=str(out), reading=Reading()))
+    assert [
+        len(standoff.read(out / "documents" / "test.jsonl")),
+        (out / "documents" / "validation.jsonl").exists(),
+    ] == [10, True]
+    for task, suffix in (("entities", ".con"), ("attribute-assertion", ".ast"), ("relations", ".rel")):
+        path = out / task / "test.jsonl"
+        conversion = way_back.find(path)
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        assert conversion is not None
+        (folder,) = conversion.write(tmp_path / f"predicted-{task}", path, records, False)
+        for number in range(20, 30):
+            lines = (folder / f"{number:04}{suffix}").read_text().splitlines()
+            before = files[f"{number:04}{suffix}"].decode().splitlines()
+            # The first relation is in one sentence, the second between two.
+            expected = [line for line in before if "PIP" not in line]
+            assert sorted(lines) == sorted(expected)
+    assert json.loads((out / "ledger.json").read_text())["entries"]["in task relations"]["refused_by_reason"] == {
+        "not in one sentence: --pairs says what is": 30
+    }
 
 
 @given(met=st.lists(st.booleans(), min_size=1, max_size=5))
