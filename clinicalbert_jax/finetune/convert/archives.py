@@ -8,7 +8,7 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,12 @@ from clinicalbert_jax.finetune.inputs.reading import Reading
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _LARGEST = 1 << 30  # bytes of one file; no corpus has a larger one
-_SPLITS = (("train", re.compile("train")), ("validation", re.compile("dev|valid")), ("test", re.compile("test")))
+# A word that begins with 'train' and so on, or a whole name such as NCBItestset.
+_SPLITS = {
+    "train": re.compile(r"(?<![a-z])train|train(ing)?[-_ ]?set"),
+    "validation": re.compile(r"(?<![a-z])(dev(?![a-z])|devel|valid)|(dev|develop|development|validation)[-_ ]?set"),
+    "test": re.compile(r"(?<![a-z])test|test(ing)?[-_ ]?set"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,13 @@ class Member:
 
     @property
     def split(self) -> str:
-        """The split that its folders say, else its own name, else its archive's: see `common.SPLITS`; '' for none."""
-        for parts in (self.folders, (self.stem.lower(),), (self.archive.lower(),)):
-            found = {split for split, pattern in _SPLITS if any(pattern.search(part) for part in parts)}
-            if found:
-                return found.pop() if len(found) == 1 else ""
-        return ""
+        """The split that its folders say, else its archive's name: see `common.SPLITS`; '' for none."""
+        return _split(self.folders, (self.archive.lower(),))
+
+    @property
+    def split_of_file(self) -> str:
+        """`split` of a file of many documents, whose own name counts before its archive's."""
+        return _split(self.folders, (self.stem.lower(),), (self.archive.lower(),))
 
     def text(self, reading: Reading) -> str:
         """Its text, line ends and a byte-order mark as they stand. Raises `UserError` for another encoding."""
@@ -89,6 +95,14 @@ def members(source: Path, ledger: Ledger) -> list[Member]:
     if not found:
         raise UserError(f"--input: expected files of a corpus, found none in {source}")
     return sorted(found.values(), key=lambda member: member.name)
+
+
+def _split(*places: Sequence[str]) -> str:
+    for parts in places:
+        found = {split for split, pattern in _SPLITS.items() if any(pattern.search(part) for part in parts)}
+        if found:
+            return found.pop() if len(found) == 1 else ""
+    return ""
 
 
 def _members(source: Path) -> Iterator[Member]:

@@ -77,7 +77,7 @@ class Conversion:
         self, documents: Sequence[Document], records: Sequence[Record], predictions: Sequence[Record]
     ) -> list[Document]:
         """The documents with predictions instead of their annotations; `records` and `predictions` have equal ids."""
-        given = {record["id"]: record for record in records}
+        given = {record["id"].strip(): record for record in records}
         of_document: dict[str, list[tuple[Record, Record]]] = defaultdict(list)
         for prediction in predictions:
             record = given[prediction["id"]]
@@ -85,7 +85,7 @@ class Conversion:
         found = []
         for document in documents:
             pairs, new = of_document[document.id], copy.copy(document)
-            new.attributes = []
+            new.attributes, new.others = [], []  # other lines say something of what was annotated
             if self.task.startswith(tasks.ENTITIES):
                 new.relations = []
                 spans = sorted((one["start"], one["end"], one["label"]) for _, p in pairs for one in p["entities"])

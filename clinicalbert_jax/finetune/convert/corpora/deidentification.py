@@ -6,6 +6,7 @@ its TYPE. The second track's tags without offsets (risk factors) are labels of t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import quoteattr
 
@@ -41,8 +42,8 @@ def _add(document: Document, element: Element, line: int, ledger: Ledger) -> Non
     if "start" in element.attrib:
         text_and_tags.add_entity(document, element, line, element.get("TYPE") or element.tag, ledger)
         return
-    names = [element.tag, *(v for k, v in element.attrib.items() if k not in ("id", "comment") and v)]
-    name = ", ".join(names)
+    said = (f"{key}={value}" for key, value in element.attrib.items() if key not in ("id", "comment") and value)
+    name = f"{element.tag}: {', '.join(said)}"
     ledger["document tags"].found()
     if name in document.labels:
         ledger["document tags"].refused("duplicate", document.file, line)
@@ -50,12 +51,20 @@ def _add(document: Document, element: Element, line: int, ledger: Ledger) -> Non
         ledger["document tags"].as_is()
         ledger["document labels"].found()
         document.labels[name] = True
-    document.others.append(text_and_tags.element_line(element.tag, element.attrib))
 
 
 def write_2014(documents: Sequence[Document]) -> Mapping[str, str]:
-    """A file a record."""
-    return text_and_tags.write(documents, _ROOTS[0], _tag_of)
+    """A file a record; a label is the element that it was."""
+    return text_and_tags.write([replace(one, others=_label_lines(one)) for one in documents], _ROOTS[0], _tag_of)
+
+
+def _label_lines(document: Document) -> list[str]:
+    lines = []
+    for number, name in enumerate((name for name, holds in document.labels.items() if holds), start=1):
+        tag, _, said = name.partition(": ")
+        attributes = dict(pair.split("=", 1) for pair in said.split(", ") if pair)
+        lines.append(text_and_tags.element_line(tag, {"id": f"DOC{number}", **attributes}))
+    return lines
 
 
 def _tag_of(entity: Entity) -> tuple[str, dict[str, str]]:
@@ -82,7 +91,7 @@ def read_2006(members: Sequence[Member], ledger: Ledger) -> Iterator[Document]:
                 problem = "expected a RECORD with an ID and a TEXT, found otherwise"
                 ledger.bad("documents", member.where, parsed.line(record), problem)
                 continue
-            document = Document(id_, "", member.where, split=member.split)
+            document = Document(id_, "", member.where, split=member.split_of_file)
             inline_xml.add(document, text, parsed, ledger)
             yield document
 

@@ -85,7 +85,7 @@ def _document(
         id_,
         text,
         member.where,
-        split=member.split,
+        split=member.split_of_file,
         passages=tuple(passages),
         first_offset=first,
         extra=_infons(element),

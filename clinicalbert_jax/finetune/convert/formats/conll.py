@@ -48,7 +48,7 @@ def _documents(member: Member, ledger: Ledger, scheme: str) -> Iterator[Document
     if bad:
         entry.refused("bad record", member.where, number=bad)
     for number, group in groups.items():
-        document = Document(f"{member.stem}.{number + 1}", "", member.where, group[0].patient, member.split)
+        document = Document(f"{member.stem}.{number + 1}", "", member.where, group[0].patient, member.split_of_file)
         document.extra = {"scheme": scheme}
         for sentence in group:
             _add(document, sentence, scheme, ledger)

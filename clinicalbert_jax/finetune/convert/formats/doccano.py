@@ -44,7 +44,7 @@ def _document(member: Member, number: int, line: str, several: bool, ledger: Led
         ledger.bad("documents", member.where, number, problem)
         return None
     id_ = str(record.get("id", number))
-    document = Document(f"{member.stem}.{id_}" if several else id_, text, member.where, split=member.split)
+    document = Document(f"{member.stem}.{id_}" if several else id_, text, member.where, split=member.split_of_file)
     rest = {name: value for name, value in record.items() if name not in (key, "text", "data", "relations")}
     document.extra = {"field": key, _REST: json.dumps(rest, ensure_ascii=False)}
     for value in values:

@@ -61,7 +61,7 @@ def _documents(member: Member, ledger: Ledger) -> Iterator[Document]:
                 continue
             texts[match[2]] = match[3]
             title, abstract = texts.get("t", ""), texts.get("a", "")
-            document = document or Document(match[1], "", member.where, split=member.split)
+            document = document or Document(match[1], "", member.where, split=member.split_of_file)
             document.text = f"{title} {abstract}"
             middle = len(title) + 1
             document.passages = (

@@ -79,6 +79,24 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     assert ledger["files"].reasons == {"bad record": 1}
 
 
+@pytest.mark.parametrize(
+    ("name", "split", "of_file"),
+    [
+        ("train/a.txt", "train", "train"),
+        ("training_20180910/a.txt", "train", "train"),
+        ("latest/device/restrained.txt", "", ""),
+        ("notes/test_7.txt", "", "test"),
+        ("CDR_DevelopmentSet.PubTator.txt", "", "validation"),
+        ("NCBItestset_corpus.txt", "", "test"),
+        ("train/test/a.txt", "", ""),
+        ("dev/b.txt", "validation", "validation"),
+    ],
+)
+def test_the_split_that_a_name_says(name: str, split: str, of_file: str) -> None:
+    member = archives.Member(name, name, b"")
+    assert (member.split, member.split_of_file) == (split, of_file)
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_a_truncated_archive_is_refused_at_any_length(tmp_path: Path, kind: str) -> None:
     files = {f"a{number}.txt": bytes(range(256)) * 8 for number in range(3)}

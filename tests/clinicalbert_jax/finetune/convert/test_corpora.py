@@ -154,10 +154,10 @@ def test_records_of_2014_know_their_patient_and_risk_factors_are_labels() -> Non
     text = f"<root><TEXT><![CDATA[2067 &amp; <b>]]></TEXT><TAGS>{tags}</TAGS></root>"
     (document,), ledger = read("i2b2_2014", {"training/220-01.xml": text})
     assert (document.patient, document.split, document.text) == ("220", "train", "2067 &amp; <b>")
-    assert document.labels == {"HYPERTENSION, before DCT, mention": True}
+    assert document.labels == {"HYPERTENSION: time=before DCT, indicator=mention": True}
     assert ledger["document tags"].number_refused == 1
     (again,), _ = read("i2b2_2014", written("i2b2_2014", [document]))
-    assert canonical(again) == canonical(document)
+    assert (canonical(again), again.labels) == (canonical(document), document.labels)
 
 
 def test_a_temporal_annotation_one_character_off_is_moved() -> None:

@@ -124,6 +124,26 @@ def test_annotations_that_come_back_from_a_task_are_those_that_the_ledger_says(
             assert len(same) == entry.number_as_is
 
 
+@pytest.mark.parametrize("corpus", KINDS)
+@given(data=st.data())
+@settings(max_examples=5, deadline=None)
+def test_nothing_annotated_is_left_where_nothing_was_predicted(corpus: str, data: st.DataObject) -> None:
+    documents = [data.draw(invented.document(KINDS[corpus], f"doc-{number}")) for number in (1, 2)]
+    found, _ = read(corpus, written(corpus, documents))
+    for document in found:
+        document.others = ["* annotated"]
+    records = tasks.records({"train": found}, Policies(), "document", False, Ledger())
+    for task, sides in records.items():
+        conversion = Conversion(corpus, task, roles_of(found), False, None)  # type: ignore[arg-type]
+        nothing = [{"id": one["id"], "entities": [], "label": one.get("missing", "none")} for one in sides["train"]]
+        back = conversion.predicted(found, sides["train"], nothing)
+        files = SOURCES[corpus].write(back)
+        assert not any("annotated" in text for text in files.values())
+        for one in back:
+            assert not one.relations and not one.attributes
+            assert not one.entities or not task.startswith(tasks.ENTITIES)
+
+
 def spans(document: Document) -> list[tuple[object, ...]]:
     return [(entity.parts, entity.label) for entity in document.entities]
 
