@@ -146,6 +146,10 @@ def test_criteria_that_are_met_come_back(met: list[bool]) -> None:
     assert records[0]["labels"] == [name for name, one in document.labels.items() if one]
     conversion = way_back.Conversion("n2c2_2018_track1", tasks.LABELS, {}, False, Path())
     assert conversion.predicted([found], records, records)[0].labels == document.labels
+    others = [one | {"labels": [name for name, holds in document.labels.items() if not holds]} for one in records]
+    (back,) = conversion.predicted([found], records, others)
+    (again,), _ = read("n2c2_2018_track1", written("n2c2_2018_track1", [back]))
+    assert again.labels == {name: not holds for name, holds in document.labels.items()}
 
 
 def test_records_of_2014_know_their_patient_and_risk_factors_are_labels() -> None:
@@ -167,6 +171,34 @@ def test_a_temporal_annotation_one_character_off_is_moved() -> None:
     assert document.entities[0].parts == ((2, 6),)
     assert ledger["entities"].rules == {"offsets moved to the quoted text": 1}
     assert [(one.name, one.value) for one in document.attributes] == [("modality", "FACTUAL"), ("polarity", "POS")]
+
+
+def test_bc5cdr_is_read_from_its_archive_without_what_taggers_found(tmp_path: Path) -> None:
+    def abstract(id_: str, label: str = "Disease") -> str:
+        return f"{id_}|t|A pain\n{id_}|a|was here.\n{id_}\t2\t6\tpain\t{label}\tD1\n\n"
+
+    corpus = "CDR_Data/CDR.Corpus.v010516"
+    files = {
+        f"{corpus}/CDR_TrainingSet.PubTator.txt": abstract("1") + abstract("2"),
+        f"{corpus}/CDR_DevelopmentSet.PubTator.txt": abstract("3"),
+        f"{corpus}/CDR_TestSet.PubTator.txt": abstract("4"),
+        f"{corpus}/CDR_TestSet.BioC.xml": "<collection/>",
+        f"{corpus}/README.txt": "A corpus.",
+        "CDR_Data/DNorm.TestSet/TestSet.DNorm.PubTator.txt": abstract("4"),
+    }
+    found, ledger = read("bc5cdr", files)
+    assert {one.id: one.split for one in found} == {"1": "train", "2": "train", "3": "validation", "4": "test"}
+    assert ledger["documents"].notes == {
+        "files of what taggers found, passed over": 1,
+        "files of the same in BioC, passed over": 1,
+        "files that are not PubTator, passed over": 1,
+    }
+    with pytest.raises(UserError, match="expected the types of BC5CDR"):
+        read("bc5cdr", {"CDR_TestSet.PubTator.txt": abstract("1", "Gene")})
+    # The training set of NCBI holds one abstract twice.
+    found, ledger = read("ncbi_disease", {"NCBItrainset_corpus.txt": "\n" + abstract("1", "Modifier") * 2})
+    assert [one.split for one in found] == ["train"]
+    assert ledger["documents"].reasons == {"the same document again": 1}
 
 
 def test_notes_of_made_have_their_text_beside_them() -> None:
