@@ -2,13 +2,15 @@
 
 T entities, of several parts where `10 14;20 25`; R relations; E events, which become relations of their trigger with
 each argument; A and M attributes. Notes (#), normalisations (N) and equivalences (*) are kept for the way back.
-A type may hold spaces. Offsets count characters of the .txt as it stands. A .txt without .ann has no annotations.
+A type may hold spaces. Offsets count characters of the .txt as it stands, or, where more of the quoted texts are at
+their offsets then, without a byte-order mark or with `\\r\\n` as one character. A .txt without .ann has no annotations.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.convert import settle
 from clinicalbert_jax.finetune.convert.archives import Member
 from clinicalbert_jax.finetune.convert.ledger import Ledger
 from clinicalbert_jax.finetune.convert.standoff import Argument, Attribute, Document, Entity, Relation
@@ -48,7 +50,29 @@ def read(members: Sequence[Member], ledger: Ledger, annotated_all: bool = False)
         for number, line in enumerate(there.lines(ledger.reading) if there else (), start=1):
             if line.strip():
                 _annotation(document, number, line, ledger)
+        _choose_text(document, ledger)
         yield document
+
+
+def _choose_text(document: Document, ledger: Ledger) -> None:
+    """Take the text that the offsets count in, of those that differ by what editors and downloads change."""
+    text = document.text
+    ledger["texts"].found()
+    one_character = text.replace("\r\n", "\n")
+    others = {
+        "without its byte-order mark, as the quoted texts say": text.removeprefix("\ufeff"),
+        "line ends as one character, as the quoted texts say": one_character,
+        "line ends as one character, no byte-order mark, as the quoted texts say": one_character.removeprefix("\ufeff"),
+    }
+    best, rules = _agreeing(document, text), []
+    for rule, other in others.items():
+        if other != text and _agreeing(document, other) > best:
+            best, document.text, rules = _agreeing(document, other), other, [rule]
+    ledger["texts"].settled(*rules)
+
+
+def _agreeing(document: Document, text: str) -> int:
+    return sum(settle.agreement(entity, text) == "" for entity in document.entities)
 
 
 def _annotation(document: Document, number: int, line: str, ledger: Ledger) -> None:

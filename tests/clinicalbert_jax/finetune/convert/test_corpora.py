@@ -248,6 +248,30 @@ def test_texts_of_another_version_are_refused_and_one_wrong_offset_is_counted() 
         read("brat", BRAT | {"a.txt": "something else altogether", "b.txt": "and here as well"})
 
 
+@given(
+    document=invented.document(Kind(relations=False, attributes=False), "a"),
+    mark=st.booleans(),
+    line_ends=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_texts_that_an_editor_changed_are_read_as_the_offsets_count(
+    document: Document, mark: bool, line_ends: bool
+) -> None:
+    document.text = document.text.replace("\r\n", " \n")
+    files = written("brat", [document])
+    changed = document.text.replace("\n", "\r\n") if line_ends else document.text
+    files["a.txt"] = "\ufeff" * mark + changed
+    (found,), ledger = read("brat", files)
+    if document.entities and ledger["texts"].number_repaired:
+        assert found.text.lstrip("\ufeff").replace("\r", "") == document.text.replace("\r", "")
+        assert [entity.text_in(found.text) for entity in found.entities] == [
+            entity.text_in(document.text) for entity in document.entities
+        ]
+    if mark and not line_ends and document.entities:
+        assert found.text == document.text
+    assert ledger["texts"].number_found == 1
+
+
 def test_duplicates_are_one_and_what_refers_to_them_refers_to_it() -> None:
     lines = ["T1\tX 2 6\tpain", "T2\tX 2 6\tpain", "T3\tX 0 1\tA", "R1\tY Arg1:T2 Arg2:T3", "R2\tY Arg1:T1 Arg2:T3"]
     files = BRAT | {"a.ann": "\n".join([*lines, "A1\tN T2", "A2\tN R2", "A3\tN R1"])}
