@@ -30,6 +30,9 @@ def split(
         for document in documents:
             number = common.split(patient_of(document), percent or common.SPLIT_PERCENT, seed)
             sides[common.SPLITS[number]].append(document)
+        for side, wanted in zip(common.SPLITS, percent or common.SPLIT_PERCENT, strict=True):
+            if wanted and not sides[side]:
+                ledger["documents"].noted(f"none fell in {side}: try another --split_seed or --split_percent")
         return sides
     if official != len(documents):
         raise UserError(
@@ -53,4 +56,6 @@ def split(
                 document
             )
         sides[_TRAIN], sides[_VALIDATION] = parts
+        if not sides[_VALIDATION]:
+            ledger["documents"].noted("none fell in validation: try another --split_seed or --validation_percent")
     return sides

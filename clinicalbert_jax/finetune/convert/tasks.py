@@ -112,6 +112,8 @@ def single(entity: Entity, text: str, policies: Policies) -> Single:
             rules.append("begins or ends inside a word: widened")
         else:
             notes.append("begins or ends inside a word")
+    if text[start].isspace() or text[end - 1].isspace():
+        notes.append("begins or ends with white space")
     return Single(Span(start, end, entity.label), tuple(rules), tuple(notes))
 
 

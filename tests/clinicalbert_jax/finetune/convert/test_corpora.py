@@ -376,6 +376,7 @@ def test_policies_say_what_becomes_of_an_entity() -> None:
     assert of(joined, discontinuous="refuse")[:2] == ((10, 25), "parts with only white space between: joined")
     assert of(joined, line_ends="first")[0] == (10, 17)
     assert of(joined, line_ends="refuse") == (None, "over a line end (--line_ends=refuse)")
+    assert of(Entity("4", ((9, 13),), "X"))[1:] == ("begins or ends inside a word", "begins or ends with white space")
     assert of(inside) == ((28, 29), "begins or ends inside a word")
     assert of(inside, split_tokens="widen")[0] == (27, 30)
     assert of(inside, split_tokens="refuse")[0] is None

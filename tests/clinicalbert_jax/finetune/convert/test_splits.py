@@ -51,6 +51,16 @@ def test_documents_of_which_only_some_have_a_split_are_refused() -> None:
     assert len(sides["train"]) == 3
 
 
+def test_a_split_that_is_empty_is_said() -> None:
+    ledger = Ledger()
+    sides = splits.split(documents([1]), (), 10, 0, ledger)
+    empty = [
+        f"none fell in {side}: try another --split_seed or --split_percent" for side, of in sides.items() if not of
+    ]
+    assert list(ledger["documents"].notes) == empty
+    assert len(empty) == 2
+
+
 def test_fractions_and_seeds() -> None:
     many = documents(list(range(2000)))
     sides = splits.split(many, (70, 10, 20), 10, 0, Ledger())
