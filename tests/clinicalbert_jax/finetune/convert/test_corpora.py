@@ -201,6 +201,17 @@ def test_bc5cdr_is_read_from_its_archive_without_what_taggers_found(tmp_path: Pa
     assert ledger["documents"].reasons == {"the same document again": 1}
 
 
+def test_a_composite_mention_does_not_decide_what_is_mentioned_alone() -> None:
+    text = "1|t|Zinc gave renal and hepatic failure but no hepatic failure\n1|a|\n"
+    mentions = "1\t0\t4\tZinc\tChemical\tC1\n1\t10\t35\trenal and hepatic failure\tDisease\tD1|D2\n"
+    mentions += "1\t43\t58\thepatic failure\tDisease\tD2\n"
+    found, ledger = read("pubtator", {"all.txt": f"{text}{mentions}1\tCID\tC1\tD1\n"})
+    records = tasks.records({"train": found}, Policies(), "document", False, ledger)[tasks.RELATIONS]["train"]
+    assert [one["label"] for one in records] == ["CID", "none"]
+    (back,) = way_back.Conversion("pubtator", tasks.RELATIONS, {}, True, Path()).predicted(found, records, records)
+    assert [[target for _, target in one.arguments] for one in back.relations] == [["C1", "D1"]]
+
+
 def test_notes_of_made_have_their_text_beside_them() -> None:
     one = Document("1_7", "A pain was here.", entities=[Entity("1", ((2, 6),), "SSLIF")])
     files = {f"annotations/{name}": text.replace(one.text, "") for name, text in written("made", [one]).items()}
