@@ -18,6 +18,7 @@ from clinicalbert_jax.finetune.convert.ledger import Ledger
 from clinicalbert_jax.finetune.inputs.reading import Reading
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_LINES = (".ann", ".con", ".ast", ".rel", ".pubtator", ".jsonl", ".tsv", ".conll")  # an annotation or more a line
 _LARGEST = 1 << 30  # bytes of one file; no corpus has a larger one
 # A word that begins with 'train' and so on, or a whole name such as NCBItestset.
 _SPLITS = {
@@ -90,6 +91,8 @@ def members(source: Path, ledger: Ledger) -> list[Member]:
         first = found.setdefault(member.name, member)
         if first is member:
             ledger["files"].as_is()
+            cut = member.suffix in _LINES and bool(member.data) and not member.data.endswith(b"\n")
+            ledger["files"].noted("last line without a line end: is the file whole?", cut)
         else:
             ledger.bad("files", member.where, 1, f"expected one file of a name, found that of {first.where} again")
     if not found:

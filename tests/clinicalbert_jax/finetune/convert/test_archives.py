@@ -109,6 +109,14 @@ def test_a_truncated_archive_is_refused_at_any_length(tmp_path: Path, kind: str)
             archives.members(part, Ledger())
 
 
+def test_a_last_line_without_its_end_is_noted(tmp_path: Path) -> None:
+    ledger = Ledger()
+    archives.members(
+        folder(tmp_path, {"a.ann": b"T1\tX 0 1\ta", "b.ann": b"", "c.ann": b"T1\n", "a.txt": b"a"}), ledger
+    )
+    assert ledger["files"].notes == {"last line without a line end: is the file whole?": 1}
+
+
 def test_links_in_an_archive_are_no_files(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         link = tarfile.TarInfo("link.txt")
