@@ -233,17 +233,27 @@ def model_of(dropout: float = 0.0, heads: int = 12) -> ModelConfig:
             Choice(
                 "xla",
                 "cudnn needs model.attention_probs_dropout_prob=0, found 0.1; "
-                "pallas runs here but has not been measured: train.attention=pallas",
+                "pallas may run here, but no device has yet: train.attention=pallas",
             ),
         ),
         (H100, 0.0, "float32", 128, "xla"),
         (H100, 0.0, "bfloat16", 77, Choice("xla", "cudnn needs data.max_seq_length even, found 77")),
         (V100, 0.0, "bfloat16", 128, "xla"),
         (MI300, 0.0, "bfloat16", 128, Choice("xla", "cudnn needs an NVIDIA GPU, found AMD Instinct MI300X")),
-        (V5E, 0.0, "bfloat16", 512, "pallas"),
-        (V5E, 0.0, "float32", 512, "pallas"),
-        (V5E, 0.1, "bfloat16", 128, "pallas"),
-        (V5E, 0.1, "bfloat16", 512, Choice("pallas", "the fastest that runs on TPU v5 lite")),
+        (V5E, 0.0, "bfloat16", 512, Choice("splash", "the fastest that runs on TPU v5 lite")),
+        (V5E, 0.0, "float32", 512, "splash"),
+        (V5E, 0.1, "bfloat16", 128, "xla"),
+        (
+            V5E,
+            0.1,
+            "bfloat16",
+            512,
+            Choice(
+                "xla",
+                "splash needs model.attention_probs_dropout_prob=0, found 0.1; "
+                "pallas may run here, but no device has yet: train.attention=pallas",
+            ),
+        ),
         (V5E, 0.1, "bfloat16", 300, "xla"),
         (V5E, 0.0, "bfloat16", 640, "splash"),
         (V5E, 0.1, "bfloat16", 640, "xla"),
