@@ -18,6 +18,8 @@ Flags are registered by `run` alone, so importing a command registers none.
 import csv
 import dataclasses
 import difflib
+import glob
+import importlib.util
 import logging
 import os
 import re
@@ -43,6 +45,9 @@ from clinicalbert_jax.options import CONFIG_FILE, POSITIONAL, Option
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_NO_READER = 128 + signal.SIGPIPE
+
+_TPU_FILES = ("/dev/accel*", "/dev/vfio/[0-9]*")  # a machine with a TPU has some of them
 
 Options = TypeVar("Options")
 
@@ -57,23 +62,54 @@ def run(main: Callable[[Options], int | None], options: type[Options]) -> None:
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable(logging.CRITICAL)
+    _leave_out_absent_tpu()
     define_flags(options)
     flags.DEFINE_bool("debug", False, "Print the traceback of an error. It may quote the text of notes.")
-    threading.excepthook = lambda failure: _print_error(failure.exc_value)
+    threading.excepthook = lambda failure: print(outcome(failure.exc_value)[1], file=sys.stderr)
 
     def guarded(argv: Sequence[str]) -> int | None:
         try:
             return main(parsed(options, argv[1:]))
-        except KeyboardInterrupt:
-            _fail("interrupted", EXIT_INTERRUPTED)
-        except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
-        except Exception as error:
-            _print_error(error)
-            return EXIT_USER_ERROR
+        except (Exception, KeyboardInterrupt) as error:
+            code, message = outcome(error)
+            if code == EXIT_NO_READER:  # Python would write what is left of the output at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            else:
+                print(message, file=sys.stderr)
+            return code
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def _leave_out_absent_tpu() -> None:
+    """Where libtpu is installed for its compiler alone, have JAX not look for a TPU: it would print errors."""
+    there = any(map(glob.glob, _TPU_FILES)) or any(name.startswith("TPU_") for name in os.environ)
+    find = importlib.util.find_spec
+    if find("libtpu") and not there and not find("jax_plugins"):  # a plugin: of a GPU
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def outcome(error: BaseException | None) -> tuple[int, str]:
+    """Exit code and message of a command that ends by `error`; with --debug the message begins with the traceback.
+
+    One line for any exception: a `UserError` in its own words, another one by its type and where it was raised.
+    """
+    code = EXIT_USER_ERROR
+    if isinstance(error, KeyboardInterrupt):
+        code, line = EXIT_INTERRUPTED, "interrupted"
+    elif isinstance(error, BrokenPipeError):  # the reader of the output, such as `head`, has closed it
+        code, line = EXIT_NO_READER, "nobody reads the output"
+    elif isinstance(error, UserError):
+        line = str(error)
+    elif isinstance(error, OSError) and error.errno:
+        line = f"cannot read or write {error.filename or 'a file'} ({os.strerror(error.errno)})"
+    else:
+        out_of_memory = isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED")
+        what = "out of memory" if out_of_memory else "unexpected error"
+        where = f"{type(error).__name__} at {_position(error)}"
+        line = f"{what} ({where}): --debug prints the traceback, which may quote notes"
+    debug = "--debug" in sys.argv  # whether or not the flags could be parsed
+    return code, "".join(traceback.format_exception(error) if debug else ()) + f"error: {_printable(line)}"
 
 
 def define_flags(options: type, values: flags.FlagValues = flags.FLAGS) -> None:
@@ -179,8 +215,9 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
     except Exception as error:
         if wrong := _wrong_config(argv):
             _fail(wrong)
-        _print_error(error)
-        sys.exit(EXIT_USER_ERROR)
+        code, message = outcome(error)
+        print(message, file=sys.stderr)
+        sys.exit(code)
 
 
 def _unknown(name: str) -> str:
@@ -232,22 +269,6 @@ def _path(argv: Sequence[str]) -> str:
     return next((argument.split("=", 1)[1] for argument in argv if argument.startswith("--config=")), "")
 
 
-def _print_error(error: BaseException | None) -> None:
-    """One line for any exception: a `UserError` in its own words, another one by its type and where it was raised."""
-    if "--debug" in sys.argv:  # whether or not the flags could be parsed
-        traceback.print_exception(error)
-    if isinstance(error, UserError):
-        line = str(error)
-    elif isinstance(error, OSError) and error.errno:
-        line = f"cannot read or write {error.filename or 'a file'} ({os.strerror(error.errno)})"
-    else:
-        out_of_memory = isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED")
-        what = "out of memory" if out_of_memory else "unexpected error"
-        where = f"{type(error).__name__} at {_position(error)}"
-        line = f"{what} ({where}): --debug prints the traceback, which may quote notes"
-    print(f"error: {_printable(line)}", file=sys.stderr)
-
-
 def _position(error: BaseException | None) -> str:
     """The file and line of our own code, or of a config, that was running when the exception was raised."""
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__ if error else None)]
@@ -261,9 +282,9 @@ def _position(error: BaseException | None) -> str:
     return f"{file.removeprefix(f'{root}{os.sep}')}:{line}"
 
 
-def _fail(message: str, code: int = EXIT_USER_ERROR) -> NoReturn:
+def _fail(message: str) -> NoReturn:
     print(f"error: {_printable(message)}", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(EXIT_USER_ERROR)
 
 
 def _printable(message: str) -> str:

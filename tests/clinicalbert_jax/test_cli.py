@@ -155,16 +155,16 @@ MARKER = "Zyxquarrel"
     ],
 )
 def test_any_error_is_one_line_that_quotes_nothing(
-    error: Exception, line: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["command"])
     try:
         raise error
     except Exception as caught:
-        cli._print_error(caught)
-    out = capsys.readouterr().err
+        code, out = cli.outcome(caught)
+    assert code == 2
     assert out.startswith(f"error: {line}")
-    assert out.count("\n") == 1
+    assert "\n" not in out
     assert MARKER not in out
 
 
@@ -243,3 +243,30 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("installed", "files", "variable", "expected"),
+    [
+        ({"libtpu"}, False, None, "cpu"),
+        ({"libtpu"}, True, None, None),
+        ({"libtpu"}, False, "TPU_WORKER_ID", None),
+        ({"libtpu", "jax_plugins"}, False, None, None),
+        (set(), False, None, None),
+    ],
+)
+def test_an_absent_tpu_is_not_looked_for(
+    installed: set[str],
+    files: bool,
+    variable: str | None,
+    expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in os.environ if name.startswith("TPU_")] + ["JAX_PLATFORMS"]:
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "0")
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name in installed)
+    monkeypatch.setattr(cli, "_TPU_FILES", (__file__ if files else "/nowhere/accel*",))
+    cli._leave_out_absent_tpu()
+    assert os.environ.get("JAX_PLATFORMS") == expected
