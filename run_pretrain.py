@@ -13,7 +13,7 @@ from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.options import CONFIG_FILE, option
 from clinicalbert_jax.runs import object_store, workdir
-from clinicalbert_jax.training import init_from
+from clinicalbert_jax.training import distributed, init_from, stop_request
 
 
 @dataclass(kw_only=True)
@@ -32,6 +32,12 @@ class Options:
 
 def main(options: Options) -> int:
     """Check options, config and data, and only then import JAX, which takes seconds."""
+    processes = options.coordinator_address, options.num_processes, options.process_id
+    with stop_request.StopRequest() as stop, distributed.joined(*processes, stop):
+        return _pretrain(options, stop)
+
+
+def _pretrain(options: Options, stop: stop_request.StopRequest) -> int:
     config = options.config
     data_dir = object_store.dataset(options.data_dir)
     run, mirror = object_store.run(options.workdir)
@@ -41,13 +47,12 @@ def main(options: Options) -> int:
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
 
-    from clinicalbert_jax.training import distributed, pretrain, xla
+    from clinicalbert_jax.training import pretrain, xla
 
     xla.configure()
-    distributed.initialize(options.coordinator_address, options.num_processes, options.process_id)
     with distributed.only_command(run):
         workdir.check_same_run(run, config, manifest)  # another command may have ended here in the meantime
-        return pretrain.pretrain(config, data_dir, run, mirror)
+        return pretrain.pretrain(config, data_dir, run, mirror, stop)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from clinicalbert_jax.config import Config, DataConfig, MeshConfig, ModelConfig,
 from clinicalbert_jax.data.dataset import Dataset
 from clinicalbert_jax.training import distributed, train_step
 from clinicalbert_jax.training.sharding import local_rows, put_batch
+from clinicalbert_jax.training.stop_request import StopRequest
 from tests import toy_dataset
 
 BATCH, STEPS = 32, 2
@@ -70,7 +71,7 @@ def run(data_dir: Path, config: Config, devices: list[jax.Device]) -> dict[str, 
 
 if __name__ == "__main__":
     data_dir, output, fsdp, microbatches, coordinator, num_processes, process_id = sys.argv[1:]
-    distributed.initialize(coordinator, int(num_processes), int(process_id))
-    figures = run(Path(data_dir), config_with(int(fsdp), int(microbatches)), jax.devices())
-    if jax.process_index() == 0:
-        np.savez(output, **figures)
+    with distributed.joined(coordinator, int(num_processes), int(process_id), StopRequest()):
+        figures = run(Path(data_dir), config_with(int(fsdp), int(microbatches)), jax.devices())
+        if jax.process_index() == 0:
+            np.savez(output, **figures)

@@ -72,6 +72,7 @@ WITHOUT_JAX = [
     "clinicalbert_jax.runs.provenance",
     "clinicalbert_jax.runs.workdir",
     "clinicalbert_jax.tokenizer_files.bert_tokenizer",
+    "clinicalbert_jax.training.distributed",
     "clinicalbert_jax.training.mfu",
     "data_prep.command",
     "data_prep.verify",

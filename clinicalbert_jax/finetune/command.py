@@ -10,6 +10,7 @@ from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import CONFIG_FILE, option
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.training import distributed, stop_request
 
 
 @dataclass(kw_only=True)
@@ -28,6 +29,11 @@ class Options:
 
 def run(options: Options) -> int:
     """Check options, config and data, then import JAX, which takes seconds, and run. Returns the exit code."""
+    with stop_request.StopRequest() as stop, distributed.joined(None, None, None, stop):
+        return _run(options, stop)
+
+
+def _run(options: Options, stop: stop_request.StopRequest) -> int:
     config = options.config
     directory = atomic_output.local_path(options.workdir, "--workdir")
     workdir.check_path(directory)
@@ -51,11 +57,10 @@ def run(options: Options) -> int:
             raise UserError(f"{path}: expected records with labels of the training data, found none: correct the file")
 
     from clinicalbert_jax.finetune import run as experiment
-    from clinicalbert_jax.training import distributed, xla
+    from clinicalbert_jax.training import xla
 
     data = experiment.Data(files, examples, options.reading.counts)
     experiment.check_patients(data)
     xla.configure()
-    distributed.initialize(None, None, None)
     with distributed.only_command(directory):
-        return experiment.run(config, task, data, source, directory, options.show_text)
+        return experiment.run(config, task, data, source, directory, options.show_text, stop)

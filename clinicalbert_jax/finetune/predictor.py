@@ -4,6 +4,7 @@ Shape legend: N rows, B batch, L length, C labels.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +48,13 @@ class Predictor:
 
         self._logits = logits
 
-    def __call__(self, params: bert.Params, rows: Rows) -> list[np.ndarray]:
-        """For each row float32 logits, C or (its own length) x C. With several processes, all get all of them."""
+    def __call__(
+        self, params: bert.Params, rows: Rows, after_batch: Callable[[], None] = lambda: None
+    ) -> list[np.ndarray]:
+        """For each row float32 logits, C or (its own length) x C. With several processes, all get all of them.
+
+        An exception of `after_batch` ends it.
+        """
         # Rows of similar length in one batch need less padding.
         order_N = np.argsort([len(ids) for ids in rows.input_ids], kind="stable")
         batches = RowBatches(rows.take(order_N))
@@ -63,4 +69,5 @@ class Predictor:
             chosen = order_N[number * self._size : (number + 1) * self._size]
             for row, logits in zip(chosen, np.asarray(logits_B), strict=False):  # the last batch is not full
                 results[row] = logits[: len(rows.input_ids[row])] if logits.ndim == 2 else logits
+            after_batch()
         return results

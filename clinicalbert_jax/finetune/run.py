@@ -10,7 +10,7 @@ import dataclasses
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from clinicalbert_jax.runs.state import State
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.training import mfu, train_loop, train_step
 from clinicalbert_jax.training.sharding import make_mesh
+from clinicalbert_jax.training.stop_request import StopRequest
 
 RESULTS = "results.json"
 
@@ -59,7 +60,15 @@ def check_patients(data: Data) -> None:
                 )
 
 
-def run(config: FinetuneConfig, task: Task, data: Data, source: loading.Source, workdir: Path, show_text: bool) -> int:
+def run(
+    config: FinetuneConfig,
+    task: Task,
+    data: Data,
+    source: loading.Source,
+    workdir: Path,
+    show_text: bool,
+    stop: StopRequest | None = None,
+) -> int:
     """Train and evaluate every seed, continuing an earlier call that was stopped; returns the exit code."""
     leader = jax.process_index() == 0
     pretrained = loading.load(source)
@@ -78,7 +87,7 @@ def run(config: FinetuneConfig, task: Task, data: Data, source: loading.Source, 
         )
         first = None if config.random_weights else pretrained.params
         job = training_job(config, program, task, data, rows, predictor, first)
-        code = train_loop.run(job, directory)
+        code = train_loop.run(job, directory, stop=stop)
         if code != train_loop.EXIT_DONE:
             return code
         best = finetuned_model.load(loading.Source(directory, is_run=True))
@@ -141,10 +150,10 @@ def training_job(
     """What the trainer's loop does for a task: its batches, where it starts, and how it is scored."""
     run_config = program.config
 
-    def evaluate(params: Params) -> dict[str, float]:
+    def evaluate(params: Params, after_batch: Callable[[], None]) -> dict[str, float]:
+        logits = predictor(params, rows["validation"], after_batch)
         scores = task.score(
-            data.examples["validation"],
-            task.decode(data.examples["validation"], rows["validation"], predictor(params, rows["validation"])),
+            data.examples["validation"], task.decode(data.examples["validation"], rows["validation"], logits)
         )
         return {scores.main: scores.values[scores.main]} | scores.values  # the main one first
 

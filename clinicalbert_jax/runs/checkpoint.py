@@ -10,6 +10,7 @@ Parameters and optimizer are two items, so that whoever only wants the model rea
 import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -97,15 +98,20 @@ class Checkpoints:
         self.mirror_fault: str | None = None  # why the latest checkpoint is not at the run's URL yet
         self.blocked_s = 0.0  # how long the latest `save` blocked the caller
 
-    def save(self, state: State, step: int, score: float | None = None) -> None:
-        """Start saving; returns once the state may be overwritten. Waits for the save before to end."""
+    def save(self, state: State, step: int, score: float | None = None, again: bool = False) -> None:
+        """Start saving; returns once the state may be overwritten. Waits for the save before to end.
+
+        `again` replaces the checkpoint of this step.
+        """
         started = time.perf_counter()
         self.wait()
         if step == self._saved:  # by a rollback, at a step where a save was due as well
             return
         metrics = None if score is None else {_SCORE: score}
         try:
-            response = self._checkpointer.save_checkpointables_async(step, _items(state), metrics=metrics)
+            response = self._checkpointer.save_checkpointables_async(
+                step, _items(state), metrics=metrics, overwrite=again
+            )
         except Exception as error:
             raise self._failed(step, error) from None
         if response is not None:
@@ -122,6 +128,16 @@ class Checkpoints:
             future.result()
         except Exception as error:  # of orbax, tensorstore or the file system
             raise self._failed(step, error) from None
+
+    def check(self) -> None:
+        """Raise the error of the save in progress, if it has failed; returns at once."""
+        if self._publishing is not None and self._publishing[1].done():
+            self.wait()
+
+    def settle(self, seconds: float) -> None:
+        """Return when the save in progress, if any, has ended, or after `seconds`. For any thread."""
+        if publishing := self._publishing:
+            futures.wait([publishing[1]], seconds)
 
     @property
     def latest(self) -> int | None:

@@ -1,7 +1,7 @@
 """Pre-training as a job for the loop: a prepared dataset, masked language modelling and next sentence prediction."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -18,14 +18,17 @@ from clinicalbert_jax.runs.workdir import keep
 from clinicalbert_jax.training import init_from, mfu, train_loop, train_step
 from clinicalbert_jax.training.metrics import Averages
 from clinicalbert_jax.training.sharding import local_rows, put_batch
+from clinicalbert_jax.training.stop_request import StopRequest
 
 
-def pretrain(config: Config, data_dir: Path, workdir: Path, mirror: Mirror | None = None) -> int:
+def pretrain(
+    config: Config, data_dir: Path, workdir: Path, mirror: Mirror | None = None, stop: StopRequest | None = None
+) -> int:
     """Pre-train on `data_dir` until `train.steps`, or continue the run in `workdir`; returns the exit code."""
     job = make_job(config, data_dir)
     if jax.process_index() == 0:
         keep(workdir, config, Manifest.load(data_dir), data_dir)
-    return train_loop.run(job, workdir, mirror)
+    return train_loop.run(job, workdir, mirror, stop)
 
 
 def make_job(config: Config, data_dir: Path) -> train_loop.Job:
@@ -39,9 +42,9 @@ def make_job(config: Config, data_dir: Path) -> train_loop.Job:
     if validation:
         validation.corrupt = training.corrupt  # one report for both
 
-    def evaluate_validation(params: Params) -> dict[str, float]:
+    def evaluate_validation(params: Params, after_batch: Callable[[], None]) -> dict[str, float]:
         assert validation, "train.eval_every is 0"
-        return evaluate(program, params, validation)
+        return evaluate(program, params, validation, after_batch)
 
     return train_loop.Job(
         program=program,
@@ -55,8 +58,13 @@ def make_job(config: Config, data_dir: Path) -> train_loop.Job:
     )
 
 
-def evaluate(program: train_step.Program, params: Params, dataset: Dataset) -> dict[str, float]:
-    """Losses and accuracies over a split: every example once, in order (or the first `train.eval_batches` batches)."""
+def evaluate(
+    program: train_step.Program, params: Params, dataset: Dataset, after_batch: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Losses and accuracies over a split: every example once, in order (or the first `train.eval_batches` batches).
+
+    An exception of `after_batch` ends it.
+    """
     size = program.config.train.global_batch_size
     rows_R = local_rows(size, program.mesh)
     count = -(-dataset.num_examples // size)
@@ -70,6 +78,7 @@ def evaluate(program: train_step.Program, params: Params, dataset: Dataset) -> d
     with Prefetcher(load, range(count), program.config.data.num_threads, group_size=1) as batches:
         for batch in batches:
             averages.add(program.eval_step(params, batch))
+            after_batch()
     return averages.read()[0]
 
 

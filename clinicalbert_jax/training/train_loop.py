@@ -1,18 +1,20 @@
 """The loop of every training: batches in, steps, evaluations and checkpoints, until the last step or a signal."""
 
+import contextlib
 import dataclasses
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from clinicalbert_jax.config import TrainConfig
 from clinicalbert_jax.data.dataset import Batch
 from clinicalbert_jax.data.prefetch import Prefetcher
 from clinicalbert_jax.errors import UserError
@@ -21,16 +23,14 @@ from clinicalbert_jax.runs import metrics_log
 from clinicalbert_jax.runs.checkpoint import Checkpoints, recover
 from clinicalbert_jax.runs.object_store import Mirror
 from clinicalbert_jax.runs.state import State
-from clinicalbert_jax.training import mfu, train_step, xla
+from clinicalbert_jax.training import distributed, mfu, train_step, xla
 from clinicalbert_jax.training.metrics import Meter, Progress, Writer
 from clinicalbert_jax.training.sharding import local_rows, put_batch
-from clinicalbert_jax.training.stop_request import Interruption
+from clinicalbert_jax.training.stop_request import EXIT_RESUME, StoppedError, StopRequest
 
 EXIT_DONE = 0
-EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: stopped before the end, all saved; the same command continues
 
 _STEPS_AHEAD = 2  # dispatched before the oldest must have ended: the device never waits, a signal not for long
-_AGREE_EVERY = 8  # steps after which the processes of a run agree on whether one of them was asked to stop
 _PROFILED = (10, 15)  # steps after the start
 
 
@@ -59,15 +59,16 @@ def _never(_: Sequence[float]) -> bool:
 class Job:
     """One training: what a step computes, on which batches, where it starts, and how its parameters are scored.
 
-    `first_state`: the state to start with, and where it comes from. `evaluate`: figures on held-out data; `score`: one
-    of them, higher is better; `describe`: the figures in words. `is_over`: whether to stop early, by the scores so far.
-    `flops_per_step`: the total over all devices. `attention`: its implementation and why, in words.
+    `first_state`: the state to start with, and where it comes from. `evaluate`: figures on held-out data; after each
+    batch it calls its second argument, which may raise `StoppedError`. `score`: one of the figures, higher is better;
+    `describe`: the figures in words. `is_over`: whether to stop early, by the scores so far. `flops_per_step`: the
+    total over all devices. `attention`: its implementation and why, in words.
     """
 
     program: train_step.Program
     training: Batches
     first_state: Callable[[], tuple[State, str]]
-    evaluate: Callable[[Params], dict[str, float]]
+    evaluate: Callable[[Params, Callable[[], None]], dict[str, float]]
     score: Callable[[Mapping[str, float]], float]
     describe: Callable[[Mapping[str, float]], str]
     flops_per_step: float
@@ -75,16 +76,27 @@ class Job:
     attention: str = "xla"
 
 
-def run(job: Job, workdir: Path, mirror: Mirror | None = None) -> int:
+def run(job: Job, workdir: Path, mirror: Mirror | None = None, stop: StopRequest | None = None) -> int:
     """Train until `train.steps`, from the last good checkpoint in `workdir` if there is one. Returns the exit code.
 
-    `mirror` sends every checkpoint, and at the end the rest, to the URL of the run.
+    `mirror` sends every checkpoint, and at the end the rest, to the URL of the run. Once this returns, in any process,
+    the run's files are complete, and a `stop` ends the process at once, as it does until the first step has ended.
     """
-    try:
-        code = _run(job, workdir, mirror)
+    stop = stop or StopRequest()
+    with _one_line_for_the_disk(workdir):
+        code = _run(job, workdir, mirror, stop)
         if mirror:
             mirror.push()
-        return code
+    distributed.wait_for_all()  # process 0 alone publishes checkpoints
+    if code == EXIT_DONE:
+        stop.nothing_to_save()
+    return code
+
+
+@contextlib.contextmanager
+def _one_line_for_the_disk(workdir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"--workdir: cannot write {error.filename or workdir} ({error.strerror or type(error).__name__}); "
@@ -92,16 +104,17 @@ def run(job: Job, workdir: Path, mirror: Mirror | None = None) -> int:
         ) from None
 
 
-def _run(job: Job, workdir: Path, mirror: Mirror | None) -> int:
+def _run(job: Job, workdir: Path, mirror: Mirror | None, stop: StopRequest) -> int:
     config, leader = job.program.config, jax.process_index() == 0
     xla.keep_freed_memory(job.program.mesh.devices.flat[0].platform)
     if mirror and jax.process_count() > 1:
         raise UserError(f"--workdir: expected a path that all processes share, found {mirror.url}")
     saved, warnings = recover(workdir)
     with (
-        Interruption() as interruption,
         Checkpoints(workdir, config.train, mirror) as checkpoints,
         Writer(workdir, leader) as writer,
+        distributed.ends_all(checkpoints.settle),
+        _one_line_for_the_disk(workdir),
     ):
         state, origin = _first_state(job, checkpoints, saved)
         start = int(state.step)
@@ -111,14 +124,23 @@ def _run(job: Job, workdir: Path, mirror: Mirror | None) -> int:
             history = metrics_log.read(workdir)
             validations = [r for r in history if r["kind"] == "validation" and r["step"] <= start]
             scores = [-math.inf if record["score"] is None else record["score"] for record in validations]
-            if start >= config.train.steps or job.is_over(scores):
+            unscored = _is_unscored(config.train, start, history)
+            if not unscored and (start >= config.train.steps or job.is_over(scores)):
                 progress.say(f"nothing to do: {workdir} is at step {start} of {config.train.steps}")
                 return EXIT_DONE
             progress.say(_opening(job, origin))
             writer.write(start, "start", {}, devices=job.program.mesh.size, config=dataclasses.asdict(config))
             peak = mfu.peak_flops(job.program.mesh.devices.flat[0].device_kind)
             meter = Meter(writer, progress, history, job.flops_per_step, peak and peak * job.program.mesh.size)
-            return _Loop(job, checkpoints, writer, progress, meter, interruption, scores).run(state, start, workdir)
+            loop = _Loop(job, checkpoints, writer, progress, meter, stop, scores)
+            return loop.run(state, start, unscored, workdir)
+
+
+def _is_unscored(train: TrainConfig, start: int, history: list[dict[str, Any]]) -> bool:
+    """Whether the run was stopped inside the evaluation that was due at `start`. Process 0 decides: it has the log."""
+    due = bool(train.eval_every) and start > 0 and (start % train.eval_every == 0 or start == train.steps)
+    done = {record["step"] for record in history if record["kind"] == "validation"}
+    return bool(multihost_utils.broadcast_one_to_all(np.array(due and bool(history) and start not in done)))
 
 
 def _first_state(job: Job, checkpoints: Checkpoints, saved: int | None) -> tuple[State, str]:
@@ -144,18 +166,24 @@ class _Loop:
         writer: Writer,
         progress: Progress,
         meter: Meter,
-        interruption: Interruption,
+        stop: StopRequest,
         scores: list[float],
     ) -> None:
         self._job, self._program, self._config = job, job.program, job.program.config.train
         self._checkpoints, self._writer, self._progress, self._meter = checkpoints, writer, progress, meter
-        self._interruption, self._scores = interruption, scores
+        self._stop, self._scores = stop, scores
+        self._any_process = distributed.AnyProcess(job.program.mesh)
         self._in_flight: deque[tuple[int, jax.Array]] = deque()  # step, and skips in a row after it
         self._reported: set[tuple[str, int]] = set()  # damaged records
         self._profiling = False
 
-    def run(self, state: State, start: int, workdir: Path) -> int:
-        """Steps `start` to the last; returns the exit code."""
+    def run(self, state: State, start: int, unscored: bool, workdir: Path) -> int:
+        """Steps `start` to the last; returns the exit code. `unscored`: evaluate the state of `start` first."""
+        if unscored:
+            self._save(state, start, self._evaluate(state, start), again=True)
+            if start >= self._config.steps or self._job.is_over(self._scores):
+                self._checkpoints.wait()
+                return EXIT_DONE
         with training_batches(self._program, self._job.training, start) as batches:
             for number in range(start, self._config.steps):
                 if self._program.config.profile:
@@ -166,16 +194,21 @@ class _Loop:
                 state, happened = self._program.train_step(state, batch)
                 done = number + 1
                 self._meter.add(done, happened)
+                self._stop.something_to_save()
+                self._checkpoints.check()
                 self._in_flight.append((done, happened["skipped_in_a_row"]))
                 last = done == self._config.steps
-                stop = self._should_stop(done)
+                stop = self._is_stopped()
                 state = self._recovered(state, done, ahead=0 if last or stop else _STEPS_AHEAD)
                 score = None
                 if done % self._config.log_every == 0:
                     self._log(done)
                 if self._config.eval_every and (done % self._config.eval_every == 0 or last):
-                    score = self._evaluate(state, done)
-                    last = last or self._job.is_over(self._scores)
+                    try:
+                        score = self._evaluate(state, done)
+                        last = last or self._job.is_over(self._scores)
+                    except StoppedError:
+                        last, stop = False, True
                 if done % self._config.checkpoint_every == 0 or last or stop:
                     self._save(state, done, score)
                 if last:
@@ -187,14 +220,15 @@ class _Loop:
                     return EXIT_RESUME
             self._log(done)
             self._profile(_PROFILED[1], workdir)
+            self._checkpoints.wait()
         return EXIT_DONE
 
-    def _should_stop(self, done: int) -> bool:
-        if jax.process_count() == 1:
-            return self._interruption.requested
-        if done % _AGREE_EVERY:
-            return False
-        return bool(np.any(multihost_utils.process_allgather(np.array(self._interruption.requested))))
+    def _is_stopped(self) -> bool:
+        return self._any_process(self._stop.requested)
+
+    def _end_if_stopped(self) -> None:
+        if self._is_stopped():
+            raise StoppedError
 
     def _recovered(self, state: State, done: int, ahead: int) -> State:
         """Look at all steps but the `ahead` latest; after too many skips in a row, the state to continue from instead.
@@ -248,7 +282,7 @@ class _Loop:
 
     def _evaluate(self, state: State, done: int) -> float:
         self._log(done)
-        figures = self._job.evaluate(state.params)
+        figures = self._job.evaluate(state.params, self._end_if_stopped)
         score = self._job.score(figures)
         self._writer.write(done, "validation", figures | {"score": score})
         self._progress.say(f"step {done}: validation: {self._job.describe(figures)}")
@@ -256,8 +290,8 @@ class _Loop:
         self._scores.append(score)
         return score
 
-    def _save(self, state: State, done: int, score: float | None) -> None:
-        self._checkpoints.save(state, done, score)
+    def _save(self, state: State, done: int, score: float | None, again: bool = False) -> None:
+        self._checkpoints.save(state, done, score, again)
         self._meter.checkpoint_s = self._checkpoints.blocked_s
 
     def _profile(self, since: int, workdir: Path) -> None:

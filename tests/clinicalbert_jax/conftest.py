@@ -6,6 +6,7 @@ from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerCo
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.runs import workdir
 from clinicalbert_jax.training.pretrain import pretrain as start
+from clinicalbert_jax.training.stop_request import StopRequest
 from tests import toy_dataset
 
 
@@ -36,9 +37,9 @@ def small_config(steps: int = 12, **overrides: object) -> Config:
     )
 
 
-def pretrain(config: Config, data_dir: Path, run: Path) -> int:
+def pretrain(config: Config, data_dir: Path, run: Path, stop: StopRequest | None = None) -> int:
     """What run_pretrain.py does once its flags are read."""
     manifest = Manifest.load(data_dir)
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
-    return start(config, data_dir, run)
+    return start(config, data_dir, run, stop=stop)

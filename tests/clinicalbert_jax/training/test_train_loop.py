@@ -1,6 +1,6 @@
 """Runs as a user starts them: stopped, killed and continued, they end in the same parameters, bit for bit."""
 
-import contextlib
+import itertools
 import json
 import os
 import signal
@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
@@ -138,22 +138,21 @@ def test_a_second_command_on_a_run_is_refused_until_the_first_ends(data_dir: Pat
         assert restore_params(run)[3]
 
 
-@pytest.mark.parametrize("refused", [False, True])
-def test_process_0_holds_the_lock_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
-    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
-    monkeypatch.setattr(distributed.multihost_utils, "broadcast_one_to_all", lambda mine: np.array(refused))
-    with contextlib.ExitStack() as stack:
-        if refused:
-            with pytest.raises(UserError, match="--workdir: process 0 cannot use"):
-                stack.enter_context(distributed.only_command(tmp_path))
-        else:
-            stack.enter_context(distributed.only_command(tmp_path))
+def test_process_0_holds_the_lock_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it refuses ends the others, which wait for it."""
+    waited: list[str] = []
+    client = SimpleNamespace(wait_at_barrier=lambda name, timeout_ms: waited.append(name))
     with directory_lock.held(tmp_path, "--workdir"):
-        monkeypatch.setattr(jax, "process_index", lambda: 0)
-        monkeypatch.setattr(distributed.multihost_utils, "broadcast_one_to_all", lambda mine: mine)
-        with pytest.raises(UserError, match="in use by another process"):
-            stack.enter_context(distributed.only_command(tmp_path))
+        for index in (0, 1):
+            run = SimpleNamespace(index=index, client=client, barriers=itertools.count())
+            monkeypatch.setattr(distributed, "_run", run)
+            if index == 0:
+                with pytest.raises(UserError, match="in use by another process"), distributed.only_command(tmp_path):
+                    pass
+                assert not waited
+            else:
+                with distributed.only_command(tmp_path):
+                    assert len(waited) == 1
 
 
 @pytest.mark.soak
