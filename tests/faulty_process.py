@@ -2,7 +2,8 @@
 
 python -m tests.faulty_process FAULT MOMENT COUNT TIME_FILE run_pretrain|finetune ARGUMENTS
 
-The fault happens at the COUNT-th time that this process reaches the moment, and its time is written to TIME_FILE.
+The fault happens at the COUNT-th time that this process reaches the moment, 'slow' from then on every time. Each time
+is written to TIME_FILE.
 """
 
 import ctypes
@@ -24,6 +25,7 @@ LINE = "expected all to be well, found a fault: this is a test"
 # What is called at a moment: module, class (or none) and function.
 MOMENTS = {
     "checking": ("clinicalbert_jax.data.manifest", "Manifest", "load"),
+    "damage": ("clinicalbert_jax.data.tfrecord", "CorruptRecordError", "__init__"),
     "restoring": ("clinicalbert_jax.runs.checkpoint", "Checkpoints", "restore"),
     "compiling": ("clinicalbert_jax.training.train_loop", "_Loop", "run"),
     "step": ("clinicalbert_jax.training.metrics", "Meter", "add"),
@@ -34,6 +36,10 @@ MOMENTS = {
     "prediction": ("clinicalbert_jax.finetune.predictor", "Predictor", "__call__"),
     "results": ("clinicalbert_jax.finetune.result_page", None, "page"),
 }
+
+
+def nothing() -> None:
+    """For the time of a fault that happens anyway."""
 
 
 def user_error() -> None:
@@ -66,7 +72,7 @@ def slow() -> None:
 
 
 FAULTS: dict[str, Callable[[], None]] = {
-    fault.__name__: fault for fault in (user_error, bug, full_disk, killed, blocked, slow)
+    fault.__name__: fault for fault in (nothing, user_error, bug, full_disk, killed, blocked, slow)
 }
 
 
@@ -81,7 +87,8 @@ def plant(fault: str, moment: str, count: int, time_file: Path) -> None:
         nonlocal calls
         calls += 1
         if calls == count or (calls > count and fault == "slow"):
-            time_file.write_text(str(time.time()))
+            with time_file.open("a") as file:
+                file.write(f"{time.time()}\n")
             FAULTS[fault]()
         return call(*args, **kwargs)
 

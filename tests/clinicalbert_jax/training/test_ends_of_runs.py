@@ -96,7 +96,7 @@ def pretrain(base: Path, run: str, faults: list[Fault], *more: str, data: list[s
 
 def seconds(base: Path, run: str, times: list[float]) -> list[float]:
     """From the fault to the end of each process."""
-    (fault,) = [float(path.read_text()) for path in base.glob(f"{run}.*.time")]
+    fault = min(float(path.read_text().split()[0]) for path in base.glob(f"{run}.*.time"))
     return [round(time - fault, 1) for time in times]
 
 
@@ -115,7 +115,7 @@ def with_a_damaged_record(base: Path, name: str) -> str:
     [
         ("a user error before the first step", ("user_error", "checking", "1"), 2, faulty_process.LINE),
         ("a user error between two steps", ("user_error", "step", "6"), 2, faulty_process.LINE),
-        ("a damaged record", NONE, 2, "record "),
+        ("a damaged record", ("nothing", "damage", "1"), 2, "record "),
         ("an unexpected error", ("bug", "step", "6"), 2, "unexpected error (ZeroDivisionError at tests/"),
         ("an unexpected error in an evaluation", ("bug", "evaluation", "9"), 2, "unexpected error (ZeroDivisionError"),
         ("an error at a save", ("bug", "save", "2"), 2, "unexpected error (ZeroDivisionError"),
@@ -134,9 +134,8 @@ def test_a_failure_of_one_process_ends_both(
     faults[faulty] = fault
     if what == "a damaged record":
         data[faulty] = with_a_damaged_record(base, f"{run}.data")
-    began = time.time()
     codes, errors, times = ends(pretrain(base, run, faults, data=data), 200)
-    took = [round(t - began, 1) for t in times] if what == "a damaged record" else seconds(base, run, times)
+    took = seconds(base, run, times)
     row(f"{what} | {faulty} | {codes[0]}, {codes[1]} | {took[0]}, {took[1]}")
     if what == "killed":
         assert codes[faulty] == -signal.SIGKILL
@@ -166,11 +165,11 @@ def undisturbed(base: Path) -> list[np.ndarray]:
         ("checking the data", ("slow", "checking", "1"), 10),
         ("in a native call before the first step", ("blocked", "compiling", "1"), 10),
         ("restoring a checkpoint", ("slow", "restoring", "1"), 10),
-        ("between two steps of 3 s", ("slow", "step", "3"), 10),
-        ("inside an evaluation of 7 batches of 3 s", ("slow", "evaluation", "8"), 12),
-        ("inside the evaluation at the last step", ("slow", "evaluation", "20"), 12),
-        ("while a save starts, 3 s", ("slow", "save", "1"), 12),
-        ("while a checkpoint is published, 3 s", ("slow", "publication", "1"), 12),
+        ("between two steps of 3 s", ("slow", "step", "3"), 60),
+        ("inside an evaluation of 7 batches of 3 s", ("slow", "evaluation", "8"), 60),
+        ("inside the evaluation at the last step", ("slow", "evaluation", "20"), 60),
+        ("while a save starts, 3 s", ("slow", "save", "1"), 60),
+        ("while a checkpoint is published, 3 s", ("slow", "publication", "1"), 60),
     ],
 )
 def test_a_stop_is_quick_and_the_next_start_ends_as_if_undisturbed(
@@ -186,7 +185,8 @@ def test_a_stop_is_quick_and_the_next_start_ends_as_if_undisturbed(
     codes, errors, times = ends([process], 100)
     row(f"{what} | {codes[0]} | {times[0] - sent:.1f}")
     assert codes == [EXIT_RESUME], errors
-    assert times[0] - sent < limit
+    assert times[0] - sent < limit, "the processes of a loaded machine need long for a save"
+    assert len((base / f"{run}.0.time").read_text().split()) <= 3, "two more steps, or batches, than the present one"
     if "evaluation" in what or "step" in what:
         assert ends(pretrain(base, run, [NONE]), 300)[0] == [0]
         for one, other in zip(leaves(base / run), undisturbed, strict=True):
