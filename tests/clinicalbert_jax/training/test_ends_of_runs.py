@@ -19,6 +19,7 @@ from clinicalbert_jax.training.distributed import EXIT_LOST
 from clinicalbert_jax.training.stop_request import EXIT_RESUME
 from tests import faulty_process, toy_dataset
 from tests.clinicalbert_jax.finetune import toy_bert
+from tests.clinicalbert_jax.runs.test_faults import planted
 from tests.clinicalbert_jax.training.test_ends import ends, leaves, lines, start
 
 pytestmark = pytest.mark.soak
@@ -220,6 +221,24 @@ def test_a_stop_of_one_process_of_two(what: str, fault: Fault, base: Path, row: 
     assert codes == [EXIT_RESUME, EXIT_RESUME], errors
     assert max(times) - sent < 30
     assert ends(pretrain(base, run, [NONE, NONE]), 300)[0] == [0, 0]
+
+
+def test_two_processes_roll_back_as_one_does(base: Path) -> None:
+    planted(base / "data", base / "nan", {1, 2, 3})
+    more = ["--config.train.max_skips=2", "--config.train.max_returns=50", "--config.train.checkpoint_every=2"]
+    said = []
+    for count in (1, 2):
+        codes, errors, _ = ends(pretrain(base, f"nan-{count}", [NONE] * count, *more, data=["nan"] * count), 300)
+        assert codes == [0] * count, errors
+        said.append(re.findall(r"step \d+: (?:skipped|rolled back).*", errors[0]))
+    assert any("rolled back" in line for line in said[0])
+    assert said[0] == said[1]
+    planted(base / "data", base / "all-nan", None)
+    more[1] = "--config.train.max_returns=1"
+    codes, errors, _ = ends(pretrain(base, "all-nan-run", [NONE] * 2, *more, data=["all-nan"] * 2), 300)
+    assert codes == [2, 2], errors
+    assert len(lines(errors)) == 1, errors
+    assert "2 steps in a row had no finite loss" in lines(errors)[0]
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
