@@ -135,7 +135,7 @@ def test_a_failure_of_one_process_ends_both(
     faults[faulty] = fault
     if what == "a damaged record":
         data[faulty] = with_a_damaged_record(base, f"{run}.data")
-    codes, errors, times = ends(pretrain(base, run, faults, data=data), 200)
+    codes, errors, times = ends(pretrain(base, run, faults, data=data), 600)
     took = seconds(base, run, times)
     row(f"{what} | {faulty} | {codes[0]}, {codes[1]} | {took[0]}, {took[1]}")
     if what == "killed":
@@ -149,13 +149,13 @@ def test_a_failure_of_one_process_ends_both(
     for checkpoint in (base / run / "checkpoints").glob("[0-9]*"):
         assert not checksums.is_published(checkpoint) or checksums.damage(checkpoint) is None
     if what in ("killed", "a full disk"):
-        (code,), errors, _ = ends(pretrain(base, run, [NONE]), 300)
+        (code,), errors, _ = ends(pretrain(base, run, [NONE]), 600)
         assert code == 0, f"the same command continues: {errors}"
 
 
 @pytest.fixture(scope="module")
 def undisturbed(base: Path) -> list[np.ndarray]:
-    (code,), errors, _ = ends(pretrain(base, "undisturbed", [NONE]), 300)
+    (code,), errors, _ = ends(pretrain(base, "undisturbed", [NONE]), 600)
     assert code == 0, errors
     return leaves(base / "undisturbed")
 
@@ -178,18 +178,18 @@ def test_a_stop_is_quick_and_the_next_start_ends_as_if_undisturbed(
 ) -> None:
     run = re.sub(r"\W+", "-", what)
     if what == "restoring a checkpoint":
-        assert ends(pretrain(base, run, [NONE], "--config.train.steps=8"), 300)[0] == [0]
+        assert ends(pretrain(base, run, [NONE], "--config.train.steps=8"), 600)[0] == [0]
     (process,) = pretrain(base, run, [fault])
     wait_for(base / f"{run}.0.time", process)
     process.send_signal(signal.SIGTERM)
     sent = time.time()
-    codes, errors, times = ends([process], 100)
+    codes, errors, times = ends([process], 600)
     row(f"{what} | {codes[0]} | {times[0] - sent:.1f}")
     assert codes == [EXIT_RESUME], errors
     assert times[0] - sent < limit, "the processes of a loaded machine need long for a save"
     assert len((base / f"{run}.0.time").read_text().split()) <= 3, "two more steps, or batches, than the present one"
     if "evaluation" in what or "step" in what:
-        assert ends(pretrain(base, run, [NONE]), 300)[0] == [0]
+        assert ends(pretrain(base, run, [NONE]), 600)[0] == [0]
         for one, other in zip(leaves(base / run), undisturbed, strict=True):
             np.testing.assert_array_equal(one, other)
 
@@ -200,7 +200,7 @@ def test_a_stop_inside_a_compilation_is_quick(base: Path, row: Callable[[str], N
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     sent = time.time()
-    codes, errors, times = ends([process], 100)
+    codes, errors, times = ends([process], 600)
     row(f"inside a compilation of twelve layers | {codes[0]} | {times[0] - sent:.1f}")
     assert codes == [EXIT_RESUME], errors
     assert times[0] - sent < 10
@@ -216,11 +216,11 @@ def test_a_stop_of_one_process_of_two(what: str, fault: Fault, base: Path, row: 
     wait_for(base / f"{run}.0.time", processes[0])
     processes[1].send_signal(signal.SIGTERM)
     sent = time.time()
-    codes, errors, times = ends(processes, 100)
+    codes, errors, times = ends(processes, 600)
     row(f"process 1 of two, in {what} | {codes[0]}, {codes[1]} | {max(times) - sent:.1f}")
     assert codes == [EXIT_RESUME, EXIT_RESUME], errors
     assert max(times) - sent < 30
-    assert ends(pretrain(base, run, [NONE, NONE]), 300)[0] == [0, 0]
+    assert ends(pretrain(base, run, [NONE, NONE]), 600)[0] == [0, 0]
 
 
 def test_two_processes_roll_back_as_one_does(base: Path) -> None:
@@ -228,21 +228,21 @@ def test_two_processes_roll_back_as_one_does(base: Path) -> None:
     more = ["--config.train.max_skips=2", "--config.train.max_returns=50", "--config.train.checkpoint_every=2"]
     said = []
     for count in (1, 2):
-        codes, errors, _ = ends(pretrain(base, f"nan-{count}", [NONE] * count, *more, data=["nan"] * count), 300)
+        codes, errors, _ = ends(pretrain(base, f"nan-{count}", [NONE] * count, *more, data=["nan"] * count), 600)
         assert codes == [0] * count, errors
         said.append(re.findall(r"step \d+: (?:skipped|rolled back).*", errors[0]))
     assert any("rolled back" in line for line in said[0])
     assert said[0] == said[1]
     planted(base / "data", base / "all-nan", None)
     more[1] = "--config.train.max_returns=1"
-    codes, errors, _ = ends(pretrain(base, "all-nan-run", [NONE] * 2, *more, data=["all-nan"] * 2), 300)
+    codes, errors, _ = ends(pretrain(base, "all-nan-run", [NONE] * 2, *more, data=["all-nan"] * 2), 600)
     assert codes == [2, 2], errors
     assert len(lines(errors)) == 1, errors
     assert "2 steps in a row had no finite loss" in lines(errors)[0]
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.time() + 200
+    deadline = time.time() + 600
     while not path.exists():
         assert process.poll() is None, process.communicate()[1]
         assert time.time() < deadline
@@ -289,7 +289,7 @@ def finetune(base: Path, run: str, faults: list[Fault], files: list[str]) -> lis
 def test_fine_tuning_by_two_processes_waits_for_the_last_checkpoint(base: Path, files: list[str]) -> None:
     results = []
     for run, fault in (("two", NONE), ("two-slow", ("slow", "publication", "1"))):
-        codes, errors, _ = ends(finetune(base, run, [fault, NONE], files), 300)
+        codes, errors, _ = ends(finetune(base, run, [fault, NONE], files), 600)
         assert codes == [0, 0], errors
         results.append((base / run / "results.json").read_text().split('"checksum"')[0])
         predictions = (base / run / "seed-0" / "test.jsonl").read_text()
@@ -307,7 +307,7 @@ def test_a_failure_of_one_process_ends_a_fine_tuning(
     faults = [NONE, NONE]
     faults[faulty] = ("user_error", moment, "1")
     run = f"finetune-{moment}-{faulty}"
-    codes, errors, times = ends(finetune(base, run, faults, files), 300)
+    codes, errors, times = ends(finetune(base, run, faults, files), 600)
     took = seconds(base, run, times)
     row(f"fine-tuning, a user error at {moment} | {faulty} | {codes[0]}, {codes[1]} | {took[0]}, {took[1]}")
     assert codes == [2, 2], errors
@@ -323,9 +323,9 @@ def test_a_stop_after_training_is_quick(moment: str, base: Path, files: list[str
     wait_for(base / f"{run}.0.time", process)
     process.send_signal(signal.SIGTERM)
     sent = time.time()
-    codes, errors, times = ends([process], 100)
+    codes, errors, times = ends([process], 600)
     row(f"fine-tuning, trained, at {moment} | {codes[0]} | {times[0] - sent:.1f}")
     assert codes == [EXIT_RESUME], errors
     assert times[0] - sent < 10
-    assert ends(finetune(base, run, [NONE], files), 300)[0] == [0]
+    assert ends(finetune(base, run, [NONE], files), 600)[0] == [0]
     assert (base / run / "results.json").exists()
