@@ -219,7 +219,8 @@ def test_a_stop_of_one_process_of_two(what: str, fault: Fault, base: Path, row: 
     codes, errors, times = ends(processes, 600)
     row(f"process 1 of two, in {what} | {codes[0]}, {codes[1]} | {max(times) - sent:.1f}")
     assert codes == [EXIT_RESUME, EXIT_RESUME], errors
-    assert max(times) - sent < 30
+    assert max(times) - sent < 120, "the processes of a loaded machine need long for a save"
+    assert len((base / f"{run}.0.time").read_text().split()) <= 4, "the answer of all processes is two calls late"
     assert ends(pretrain(base, run, [NONE, NONE]), 600)[0] == [0, 0]
 
 
