@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from clinicalbert_jax.data.dataset import Batch
 from clinicalbert_jax.data.prefetch import Prefetcher
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.modeling.bert import Params
-from clinicalbert_jax.runs import metrics_log
+from clinicalbert_jax.runs import metrics_log, process_0
 from clinicalbert_jax.runs.checkpoint import Checkpoints, recover
 from clinicalbert_jax.runs.object_store import Mirror
 from clinicalbert_jax.runs.state import State
@@ -77,12 +77,12 @@ class Job:
 def run(job: Job, workdir: Path, mirror: Mirror | None = None) -> int:
     """Train until `train.steps`, from the last good checkpoint in `workdir` if there is one. Returns the exit code.
 
-    `mirror` sends every checkpoint, and at the end the rest, to the URL of the run.
+    `mirror`, of process 0 where the run has a URL, sends every checkpoint there, and at the end the rest.
     """
     try:
         code = _run(job, workdir, mirror)
         if mirror:
-            mirror.push()
+            mirror.finish()
         return code
     except OSError as error:
         raise UserError(
@@ -94,8 +94,6 @@ def run(job: Job, workdir: Path, mirror: Mirror | None = None) -> int:
 def _run(job: Job, workdir: Path, mirror: Mirror | None) -> int:
     config, leader = job.program.config, jax.process_index() == 0
     xla.keep_freed_memory(job.program.mesh.devices.flat[0].platform)
-    if mirror and jax.process_count() > 1:
-        raise UserError(f"--workdir: expected a path that all processes share, found {mirror.url}")
     saved, warnings = recover(workdir)
     with (
         Interruption() as interruption,
@@ -107,9 +105,8 @@ def _run(job: Job, workdir: Path, mirror: Mirror | None) -> int:
         with Progress(start, config.train.steps, leader) as progress:
             for warning in warnings:
                 progress.say(f"warning: {warning}")
-            history = metrics_log.read(workdir)
-            validations = [r for r in history if r["kind"] == "validation" and r["step"] <= start]
-            scores = [-math.inf if record["score"] is None else record["score"] for record in validations]
+            history = metrics_log.read(workdir) if leader else []
+            scores = process_0.decides(lambda: _scores(history, start))
             if start >= config.train.steps or job.is_over(scores):
                 progress.say(f"nothing to do: {workdir} is at step {start} of {config.train.steps}")
                 return EXIT_DONE
@@ -117,7 +114,14 @@ def _run(job: Job, workdir: Path, mirror: Mirror | None) -> int:
             writer.write(start, "start", {}, devices=job.program.mesh.size, config=dataclasses.asdict(config))
             peak = mfu.peak_flops(job.program.mesh.devices.flat[0].device_kind)
             meter = Meter(writer, progress, history, job.flops_per_step, peak and peak * job.program.mesh.size)
-            return _Loop(job, checkpoints, writer, progress, meter, interruption, scores).run(state, start, workdir)
+            loop = _Loop(job, checkpoints, mirror, writer, progress, meter, interruption, scores)
+            return loop.run(state, start, workdir)
+
+
+def _scores(history: Sequence[Mapping[str, Any]], until: int) -> list[float]:
+    """The scores of the validations up to a step."""
+    validations = [r for r in history if r["kind"] == "validation" and r["step"] <= until]
+    return [-math.inf if record["score"] is None else record["score"] for record in validations]
 
 
 def _first_state(job: Job, checkpoints: Checkpoints, saved: int | None) -> tuple[State, str]:
@@ -140,6 +144,7 @@ class _Loop:
         self,
         job: Job,
         checkpoints: Checkpoints,
+        mirror: Mirror | None,
         writer: Writer,
         progress: Progress,
         meter: Meter,
@@ -148,7 +153,7 @@ class _Loop:
     ) -> None:
         self._job, self._program, self._config = job, job.program, job.program.config.train
         self._checkpoints, self._writer, self._progress, self._meter = checkpoints, writer, progress, meter
-        self._interruption, self._scores = interruption, scores
+        self._mirror, self._interruption, self._scores = mirror, interruption, scores
         self._in_flight: deque[tuple[int, jax.Array]] = deque()  # step, and skips in a row after it
         self._reported: set[tuple[str, int]] = set()  # damaged records
         self._profiling = False
@@ -236,9 +241,8 @@ class _Loop:
 
     def _log(self, done: int) -> None:
         self._meter.flush()
-        if self._checkpoints.mirror_fault:
-            self._progress.say(f"warning: {self._checkpoints.mirror_fault}; tried again with the next checkpoint")
-            self._checkpoints.mirror_fault = None
+        if self._mirror and (news := self._mirror.news()):
+            self._progress.say(news)
         new = self._job.training.corrupt - self._reported
         self._reported |= new
         for file, record in sorted(new):
