@@ -50,7 +50,7 @@ class Bucket:
                 f"{self.url}: its protocol is unknown or needs a package that is not installed ({type(error).__name__})"
             ) from None
         except Exception as error:  # of a login; every store raises its own kinds
-            raise self._refusal("reached", error) from None
+            raise self._failure("reached", error) from None
 
     def files(self) -> list[str]:
         """Names of the files below the directory; raises `UserError` where one would lead outside it."""
@@ -93,7 +93,7 @@ class Bucket:
             except FileNotFoundError:
                 if not (local / name).exists():
                     raise
-                raise OSError(errno.ENOENT, "no such bucket") from None
+                raise self._refusal("written", "no such bucket") from None
 
     def write(self, name: str, content: bytes) -> None:
         """Send a small file's content."""
@@ -133,7 +133,7 @@ class Bucket:
                 if isinstance(error, FileNotFoundError):
                     if version is not None:
                         return None
-                    raise OSError(errno.ENOENT, "no such bucket") from None
+                    raise self._refusal("written", "no such bucket") from None
                 raise
 
     def _run(self, by_protocol: dict[str, Callable[..., Any]], name: str, *arguments: Any) -> Any:
@@ -181,12 +181,14 @@ class Bucket:
         except (FileNotFoundError, UserError):
             raise
         except Exception as error:
-            raise self._refusal(verb, error) from None
+            raise self._failure(verb, error) from None
 
-    def _refusal(self, verb: str, error: Exception) -> UserError:
+    def _failure(self, verb: str, error: Exception) -> UserError:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return UserError(f"no space left to copy {self.url}: free space, or set XDG_CACHE_HOME to a larger disk")
-        found = "no such bucket" if getattr(error, "strerror", "") == "no such bucket" else type(error).__name__
+        return self._refusal(verb, type(error).__name__)
+
+    def _refusal(self, verb: str, found: str) -> UserError:
         return UserError(f"{self.url} cannot be {verb} ({found}): check address, network and credentials")
 
 
@@ -213,14 +215,15 @@ async def _look_gcs(files: Any, bucket: str, key: str) -> Found:
 
 
 async def _replace_gcs(files: Any, bucket: str, key: str, content: bytes, version: str | None) -> str:
+    described = json.dumps({"name": key, "contentType": "application/json"}).encode()
+    parts = (b"Content-Type: application/json; charset=UTF-8", described), (b"Content-Type: application/json", content)
     answer = await files._call(
         "POST",
         f"{files._location}/upload/storage/v1/b/{bucket}/o",
-        uploadType="media",
-        name=key,
+        uploadType="multipart",
         ifGenerationMatch=version or "0",
-        headers={"Content-Type": "application/json"},
-        data=content,
+        headers={"Content-Type": 'multipart/related; boundary="==part=="'},
+        data=b"".join(b"--==part==\n%s\n\n%s\n" % part for part in parts) + b"--==part==--",
         json_out=True,
     )
     return answer["generation"]

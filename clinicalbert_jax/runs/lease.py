@@ -83,16 +83,17 @@ class Lease:
 
     def _wait_for_silence(self, found: Found, holder: dict[str, Any]) -> None:
         """Return when the lease was not renewed for two minutes, or is gone; raises `UserError` once it is renewed."""
-        seen = time.monotonic()
+        seen, has_said = time.monotonic(), False
         named = f"process {holder.get('pid')} on host {ascii(holder.get('host'))[1:-1]}"
-        if found.age_s < _SILENCE_S:
-            print(
-                f"waiting for {self._bucket.url}: {named} may still use it; taken over after "
-                f"{_SILENCE_S - found.age_s:.0f} s without a sign of life",
-                file=sys.stderr,
-            )
-        while found.age_s + time.monotonic() - seen < _SILENCE_S:
+        while (silence := found.age_s + time.monotonic() - seen) < _SILENCE_S:
             time.sleep(_LOOK_EVERY_S)
+            if not has_said and time.monotonic() - seen > 2 * _RENEW_EVERY_S:
+                print(
+                    f"waiting for {self._bucket.url}: {named} has not ended its run, and is silent; it is taken over in "
+                    f"{_SILENCE_S - silence:.0f} s",
+                    file=sys.stderr,
+                )
+                has_said = True
             now = self._bucket.look(FILE_NAME)
             if now is None or _document(now).get("released"):
                 return

@@ -1,4 +1,4 @@
-"""A run of several real processes that share nothing but a bucket: each has its own home, cache, temporary directory."""
+"""A run of several real processes that share nothing but a bucket: each has a home, cache and TMPDIR of its own."""
 
 import os
 import signal
@@ -8,13 +8,22 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-MODEL = (
-    "--config.model.hidden_size=32 --config.model.num_hidden_layers=1 --config.model.num_attention_heads=2 "
-    "--config.model.intermediate_size=64 --config.model.hidden_dropout_prob=0 "
-    "--config.model.attention_probs_dropout_prob=0 --config.data.max_seq_length=32 --config.optimizer.warmup_steps=3 "
-    "--config.optimizer.schedule=constant --config.train.global_batch_size=8 --config.train.log_every=1 "
-    "--config.train.checkpoint_every=3 --config.train.eval_every=5 --config.train.dtype=float32"
-).split()
+MODEL = [
+    "--config.model.hidden_size=32",
+    "--config.model.num_hidden_layers=1",
+    "--config.model.num_attention_heads=2",
+    "--config.model.intermediate_size=64",
+    "--config.model.hidden_dropout_prob=0",
+    "--config.model.attention_probs_dropout_prob=0",
+    "--config.data.max_seq_length=32",
+    "--config.optimizer.warmup_steps=3",
+    "--config.optimizer.schedule=constant",
+    "--config.train.global_batch_size=8",
+    "--config.train.log_every=1",
+    "--config.train.checkpoint_every=3",
+    "--config.train.eval_every=5",
+    "--config.train.dtype=float32",
+]
 
 
 class BucketRun:

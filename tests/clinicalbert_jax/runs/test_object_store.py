@@ -107,5 +107,25 @@ def test_a_store_that_is_gone_costs_no_steps(
     assert restore_params(object_store.run_directory(f"{bucket}/run"))[3] == 6
 
 
+def test_conditional_writes_to_s3(bucket: str) -> None:
+    store = object_store.Bucket(f"{bucket}/run")
+    assert store.look("lease.json") is None
+    first = store.replace("lease.json", b"one", None)
+    assert first
+    assert store.replace("lease.json", b"two", None) is None
+    assert store.replace("lease.json", b"two", '"another version"') is None
+    found = store.look("lease.json")
+    assert found
+    assert (found.content, found.version) == (b"one", first)
+    assert 0 <= found.age_s < 60
+    assert store.replace("lease.json", b"two", first)
+    assert store.replace("lease.json", b"three", first) is None
+    assert store.read("lease.json") == b"two"
+    store.remove("lease.json")
+    assert store.replace("lease.json", b"three", first) is None, "it was removed"
+    with pytest.raises(UserError, match=r"none/run cannot be written \(no such bucket\)"):
+        object_store.Bucket("s3://none/run").replace("lease.json", b"one", None)
+
+
 def refused(self: object_store.Bucket, name: str, local: Path) -> None:
     raise UserError(f"{self.url} cannot be written (PermissionError)")
