@@ -89,7 +89,7 @@ class Lease:
             time.sleep(_LOOK_EVERY_S)
             if not has_said and time.monotonic() - seen > 2 * _RENEW_EVERY_S:
                 print(
-                    f"waiting for {self._bucket.url}: {named} has not ended its run, and is silent; it is taken over in "
+                    f"waiting for {self._bucket.url}: {named} has not ended its run, and is silent; taken over in "
                     f"{_SILENCE_S - silence:.0f} s",
                     file=sys.stderr,
                 )
