@@ -12,7 +12,7 @@ import pytest
 import run_pretrain
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.runs import object_store
+from clinicalbert_jax.runs import lease, object_store
 from clinicalbert_jax.runs.checkpoint import restore_params
 from tests import toy_dataset
 from tests.clinicalbert_jax.conftest import pretrain, small_config
@@ -125,6 +125,38 @@ def test_conditional_writes_to_s3(bucket: str) -> None:
     assert store.replace("lease.json", b"three", first) is None, "it was removed"
     with pytest.raises(UserError, match=r"none/run cannot be written \(no such bucket\)"):
         object_store.Bucket("s3://none/run").replace("lease.json", b"one", None)
+
+
+def test_a_bucket_of_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Against an emulator, which knows files, versions and their age, but ignores the condition of a write."""
+    gcsfs = pytest.importorskip("gcsfs", reason="gcsfs is of the test extra")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="gcp-storage-emulator is of the test extra")
+    server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="hospital")
+    server.start()
+    try:
+        host, port = server._api._httpd.server_address
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+        monkeypatch.setenv("NO_GCE_CHECK", "true")  # for credentials, which the emulator does not ask for
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        store = object_store.Bucket("gs://hospital/run")
+        assert (store.look("note.json"), store.files()) == (None, [])
+        (tmp_path / "step" / "3").mkdir(parents=True)
+        (tmp_path / "step" / "3" / "array").write_bytes(bytes(range(256)))
+        store.put("step/3/array", tmp_path)
+        store.get("step/3/array", tmp_path / "copy")
+        assert (tmp_path / "copy" / "step" / "3" / "array").read_bytes() == bytes(range(256))
+        version = store.replace("note.json", b"one", None)
+        found = store.look("note.json")
+        assert found
+        assert (found.content, found.version) == (b"one", version)
+        assert -2 < found.age_s < 60
+        with lease.held(store, tmp_path):
+            assert store.files() == ["lease.json", "note.json", "step/3/array"]
+        assert "is in a store without conditional writes" in capsys.readouterr().err
+        store.remove("step/3")
+        assert store.files() == ["lease.json", "note.json"]
+    finally:
+        server.stop()
 
 
 def refused(self: object_store.Bucket, name: str, local: Path) -> None:
