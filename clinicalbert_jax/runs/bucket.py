@@ -44,6 +44,8 @@ class Bucket:
 
             # Listings are cached by default, and others write to the store.
             self._files, root = fsspec.core.url_to_fs(url.rstrip("/"), use_listings_cache=False)
+            if hasattr(self._files, "auto_mkdir"):  # a directory, to which a store is mounted
+                self._files.auto_mkdir = True
             self._root = root.rstrip("/")
         except (ImportError, ValueError) as error:
             raise UserError(
@@ -235,7 +237,6 @@ def _look_elsewhere(files: Any, path: str) -> Found:
 
 
 def _replace_elsewhere(files: Any, path: str, content: bytes, version: str | None) -> str:
-    files.makedirs(path.rpartition("/")[0], exist_ok=True)
     files.pipe_file(path, content)
     return content.hex()
 
