@@ -128,10 +128,10 @@ def test_who_was_out_of_reach_for_too_long_changes_nothing(tmp_path: Path, monke
         with pytest.raises(UserError, match="cannot be reached"):
             monkeypatch.setattr(first, "_renewed", -1e9)
             first.check()
-        monkeypatch.setattr(lease.Lease, "_renew", lambda self: None)  # of the first: it is cut off
-        bucket.reachable, bucket.now = True, 1000.0
-        killed(bucket, machine(tmp_path, "b"), monkeypatch)
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(lease.Lease, "_renew", lambda self: None)  # of the first: it cannot reach the bucket
+            bucket.reachable, bucket.now = True, 1000.0
+            killed(bucket, machine(tmp_path, "b"), monkeypatch)
         with pytest.raises(UserError, match="another run has taken over mem://run"):
             first._renew()
             first.check()
@@ -143,9 +143,9 @@ def test_an_answer_that_was_lost_is_no_other_run(tmp_path: Path, monkeypatch: py
     bucket = ConditionalBucket()
     with lease.held(bucket, machine(tmp_path, "a")) as first:
         replace = bucket.replace
-        monkeypatch.setattr(bucket, "replace", lambda *a: (replace(*a), None)[1])
-        first._renew()
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(bucket, "replace", lambda *a: (replace(*a), None)[1])
+            first._renew()
         first._renew()
         first.check()
 
