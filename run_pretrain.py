@@ -6,11 +6,14 @@ Run the same command again to continue from the last checkpoint. Exit codes: 0 d
 signal, with everything saved.
 """
 
+import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from clinicalbert_jax import cli
 from clinicalbert_jax.config import Config
-from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.data.manifest import FILE_NAME as MANIFEST_FILE
+from clinicalbert_jax.data.manifest import Manifest, sha256_of
 from clinicalbert_jax.options import CONFIG_FILE, option
 from clinicalbert_jax.runs import object_store, workdir
 from clinicalbert_jax.training import distributed, init_from, stop_request
@@ -38,21 +41,43 @@ def main(options: Options) -> int:
 
 
 def _pretrain(options: Options, stop: stop_request.StopRequest) -> int:
-    config = options.config
-    data_dir = object_store.dataset(options.data_dir)
-    run, mirror = object_store.run(options.workdir)
-    workdir.check_path(run)
+    data_dir = object_store.dataset(options.data_dir, with_shards=False)
     manifest = Manifest.load(data_dir)
-    config = init_from.adopt_architecture(config, manifest, data_dir, run)
-    config = workdir.check_data(config, manifest, data_dir)
-    workdir.check_same_run(run, config, manifest)
+    run, is_remote = object_store.run_directory(options.workdir), object_store.is_url(options.workdir)
+    config = options.config if is_remote else _checked(options.config, manifest, data_dir, run)
+    workdir.check_data(config, manifest, data_dir)
 
+    from clinicalbert_jax.runs import process_0
     from clinicalbert_jax.training import pretrain, xla
 
     xla.configure()
-    with distributed.only_command(run):
-        workdir.check_same_run(run, config, manifest)  # another command may have ended here in the meantime
+    with distributed.only_command(run), contextlib.ExitStack() as stack:
+        mirror = None
+
+        def opened() -> Config:
+            nonlocal mirror
+            if not is_remote:
+                workdir.check_same_run(run, config, manifest)  # another command may have ended here in the meantime
+                return config
+            mirror = stack.enter_context(object_store.mirrored(options.workdir))
+            return _checked(config, manifest, data_dir, run)
+
+        config = process_0.decides(opened)
+        data_dir = object_store.dataset(options.data_dir)
+        process_0.check_same(
+            f"{options.config} {sha256_of(data_dir / MANIFEST_FILE)}",
+            "expected the config and the data of process 0, found others: give every process the same command",
+        )
         return pretrain.pretrain(config, data_dir, run, mirror, stop)
+
+
+def _checked(config: Config, manifest: Manifest, data_dir: Path, run: Path) -> Config:
+    """The config that the run has with these data; raises `UserError` where it cannot be started or continued so."""
+    workdir.check_path(run)
+    config = init_from.adopt_architecture(config, manifest, data_dir, run)
+    config = workdir.check_data(config, manifest, data_dir)
+    workdir.check_same_run(run, config, manifest)
+    return config
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ WITHOUT_JAX = [
     "clinicalbert_jax.pretrained.loading",
     "clinicalbert_jax.report.pretraining_page",
     "clinicalbert_jax.runs.metrics_log",
+    "clinicalbert_jax.runs.bucket",
+    "clinicalbert_jax.runs.lease",
     "clinicalbert_jax.runs.object_store",
     "clinicalbert_jax.runs.provenance",
     "clinicalbert_jax.runs.workdir",

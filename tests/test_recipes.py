@@ -83,6 +83,23 @@ def test_the_slice_and_the_pods_of_the_tpu_manifest_agree() -> None:
     assert job["parallelism"] * chips == topology.num_chips
 
 
+def test_the_recipes_for_tpus_share_a_bucket_and_no_volume() -> None:
+    ((_, pod),) = pods(PROJECT / "deploy/gke-tpu.yaml")
+    assert all("emptyDir" in volume for volume in pod["volumes"]), "each machine has disks of its own"
+    (container,) = pod["containers"]
+    cache = {entry["name"]: entry["value"] for entry in container["env"]}["XDG_CACHE_HOME"]
+    assert cache in {mount["mountPath"] for mount in container["volumeMounts"]}, "the copies of a bucket need room"
+    text = (PROJECT / "docs/cloud.md").read_text()
+    sections = {section.partition("\n")[0]: section for section in text.split("\n## ")}
+    arguments = container["args"] + re.findall(r"--\w+=[^\s\"]+", sections["TPU VMs"] + sections["GKE and XPK"])
+    places = [value for argument in arguments for value in re.findall(r"^--(?:data_dir|workdir)=(.*)", argument)]
+    assert len(places) == 6
+    assert all(place.startswith("gs://BUCKET/") for place in places)
+    extra = re.search(r"EXTRAS=(\S+) -t \S+-tpu", text)
+    assert extra
+    assert "gcs" in extra[1].split(","), "the image that the manifest names can read a bucket"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_flag_of_ours_exists(document: Path) -> None:
     # A command of ours goes to the end of its line, continued ones and YAML lists of arguments included.

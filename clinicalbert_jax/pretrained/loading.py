@@ -35,7 +35,7 @@ class Loaded(NamedTuple):
 def find(source: str | Path) -> Source:
     """Locate a model; raises `UserError` where there is none that could be loaded."""
     if not huggingface.is_on_hub(source):
-        path, _ = object_store.run(str(source))
+        path = object_store.run(str(source))
         if (path / workdir.CHECKPOINTS).is_dir():
             return find_run(path)
     found = Source(huggingface.find(source), is_run=False)
@@ -45,7 +45,7 @@ def find(source: str | Path) -> Source:
 
 def find_run(path: str | Path) -> Source:
     """Locate a run; raises `UserError` where there is none with a checkpoint."""
-    directory, _ = object_store.run(str(path))
+    directory = object_store.run(str(path))
     workdir.read_config(directory)
     if not (directory / workdir.CHECKPOINTS).is_dir():
         raise UserError(f"--workdir: expected a run with checkpoints in {directory}, found none: train first")

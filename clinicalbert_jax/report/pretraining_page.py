@@ -46,7 +46,7 @@ class Options:
 
 def write(options: Options) -> None:
     """Write the page and print its path."""
-    run, _ = object_store.run(options.workdir)
+    run = object_store.run(options.workdir)
     if options.output is None:  # the command's own file, of an earlier report
         output, overwrite, inputs = run / FILE_NAME, True, []
     else:

@@ -7,6 +7,9 @@
 Parameters and optimizer are two items, so that whoever only wants the model reads only the model.
 """
 
+import json
+import math
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -18,13 +21,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint.experimental.v1._src.saving import execution
 
 from clinicalbert_jax.config import Config, TrainConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.modeling import bert
-from clinicalbert_jax.runs import checksums, workdir
+from clinicalbert_jax.runs import checksums, process_0, workdir
 from clinicalbert_jax.runs.object_store import Mirror
 from clinicalbert_jax.runs.state import State
 from clinicalbert_jax.runs.workdir import CHECKPOINTS
@@ -32,13 +35,20 @@ from clinicalbert_jax.runs.workdir import CHECKPOINTS
 _ITEMS = ("params", "optimizer", "progress")
 _SCORE = "score"  # by validation; more is better
 
+# orbax 0.12 asks all processes for their path, also where its options say that one process saves alone.
+execution._check_directory_consistency = lambda directory: None
+
 
 def recover(run: Path) -> tuple[int | None, list[str]]:
-    """The newest undamaged checkpoint, and a warning for each newer one, which is moved aside.
+    """The newest undamaged checkpoint, and a warning for each newer one, which is moved aside. Process 0 looks for all.
 
     One without checksums was interrupted by a kill: only the minutes since the one before are lost. Raises `UserError`
     where every checkpoint that was once complete is damaged, rather than start again from the first step.
     """
+    return process_0.decides(lambda: _recover(run))
+
+
+def _recover(run: Path) -> tuple[int | None, list[str]]:
     warnings, damaged = [], 0
     chosen = None
     for step in reversed(_steps(run)):
@@ -54,49 +64,29 @@ def recover(run: Path) -> tuple[int | None, list[str]]:
             f"{run / CHECKPOINTS}: expected a checkpoint that is as it was written, found {damaged} damaged and none "
             f"whole ({warnings[-1]}): restore one from a copy, or remove {run / CHECKPOINTS} to start again"
         )
-    # Every process must have looked before the first one moves anything.
-    multihost_utils.sync_global_devices("checkpoints were checked")
-    if jax.process_index() == 0:
-        for step in _steps(run):
-            if chosen is None or step > chosen:
-                (run / CHECKPOINTS / str(step)).rename(_aside(run, step))
-    multihost_utils.sync_global_devices("checkpoints were recovered")
+    for step in _steps(run):
+        if chosen is None or step > chosen:
+            (run / CHECKPOINTS / str(step)).rename(_aside(run, step))
     return chosen, warnings
 
 
 class Checkpoints:
     """Saves and restores the state of one run. Use as a context: leaving it waits for the save in progress.
 
-    Raises `UserError` from `save`, `wait` or the end of the context where a save failed, a full disk for one.
+    All processes call its methods; process 0 alone reads and writes, the whole state. Raises `UserError` from `save`,
+    `wait` or the end of the context where a save failed, a full disk for one.
     """
 
     def __init__(self, run: Path, config: TrainConfig, mirror: Mirror | None = None) -> None:
-        policies = ocp.training.preservation_policies
-        # orbax deletes when it commits, before the checksums are written: until then the checkpoint before must stay.
-        kept: list[Any] = [policies.LatestN(max(config.keep_checkpoints, 2))]
-        if config.keep_best:
-            kept.append(
-                policies.BestN(
-                    get_metric_fn=lambda metrics: metrics[_SCORE],
-                    n=config.keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        if config.keep_every_hours:
-            kept.append(policies.EveryNSeconds(round(config.keep_every_hours * 3600)))
-        self._run, self._mirror = run, mirror
-        self._checkpointer = ocp.training.Checkpointer(
-            (run / CHECKPOINTS).resolve(),
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=policies.AnyPreservationPolicy(kept),
-            cleanup_tmp_directories=True,
-        )
+        self._run, self._config, self._mirror = run, config, mirror
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._publishing: tuple[int, Future[None]] | None = None
         self._saved: int | None = None
-        self._has_failed = False
-        self.mirror_fault: str | None = None  # why the latest checkpoint is not at the run's URL yet
         self.blocked_s = 0.0  # how long the latest `save` blocked the caller
+        if jax.process_index() == 0:
+            (run / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+            for unfinished in (run / CHECKPOINTS).glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed
+                shutil.rmtree(unfinished)
 
     def save(self, state: State, step: int, score: float | None = None, again: bool = False) -> None:
         """Start saving; returns once the state may be overwritten. Waits for the save before to end.
@@ -105,16 +95,22 @@ class Checkpoints:
         """
         started = time.perf_counter()
         self.wait()
+        if self._mirror:
+            self._mirror.check()
         if step == self._saved:  # by a rollback, at a step where a save was due as well
             return
-        metrics = None if score is None else {_SCORE: score}
-        try:
-            response = self._checkpointer.save_checkpointables_async(
-                step, _items(state), metrics=metrics, overwrite=again
-            )
-        except Exception as error:
-            raise self._failed(step, error) from None
-        if response is not None:
+        items = _items(state) if jax.process_count() == 1 else process_0.gathered(_items(state))
+        if jax.process_index() == 0:
+            directory = self._run / CHECKPOINTS / str(step)
+            try:
+                if again:
+                    _remove(directory)
+                with _alone():
+                    response = ocp.save_checkpointables_async(
+                        directory.resolve(), items, custom_metadata={} if score is None else {_SCORE: score}
+                    )
+            except Exception as error:
+                raise self._failed(step, error) from None
             self._publishing = step, self._executor.submit(self._publish, response, step)
         self._saved = step
         self.blocked_s = time.perf_counter() - started
@@ -141,15 +137,23 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest complete checkpoint, or None. Process 0 decides for all processes."""
-        whole = [step for step in _steps(self._run) if checksums.is_published(self._run / CHECKPOINTS / str(step))]
-        # The `wait` of the others ends before process 0 has published: they would see an older one.
-        step = int(multihost_utils.broadcast_one_to_all(np.array(whole[-1] if whole else -1)))
-        return None if step < 0 else step
+        """The step of the newest complete checkpoint, or None."""
+        return process_0.decides(lambda: next(reversed(_published(self._run)), None))
 
     def restore(self, abstract_state: State, step: int) -> State:
         """The state saved at `step`, sharded as `abstract_state`."""
-        items = _load(self._run / CHECKPOINTS / str(step), _items(abstract_state))
+        directory, abstract = self._run / CHECKPOINTS / str(step), _items(abstract_state)
+        if jax.process_count() == 1:
+            items = _load(directory, abstract)
+        else:
+            loaded: Any = None
+
+            def load() -> None:
+                nonlocal loaded
+                loaded = _load(directory, _on_host(abstract))
+
+            process_0.decides(load)
+            items = process_0.scattered(loaded, abstract)
         return State(**items["progress"], params=items["params"], opt_state=items["optimizer"])
 
     def __enter__(self) -> "Checkpoints":
@@ -164,13 +168,7 @@ class Checkpoints:
                 raise
         finally:
             self._executor.shutdown()
-            try:
-                self._checkpointer.close()
-            except Exception:
-                if not self._has_failed:  # else orbax raises again what has been reported
-                    raise
-            finally:
-                threading.excepthook = self._excepthook
+            threading.excepthook = self._excepthook
 
     def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
         # A thread of orbax passes its exception to the caller of `wait`, and then raises it again: `wait` reports it.
@@ -179,28 +177,60 @@ class Checkpoints:
 
     def _publish(self, response: Any, step: int) -> None:
         response.result()
-        if jax.process_index() == 0:
-            directory = self._run / CHECKPOINTS / str(step)
+        directory = self._run / CHECKPOINTS / str(step)
+        with _alone():
             written = ocp.checkpointables_metadata(directory.resolve()).metadata
-            if unread := [name for name in _ITEMS if written.get(name) is None]:  # orbax only warns of it
-                raise ValueError(f"{', '.join(unread)} cannot be read again")
-            workdir.copy(self._run, directory / "run")
-            checksums.publish(directory)
-            if self._mirror:
-                try:
-                    self._mirror.push()
-                    self.mirror_fault = None
-                except UserError as error:  # the local copy is complete: try again with the next one
-                    self.mirror_fault = str(error)
+        if unread := [name for name in _ITEMS if written.get(name) is None]:  # orbax only warns of it
+            raise ValueError(f"{', '.join(unread)} cannot be read again")
+        workdir.copy(self._run, directory / "run")
+        checksums.publish(directory)
+        kept = _kept(self._run, self._config)
+        for old in _steps(self._run):
+            if old < step and old not in kept:
+                _remove(self._run / CHECKPOINTS / str(old))
+        if self._mirror:
+            self._mirror.wake()
 
     def _failed(self, step: int, error: Exception) -> UserError:
-        self._has_failed = True
-        good = [s for s in _steps(self._run) if checksums.is_published(self._run / CHECKPOINTS / str(s))]
+        good = _published(self._run)
         last = f"checkpoint {good[-1]} is whole" if good else "there is none before it"
         return UserError(
             f"--workdir: the checkpoint of step {step} could not be written to {self._run / CHECKPOINTS} "
             f"({_reason(error)}); {last}: free space or permit writing, then run the same command again"
         )
+
+
+def _kept(run: Path, config: TrainConfig) -> set[int]:
+    """The complete checkpoints that stay: the latest, the best by validation, and one every so many hours."""
+    steps = _published(run)
+    kept = set(steps[-config.keep_checkpoints :])
+    known = {step: _score_and_time(run / CHECKPOINTS / str(step)) for step in steps}
+    scored = [(score, step) for step, (score, _) in known.items() if score is not None]
+    kept |= {step for _, step in sorted(scored)[len(scored) - config.keep_best :]} if config.keep_best else set()
+    if config.keep_every_hours:
+        last = -math.inf
+        for step in steps:
+            if known[step][1] - last >= config.keep_every_hours * 3600:
+                kept.add(step)
+                last = known[step][1]
+    return kept
+
+
+def _score_and_time(directory: Path) -> tuple[float | None, float]:
+    """The score with which a checkpoint was saved, None where it has none, and when, in seconds."""
+    before = directory / "metrics" / "metrics"  # where an earlier version kept the score
+    try:
+        document = json.loads((directory / "_CHECKPOINT_METADATA").read_text(encoding="utf-8"))
+        scores = json.loads(before.read_text(encoding="utf-8")) if before.exists() else document["custom_metadata"]
+        return scores.get(_SCORE), document["commit_timestamp_nsecs"] / 1e9
+    except (OSError, ValueError, KeyError, AttributeError):  # damaged: it cannot be the best
+        return None, 0.0
+
+
+def _remove(directory: Path) -> None:
+    """Remove a checkpoint, its checksums first, so that what a kill leaves of it is not taken for whole."""
+    (directory / checksums.FILE_NAME).unlink(missing_ok=True)
+    shutil.rmtree(directory)
 
 
 def _pretrained(config: Config, key: jax.Array) -> bert.Params:
@@ -222,9 +252,7 @@ def restore_params(
     chosen = _whole(run, step)
     directory = run / CHECKPOINTS / str(chosen)
     abstract = jax.eval_shape(lambda: init(config, jax.random.key(0)))
-    on_host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract)
-    params = _load(directory, {"params": abstract})["params"]
+    params = _load(directory, _on_host({"params": abstract}))["params"]
     return config, jax.tree.map(np.asarray, params), directory / "run" / "tokenizer", chosen
 
 
@@ -237,7 +265,7 @@ def restore_optimizer(run: Path, abstract: Any) -> Any:
 def _whole(run: Path, step: int | None) -> int:
     """The step of an undamaged checkpoint: `step`, or the latest complete one."""
     workdir.check_path(run)
-    whole = [step for step in _steps(run) if checksums.is_published(run / CHECKPOINTS / str(step))]
+    whole = _published(run)
     if not whole:
         raise UserError(f"--workdir: expected a run with a checkpoint, found none in {run / CHECKPOINTS}: train first")
     chosen = whole[-1] if step is None else step
@@ -254,9 +282,24 @@ def _items(state: State) -> dict[str, Any]:
     return dict(zip(_ITEMS, (state.params, state.opt_state, state.progress()), strict=True))
 
 
+def _on_host(abstract: dict[str, Any]) -> dict[str, Any]:
+    """The same shapes, whole in this process's memory."""
+    on_host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_host), abstract)
+
+
+def _alone() -> ocp.Context:
+    """In which orbax does not wait for other processes."""
+    context = ocp.Context()
+    context.multiprocessing.primary_host = jax.process_index()
+    context.multiprocessing.active_processes = {jax.process_index()}
+    return context
+
+
 def _load(directory: Path, abstract: dict[str, Any]) -> dict[str, Any]:
     try:
-        return ocp.load_checkpointables(directory.resolve(), abstract)
+        with _alone():
+            return ocp.load_checkpointables(directory.resolve(), abstract)
     except Exception as error:  # of orbax, tensorstore or the file system
         raise UserError(
             f"{directory} is as it was written, and cannot be read ({_reason(error)}): choose another --step"
@@ -267,6 +310,11 @@ def _steps(run: Path) -> list[int]:
     """Steps of the committed checkpoints, ascending; a commit is a rename to the bare number."""
     directory = run / CHECKPOINTS
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit()) if directory.is_dir() else []
+
+
+def _published(run: Path) -> list[int]:
+    """Steps of the checkpoints that are complete with their checksums, ascending."""
+    return [step for step in _steps(run) if checksums.is_published(run / CHECKPOINTS / str(step))]
 
 
 def _aside(run: Path, step: int) -> Path:

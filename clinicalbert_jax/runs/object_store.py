@@ -1,16 +1,17 @@
 """Datasets and runs behind fsspec URLs (gs://, s3://): used through a local copy; what a run writes is sent back.
 
 Shards are memory-mapped and checkpoints are committed by renaming, neither of which an object store can do. So a URL
-stands for a directory in the local cache. A dataset's copy is compared with the store's manifest at every start. Of a
-run, the files and the newest whole checkpoints are copied when it starts, and every checkpoint is sent back once it is
-whole, its checksums last. Processes wait for each other while they copy.
+stands for a directory in the local cache. A dataset is copied once to each machine, and compared with the store's
+manifest at every start. A run is copied to the machine of process 0 alone, which holds the run's lease and sends every
+checkpoint once it is whole, its checksums last.
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +20,14 @@ from clinicalbert_jax.data.manifest import Manifest, sha256_of
 from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError, redacted
 from clinicalbert_jax.files import directory_lock, safe_names
-from clinicalbert_jax.runs import checksums
+from clinicalbert_jax.runs import checksums, lease
+from clinicalbert_jax.runs.bucket import Bucket
 from clinicalbert_jax.runs.workdir import CHECKPOINTS
 
-_KEPT = 2  # checkpoints that are copied at a start: the newest, and one in case it is damaged
+_NEWEST = 2  # checkpoints that are copied to read a run: the newest, and one in case it is damaged
+_RETRY_EVERY_S = 10.0
+_FINISH_WITHIN_S = 60.0
+_STOP_WITHIN_S = 30.0
 
 
 def is_url(location: str) -> bool:
@@ -30,18 +35,21 @@ def is_url(location: str) -> bool:
     return "://" in location
 
 
-def dataset(location: str) -> Path:
-    """The local directory of a dataset: `location` itself, or a copy of the one at that URL, brought up to date."""
+def dataset(location: str, with_shards: bool = True) -> Path:
+    """The local directory of a dataset: `location` itself, or a copy of the one at that URL, brought up to date.
+
+    Without its shards, which may be many, the copy is enough to check the dataset against a config.
+    """
     if not is_url(location):
         return Path(location).expanduser()
-    store = _Store(location)
+    store = Bucket(location)
     with _cached("data", location) as local:
         arriving = local / ".arriving"
         shutil.rmtree(arriving, ignore_errors=True)  # of a process that was killed
         store.get(MANIFEST_FILE, arriving)
         manifest = Manifest.load(arriving)
         wanted = dict(manifest.files)
-        for split in manifest.splits.values():
+        for split in manifest.splits.values() if with_shards else ():
             wanted |= {shard.file: shard.sha256 for shard in split.shards}
         for name, expected in wanted.items():
             path = safe_names.without_links(local, name)
@@ -68,7 +76,9 @@ def dataset(location: str) -> Path:
         (arriving / MANIFEST_FILE).replace(local / MANIFEST_FILE)
         shutil.rmtree(arriving)
         kept = {MANIFEST_FILE, *wanted, *(name + INDEX_SUFFIX for name in wanted)}
-        for path in local.rglob("*"):  # of an earlier preparation, perhaps with notes that were withdrawn since
+        for path in (
+            local.rglob("*") if with_shards else ()
+        ):  # of an earlier preparation, perhaps with notes that were withdrawn since
             if not path.is_dir() and path.relative_to(local).as_posix() not in kept:
                 path.unlink()
     return local
@@ -88,128 +98,194 @@ def clear_datasets() -> tuple[int, int]:
     return count, size
 
 
-def run(location: str) -> tuple[Path, "Mirror | None"]:
-    """The local directory of a run, and what keeps the one at a URL like it (None where `location` is a path).
-
-    Where the remote run is further than the local copy, or there is none, it is fetched first.
-    """
+def run(location: str) -> Path:
+    """The local directory of a run to read: `location` itself, or a copy of the newest checkpoints at that URL."""
     if not is_url(location):
-        return Path(location).expanduser(), None
-    store = _Store(location)
+        return Path(location).expanduser()
+    bucket = Bucket(location)
     with _cached("runs", location) as local:
-        mirror = Mirror(store, local)
-        mirror.fetch()
-    return local, mirror
+        _fetch(bucket, local, _NEWEST)
+    return local
+
+
+def run_directory(location: str) -> Path:
+    """The local directory in which a run works: `location` itself, or that of its copy, which may not exist yet."""
+    return _local("runs", location) if is_url(location) else Path(location).expanduser()
+
+
+@contextlib.contextmanager
+def mirrored(location: str) -> Iterator["Mirror"]:
+    """Hold the run at a URL against every other run, and keep it like `run_directory`, which the caller has locked.
+
+    First the copy is brought up to date. Raises `UserError` where another run holds it, or it cannot be written to.
+    """
+    bucket = Bucket(location)
+    local = run_directory(location)
+    with lease.held(bucket, local) as ours:
+        with _cached("runs", location):
+            _fetch(bucket, local)
+        mirror = Mirror(bucket, local, ours)
+        try:
+            yield mirror
+        finally:
+            mirror.stop()
 
 
 class Mirror:
-    """Keeps the run in a store like its local copy. Raises `UserError` where the store cannot be reached."""
+    """Sends the run in a local directory to its bucket, in a thread of its own: a slow or absent bucket costs no steps.
 
-    def __init__(self, store: "_Store", local: Path) -> None:
-        self.url, self.local = store.url, local
-        self._store = store
+    Checkpoints are sent once they are whole, their checksums last, and removed when they are gone here. Only the holder
+    of the lease has one.
+    """
 
-    def fetch(self) -> None:
-        """Copy the remote run here, if it is further than what is here."""
-        names = self._store.files()
-        remote, here = _whole_checkpoints(names), _whole_checkpoints(self._files())
-        if here and (not remote or here[-1] >= remote[-1]):
-            return
-        newest = {str(step) for step in remote[-_KEPT:]}
-        for name in _checksums_last(names):  # a copy that was interrupted is not taken for a whole checkpoint
-            if not name.startswith(f"{CHECKPOINTS}/") or name.split("/")[1] in newest:
-                self._store.get(name, self.local)
+    def __init__(self, bucket: Bucket, local: Path, ours: lease.Lease) -> None:
+        self.url = bucket.url
+        self._bucket, self._local, self._lease = bucket, local, ours
+        self._sent: dict[int, bytes] = {}  # checksums of the checkpoints that are known to be in the bucket
+        self._wake, self._ended = threading.Event(), threading.Event()
+        self._failure: str | None = None
+        self._said: str | None = None
+        self._thread = threading.Thread(target=self._keep_sending, daemon=True, name="mirror")
+        self._thread.start()
 
-    def push(self) -> None:
-        """Send what is new: the run's files, then whole checkpoints; then remove checkpoints that are gone here."""
-        present, names = set(self._store.files()), self._files()
-        here = _whole_checkpoints(names)
-        steps = {str(step) for step in here}
-        for name in _checksums_last(names):
-            if not name.startswith(f"{CHECKPOINTS}/") or (name.split("/")[1] in steps and name not in present):
-                self._store.put(name, self.local)
-        if here:
-            for step in _whole_checkpoints(list(present)):
-                if step < here[-1] and step not in here:
-                    self._store.remove(f"{CHECKPOINTS}/{step}")
+    def wake(self) -> None:
+        """Have what is new sent in the background."""
+        self._wake.set()
 
-    def _files(self) -> list[str]:
-        """Names of the run's files here; links are none of them, nor locks and what another command writes beside."""
-        paths = (path for path in self.local.rglob("*") if path.is_file() and not path.is_symlink())
-        names = (path.relative_to(self.local).as_posix() for path in paths)
-        return [name for name in names if not name.startswith(".")]
+    def check(self) -> None:
+        """Raise `UserError` where another run has taken the bucket over."""
+        self._lease.check_not_lost()
 
+    def news(self) -> str | None:
+        """A line on whether the bucket can be written to, where that has changed since the line before."""
+        failure = self._failure
+        if failure == self._said:
+            return None
+        self._said = failure
+        return f"warning: {failure}; training continues, and it is tried again" if failure else f"{self.url}: all sent"
 
-class _Store:
-    """One directory of an object store; every failure becomes a `UserError` of one line."""
+    def finish(self) -> None:
+        """Return once everything is in the bucket; raises `UserError` after a minute of failures."""
+        self.stop()
+        started = time.monotonic()
+        while True:
+            try:
+                self._send()
+                return
+            except UserError:
+                self._lease.check_not_lost()
+                if time.monotonic() - started > _FINISH_WITHIN_S:
+                    raise
+                time.sleep(min(_RETRY_EVERY_S, _FINISH_WITHIN_S))
 
-    def __init__(self, url: str) -> None:
-        self.url = redacted(url).rstrip("/")
+    def stop(self) -> None:
+        """End the thread, after the file that it is sending."""
+        self._ended.set()
+        self._wake.set()
+        self._thread.join(_STOP_WITHIN_S)
+
+    def _keep_sending(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if self._ended.is_set():
+                return
+            try:
+                self._send(self._ended)
+                self._failure = None
+            except UserError as error:
+                self._failure = str(error)
+                self._ended.wait(_RETRY_EVERY_S)
+                self._wake.set()
+
+    def _send(self, ended: threading.Event | None = None) -> None:
+        """Send what is new, and remove what is gone; stop between two files once `ended` is set."""
+        self._lease.check()
+        names, present = _files(self._local), self._bucket.files()
+        for name in names:
+            if not name.startswith(f"{CHECKPOINTS}/"):
+                # A log grows meanwhile: what is sent is the file as it is now.
+                self._bucket.write(name, (self._local / name).read_bytes())
+        here, there = _whole_checkpoints(names), _numbered(present)
+        for step in here:
+            if not self._send_checkpoint(step, present, ended):
+                return
+        for step in there - set(here):
+            if here and step < here[-1]:
+                self._lease.check()
+                self._bucket.remove(f"{CHECKPOINTS}/{step}")
+
+    def _send_checkpoint(self, step: int, present: list[str], ended: threading.Event | None) -> bool:
+        """Send a checkpoint unless it is there; whether to continue with the next one."""
+        directory = f"{CHECKPOINTS}/{step}"
+        sums = f"{directory}/{checksums.FILE_NAME}"
         try:
-            import fsspec
+            content = (self._local / sums).read_bytes()
+            if step not in self._sent and sums in present:
+                self._sent[step] = self._bucket.read(sums)
+            if self._sent.get(step) == content:
+                return True
+            if any(name.startswith(f"{directory}/") for name in present):  # torn, or of another attempt at these steps
+                if sums in present:
+                    self._bucket.remove(sums)
+                self._bucket.remove(directory)
+            for name in _checksums_last(_files(self._local, directory)):
+                if ended is not None and ended.is_set():
+                    return False
+                self._lease.check()
+                self._bucket.put(name, self._local)
+        except FileNotFoundError:  # removed here meanwhile: a newer one took its position
+            return True
+        self._sent[step] = content
+        return True
 
-            # Listings are cached by default, and others write to the store.
-            self._files, root = fsspec.core.url_to_fs(url.rstrip("/"), use_listings_cache=False)
-            self._root = root.rstrip("/")
-        except (ImportError, ValueError) as error:
-            raise UserError(
-                f"{self.url}: its protocol is unknown or needs a package that is not installed ({type(error).__name__})"
-            ) from None
 
-    def files(self) -> list[str]:
-        """Names of the files below the directory; raises `UserError` where one would lead outside it."""
-        try:
-            self._files.invalidate_cache()
-            found = [name.removeprefix(f"{self._root}/") for name in self._files.find(self._root)]
-        except FileNotFoundError:
-            return []
-        except Exception as error:  # every store raises its own kinds
-            raise self._unreachable(error) from None
-        # Consoles make a folder as an empty object whose name ends in '/'.
-        return [safe_names.check(name, f"the listing of {self.url}") for name in found if not name.endswith("/")]
+def _fetch(bucket: Bucket, local: Path, newest: int | None = None) -> None:
+    """Make the checkpoints in `local` those of the bucket (or the `newest` alone), unless those here are further.
 
-    def get(self, name: str, local: Path) -> None:
-        """Copy one file to `local / name`."""
-        path = safe_names.without_links(local, safe_names.check(name, self.url))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._files.get_file(f"{self._root}/{name}", str(path))
-        except FileNotFoundError:
-            raise UserError(f"expected a file at {self.url}/{name}, found none") from None
-        except Exception as error:
-            raise self._unreachable(error) from None
+    A checkpoint is the same where its checksums are.
+    """
+    names = bucket.files()
+    remote, here = _whole_checkpoints(names), _whole_checkpoints(_files(local))
+    is_further_here = bool(here) and (not remote or here[-1] >= remote[-1])
+    if newest is not None and is_further_here:
+        return
+    if not is_further_here and newest is None:
+        for step in _numbered(_files(local)) - set(remote):  # of steps that another machine has repeated since
+            _remove_checkpoint(local, step)
+    for step in remote[-newest:] if newest else remote:
+        directory = f"{CHECKPOINTS}/{step}"
+        sums = f"{directory}/{checksums.FILE_NAME}"
+        if (local / sums).is_file() and (is_further_here or (local / sums).read_bytes() == bucket.read(sums)):
+            continue
+        _remove_checkpoint(local, step)
+        for name in _checksums_last([name for name in names if name.startswith(f"{directory}/")]):
+            bucket.get(name, local)
+    if not is_further_here:
+        for name in names:
+            if not name.startswith(f"{CHECKPOINTS}/") and name != lease.FILE_NAME:
+                bucket.get(name, local)
 
-    def put(self, name: str, local: Path) -> None:
-        """Send one file."""
-        try:
-            self._files.put_file(str(local / name), f"{self._root}/{name}")
-        except Exception as error:
-            raise self._unreachable(error) from None
 
-    def remove(self, name: str) -> None:
-        """Remove a directory and all below it. By single files: `rm` takes brackets in a path for a pattern."""
-        try:
-            for path in self._files.find(f"{self._root}/{name}"):
-                self._files.rm_file(path)
-        except Exception as error:
-            raise self._unreachable(error) from None
-
-    def _unreachable(self, error: Exception) -> UserError:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return UserError(f"no space left to copy {self.url}: free space, or set XDG_CACHE_HOME to a larger disk")
-        return UserError(
-            f"{self.url} cannot be reached ({type(error).__name__}): check address, network and credentials"
-        )
+def _remove_checkpoint(local: Path, step: int) -> None:
+    """Remove one here, its checksums first, so that what is left of it after a kill is not taken for whole."""
+    directory = safe_names.without_links(local, f"{CHECKPOINTS}/{step}")
+    (directory / checksums.FILE_NAME).unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _cached(kind: str, url: str) -> Iterator[Path]:
-    """The local copy's directory, which other processes wait for meanwhile; named without the URL's credentials."""
-    url = redacted(url).rstrip("/")
-    local = _cache(kind) / hashlib.sha256(url.encode()).hexdigest()[:16]
-    with directory_lock.held(local, url, wait=True, beside=True):
+    """The local copy's directory, which other processes wait for meanwhile."""
+    local = _local(kind, url)
+    with directory_lock.held(local, redacted(url).rstrip("/"), wait=True, beside=True):
         local.mkdir(mode=0o700, exist_ok=True)
         yield local
+
+
+def _local(kind: str, url: str) -> Path:
+    """Where the local copy of a URL is, named without its credentials."""
+    return _cache(kind) / hashlib.sha256(redacted(url).rstrip("/").encode()).hexdigest()[:16]
 
 
 def _cache(kind: str) -> Path:
@@ -219,15 +295,23 @@ def _cache(kind: str) -> Path:
     return directory
 
 
+def _files(local: Path, below: str = ".") -> list[str]:
+    """Names of the run's files here; links are none of them, nor locks and what another command writes beside."""
+    paths = (path for path in (local / below).rglob("*") if path.is_file() and not path.is_symlink())
+    names = (path.relative_to(local).as_posix() for path in paths)
+    return [name for name in names if not name.startswith(".") and not name.endswith(".partial")]
+
+
 def _checksums_last(names: list[str]) -> list[str]:
     return sorted(names, key=lambda name: name.endswith(checksums.FILE_NAME))
 
 
 def _whole_checkpoints(names: list[str]) -> list[int]:
-    """Steps of the checkpoints among the files of a run that came to their end."""
+    """Steps of the checkpoints among the files of a run that came to their end, ascending."""
+    return sorted(step for step in _numbered(names) if f"{CHECKPOINTS}/{step}/{checksums.FILE_NAME}" in names)
+
+
+def _numbered(names: list[str]) -> set[int]:
+    """Steps of the checkpoints among the files of a run, whole or not."""
     parts = [name.split("/") for name in names if name.startswith(f"{CHECKPOINTS}/")]
-    return sorted(
-        int(part[1])
-        for part in parts
-        if len(part) == 3 and part[1].isascii() and part[1].isdigit() and part[2] == checksums.FILE_NAME
-    )
+    return {int(part[1]) for part in parts if len(part) > 2 and part[1].isascii() and part[1].isdigit()}

@@ -12,14 +12,13 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from clinicalbert_jax.config import TrainConfig
 from clinicalbert_jax.data.dataset import Batch
 from clinicalbert_jax.data.prefetch import Prefetcher
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.modeling.bert import Params
-from clinicalbert_jax.runs import metrics_log
+from clinicalbert_jax.runs import metrics_log, process_0
 from clinicalbert_jax.runs.checkpoint import Checkpoints, recover
 from clinicalbert_jax.runs.object_store import Mirror
 from clinicalbert_jax.runs.state import State
@@ -79,14 +78,15 @@ class Job:
 def run(job: Job, workdir: Path, mirror: Mirror | None = None, stop: StopRequest | None = None) -> int:
     """Train until `train.steps`, from the last good checkpoint in `workdir` if there is one. Returns the exit code.
 
-    `mirror` sends every checkpoint, and at the end the rest, to the URL of the run. Once this returns, in any process,
-    the run's files are complete, and a `stop` ends the process at once, as it does until the first step has ended.
+    `mirror`, of process 0 where the run has a URL, sends every checkpoint there, and at the end the rest. Once this
+    returns, in any process, the run's files are complete, and a `stop` ends the process at once, as it does until the
+    first step has ended.
     """
     stop = stop or StopRequest()
     with _one_line_for_the_disk(workdir):
         code = _run(job, workdir, mirror, stop)
         if mirror:
-            mirror.push()
+            mirror.finish()
     distributed.wait_for_all()  # process 0 alone publishes checkpoints
     if code == EXIT_DONE:
         stop.nothing_to_save()
@@ -107,8 +107,6 @@ def _one_line_for_the_disk(workdir: Path) -> Iterator[None]:
 def _run(job: Job, workdir: Path, mirror: Mirror | None, stop: StopRequest) -> int:
     config, leader = job.program.config, jax.process_index() == 0
     xla.keep_freed_memory(job.program.mesh.devices.flat[0].platform)
-    if mirror and jax.process_count() > 1:
-        raise UserError(f"--workdir: expected a path that all processes share, found {mirror.url}")
     saved, warnings = recover(workdir)
     with (
         Checkpoints(workdir, config.train, mirror) as checkpoints,
@@ -121,10 +119,9 @@ def _run(job: Job, workdir: Path, mirror: Mirror | None, stop: StopRequest) -> i
         with Progress(start, config.train.steps, leader) as progress:
             for warning in warnings:
                 progress.say(f"warning: {warning}")
-            history = metrics_log.read(workdir)
-            validations = [r for r in history if r["kind"] == "validation" and r["step"] <= start]
-            scores = [-math.inf if record["score"] is None else record["score"] for record in validations]
-            unscored = _is_unscored(config.train, start, history)
+            history = metrics_log.read(workdir) if leader else []
+            scores = process_0.decides(lambda: _scores(history, start))
+            unscored = process_0.decides(lambda: _is_unscored(config.train, start, history))
             if not unscored and (start >= config.train.steps or job.is_over(scores)):
                 progress.say(f"nothing to do: {workdir} is at step {start} of {config.train.steps}")
                 return EXIT_DONE
@@ -132,15 +129,20 @@ def _run(job: Job, workdir: Path, mirror: Mirror | None, stop: StopRequest) -> i
             writer.write(start, "start", {}, devices=job.program.mesh.size, config=dataclasses.asdict(config))
             peak = mfu.peak_flops(job.program.mesh.devices.flat[0].device_kind)
             meter = Meter(writer, progress, history, job.flops_per_step, peak and peak * job.program.mesh.size)
-            loop = _Loop(job, checkpoints, writer, progress, meter, stop, scores)
+            loop = _Loop(job, checkpoints, mirror, writer, progress, meter, stop, scores)
             return loop.run(state, start, unscored, workdir)
 
 
-def _is_unscored(train: TrainConfig, start: int, history: list[dict[str, Any]]) -> bool:
-    """Whether the run was stopped inside the evaluation that was due at `start`. Process 0 decides: it has the log."""
+def _scores(history: Sequence[Mapping[str, Any]], until: int) -> list[float]:
+    """The scores of the validations up to a step."""
+    validations = [r for r in history if r["kind"] == "validation" and r["step"] <= until]
+    return [-math.inf if record["score"] is None else record["score"] for record in validations]
+
+
+def _is_unscored(train: TrainConfig, start: int, history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the run was stopped inside the evaluation that was due at `start`."""
     due = bool(train.eval_every) and start > 0 and (start % train.eval_every == 0 or start == train.steps)
-    done = {record["step"] for record in history if record["kind"] == "validation"}
-    return bool(multihost_utils.broadcast_one_to_all(np.array(due and bool(history) and start not in done)))
+    return due and bool(history) and start not in {r["step"] for r in history if r["kind"] == "validation"}
 
 
 def _first_state(job: Job, checkpoints: Checkpoints, saved: int | None) -> tuple[State, str]:
@@ -163,6 +165,7 @@ class _Loop:
         self,
         job: Job,
         checkpoints: Checkpoints,
+        mirror: Mirror | None,
         writer: Writer,
         progress: Progress,
         meter: Meter,
@@ -171,7 +174,7 @@ class _Loop:
     ) -> None:
         self._job, self._program, self._config = job, job.program, job.program.config.train
         self._checkpoints, self._writer, self._progress, self._meter = checkpoints, writer, progress, meter
-        self._stop, self._scores = stop, scores
+        self._mirror, self._stop, self._scores = mirror, stop, scores
         self._any_process = distributed.AnyProcess(job.program.mesh)
         self._in_flight: deque[tuple[int, jax.Array]] = deque()  # step, and skips in a row after it
         self._reported: set[tuple[str, int]] = set()  # damaged records
@@ -271,9 +274,8 @@ class _Loop:
 
     def _log(self, done: int) -> None:
         self._meter.flush()
-        if self._checkpoints.mirror_fault:
-            self._progress.say(f"warning: {self._checkpoints.mirror_fault}; tried again with the next checkpoint")
-            self._checkpoints.mirror_fault = None
+        if self._mirror and (news := self._mirror.news()):
+            self._progress.say(news)
         new = self._job.training.corrupt - self._reported
         self._reported |= new
         for file, record in sorted(new):

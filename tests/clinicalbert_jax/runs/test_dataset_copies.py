@@ -14,7 +14,7 @@ from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.dataset import Dataset
 from clinicalbert_jax.errors import UserError, redacted
 from clinicalbert_jax.files import directory_lock
-from clinicalbert_jax.runs import clear_copies, object_store
+from clinicalbert_jax.runs import bucket, clear_copies, object_store
 from tests import toy_dataset
 
 pytestmark = pytest.mark.fast
@@ -41,8 +41,8 @@ def test_a_copy_follows_the_store(store: Path, tmp_path: Path, monkeypatch: pyte
     assert contents(local) == contents(store)
 
     fetched: list[str] = []
-    get = object_store._Store.get
-    monkeypatch.setattr(object_store._Store, "get", lambda *a: (fetched.append(a[1]), get(*a)))
+    get = bucket.Bucket.get
+    monkeypatch.setattr(bucket.Bucket, "get", lambda *a: (fetched.append(a[1]), get(*a)))
     assert object_store.dataset(url) == local
     assert fetched == ["manifest.json"]
 
@@ -103,9 +103,9 @@ def test_a_shard_and_its_index_are_of_one_preparation(
 def test_a_second_process_waits(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads here: the kernel's locks are between openings of a file, so they wait as processes do."""
     lines: list[str] = []
-    get, barrier = object_store._Store.get, threading.Barrier(2)
+    get, barrier = bucket.Bucket.get, threading.Barrier(2)
 
-    def logged(store: object_store._Store, name: str, directory: Path) -> None:
+    def logged(store: bucket.Bucket, name: str, directory: Path) -> None:
         lines.append(f"{threading.current_thread().name} {name}")
         get(store, name, directory)
 
@@ -113,7 +113,7 @@ def test_a_second_process_waits(store: Path, monkeypatch: pytest.MonkeyPatch) ->
         barrier.wait()
         object_store.dataset(f"file://{store}")
 
-    monkeypatch.setattr(object_store._Store, "get", logged)
+    monkeypatch.setattr(bucket.Bucket, "get", logged)
     threads = [threading.Thread(target=copy, name=name) for name in "ab"]
     for thread in threads:
         thread.start()
@@ -127,7 +127,7 @@ def test_a_second_process_waits(store: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_command_clears_the_copies(store: Path, cache: Path, capsys: pytest.CaptureFixture) -> None:
     local = object_store.dataset(f"file://{store}")
-    run, _ = object_store.run(f"file://{store.parent}/run")
+    run = object_store.run(f"file://{store.parent}/run")
     clear_copies.main(clear_copies.Options())
     assert capsys.readouterr().out.startswith("removed 1 local copies of datasets (")
     assert not local.exists()
@@ -200,15 +200,17 @@ def test_the_name_of_a_run_in_a_store_is_no_pattern(tmp_path: Path) -> None:
         filesystem, root = fsspec.core.url_to_fs(url)
         for run in {name, "runax", "a", "b"}:
             filesystem.pipe({f"{root}/{run}/checkpoints/{step}/checksums.json": b"{}" for step in (1, 2)})
-        local, mirror = object_store.run(f"{url}/{name}")
-        assert mirror
-        shutil.rmtree(local / "checkpoints" / "1")
-        for beside in (".lock", ".report.html.lock", ".partial.report.html", "metrics.jsonl"):
-            (local / beside).touch()
-        mirror.push()
+        local = object_store.run_directory(f"{url}/{name}")
+        local.mkdir(parents=True)
+        with object_store.mirrored(f"{url}/{name}") as mirror:
+            shutil.rmtree(local / "checkpoints" / "1")
+            for beside in (".lock", ".report.html.lock", ".partial.report.html", "metrics.jsonl"):
+                (local / beside).touch()
+            mirror.finish()
         left = {path.removeprefix(f"{root}/") for path in filesystem.find(root)}
         others = {f"{run}/checkpoints/{step}/checksums.json" for run in {"runax", "a", "b"} - {name} for step in (1, 2)}
-        assert left == {f"{name}/metrics.jsonl", f"{name}/checkpoints/2/checksums.json", *others}
+        kept = {f"{name}/{file}" for file in ("metrics.jsonl", "lease.json", "checkpoints/2/checksums.json")}
+        assert left == {*kept, *others}
 
 
 def test_two_processes_clear_the_copies(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

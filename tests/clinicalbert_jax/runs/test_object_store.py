@@ -9,12 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+import run_pretrain
 from clinicalbert_jax.config import Config
-from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.runs import object_store, workdir
+from clinicalbert_jax.runs import lease, object_store
 from clinicalbert_jax.runs.checkpoint import restore_params
-from clinicalbert_jax.training import pretrain as pretraining
 from tests import toy_dataset
 from tests.clinicalbert_jax.conftest import pretrain, small_config
 
@@ -35,6 +34,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "the one of the fixture `compilation_cache`")
     s3fs.S3FileSystem.clear_instance_cache()
     name = f"hospital-{secrets.token_hex(4)}"  # the servers of one process share their memory
     s3fs.S3FileSystem().mkdir(name)
@@ -44,13 +44,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def pretrain_there(config: Config, data: str, run: str) -> int:
-    """What run_pretrain.py does with URLs."""
-    data_dir = object_store.dataset(data)
-    local, mirror = object_store.run(run)
-    manifest = Manifest.load(data_dir)
-    config = workdir.check_data(config, manifest, data_dir)
-    workdir.check_same_run(local, config, manifest)
-    return pretraining.pretrain(config, data_dir, local, mirror)
+    return run_pretrain.main(run_pretrain.Options(config=config, data_dir=data, workdir=run))
 
 
 def test_a_run_moves_to_a_machine_without_a_copy(bucket: str, tmp_path: Path) -> None:
@@ -62,7 +56,7 @@ def test_a_run_moves_to_a_machine_without_a_copy(bucket: str, tmp_path: Path) ->
     assert pretrain_there(longer, f"{bucket}/data", f"{bucket}/runs/one") == 0
 
     assert pretrain(longer, data_dir, tmp_path / "alone") == 0
-    local, _ = object_store.run(f"{bucket}/runs/one")
+    local = object_store.run(f"{bucket}/runs/one")
     for ours, expected in zip(
         jax.tree.leaves(restore_params(local)[1]), jax.tree.leaves(restore_params(tmp_path / "alone")[1]), strict=True
     ):
@@ -79,7 +73,7 @@ def test_a_checkpoint_that_did_not_arrive_whole_is_not_taken(bucket: str, tmp_pa
     assert pretrain_there(small_config(steps=6), str(data_dir), f"{bucket}/run") == 0
     s3fs.S3FileSystem().rm(f"{bucket}/run/checkpoints/6/checksums.json")
     shutil.rmtree(tmp_path / "cache")
-    local, _ = object_store.run(f"{bucket}/run")
+    local = object_store.run(f"{bucket}/run")
     assert restore_params(local)[3] == 3
 
 
@@ -102,12 +96,68 @@ def test_a_store_that_is_gone_costs_no_steps(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     data_dir = toy_dataset.write(tmp_path / "toy", num_train=40)
-    local, mirror = object_store.run(f"{bucket}/run")
-    assert mirror is not None
-    monkeypatch.setattr(mirror, "_store", object_store._Store(f"{bucket}-gone/run"))  # no such bucket
-    manifest = Manifest.load(data_dir)
-    config = workdir.check_data(small_config(steps=6), manifest, data_dir)
-    with pytest.raises(UserError, match="cannot be reached"):
-        pretraining.pretrain(config, data_dir, local, mirror)
-    assert "tried again with the next checkpoint" in capsys.readouterr().err
-    assert restore_params(local)[3] == 6
+    monkeypatch.setattr(object_store, "_FINISH_WITHIN_S", 0.0)
+    monkeypatch.setattr(object_store.Bucket, "put", refused)
+    with pytest.raises(UserError, match="cannot be written"):
+        pretrain_there(small_config(steps=6), str(data_dir), f"{bucket}/run")
+    said = capsys.readouterr().err
+    assert said.count("; training continues, and it is tried again") == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert restore_params(object_store.run_directory(f"{bucket}/run"))[3] == 6
+
+
+def test_conditional_writes_to_s3(bucket: str) -> None:
+    store = object_store.Bucket(f"{bucket}/run")
+    assert store.look("lease.json") is None
+    first = store.replace("lease.json", b"one", None)
+    assert first
+    assert store.replace("lease.json", b"two", None) is None
+    assert store.replace("lease.json", b"two", '"another version"') is None
+    found = store.look("lease.json")
+    assert found
+    assert (found.content, found.version) == (b"one", first)
+    assert 0 <= found.age_s < 60
+    assert store.replace("lease.json", b"two", first)
+    assert store.replace("lease.json", b"three", first) is None
+    assert store.read("lease.json") == b"two"
+    store.remove("lease.json")
+    assert store.replace("lease.json", b"three", first) is None, "it was removed"
+    with pytest.raises(UserError, match=r"none/run cannot be written \(no such bucket\)"):
+        object_store.Bucket("s3://none/run").replace("lease.json", b"one", None)
+
+
+def test_a_bucket_of_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Against an emulator, which knows files, versions and their age, but ignores the condition of a write."""
+    gcsfs = pytest.importorskip("gcsfs", reason="gcsfs is of the test extra")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="gcp-storage-emulator is of the test extra")
+    server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="hospital")
+    server.start()
+    try:
+        host, port = server._api._httpd.server_address
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+        monkeypatch.setenv("NO_GCE_CHECK", "true")  # for credentials, which the emulator does not ask for
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        store = object_store.Bucket("gs://hospital/run")
+        assert (store.look("note.json"), store.files()) == (None, [])
+        (tmp_path / "step" / "3").mkdir(parents=True)
+        (tmp_path / "step" / "3" / "array").write_bytes(bytes(range(256)))
+        store.put("step/3/array", tmp_path)
+        store.get("step/3/array", tmp_path / "copy")
+        assert (tmp_path / "copy" / "step" / "3" / "array").read_bytes() == bytes(range(256))
+        version = store.replace("note.json", b"one", None)
+        found = store.look("note.json")
+        assert found
+        assert (found.content, found.version) == (b"one", version)
+        assert -2 < found.age_s < 60
+        with lease.held(store, tmp_path):
+            assert store.files() == ["lease.json", "note.json", "step/3/array"]
+        assert "is in a store without conditional writes" in capsys.readouterr().err
+        store.remove("step/3")
+        assert store.files() == ["lease.json", "note.json"]
+    finally:
+        server.stop()
+
+
+def refused(self: object_store.Bucket, name: str, local: Path) -> None:
+    raise UserError(f"{self.url} cannot be written (PermissionError)")

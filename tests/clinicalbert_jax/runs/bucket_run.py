@@ -1,0 +1,75 @@
+"""A run of several real processes that share nothing but a bucket: each has a home, cache and TMPDIR of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+MODEL = [
+    "--config.model.hidden_size=32",
+    "--config.model.num_hidden_layers=1",
+    "--config.model.num_attention_heads=2",
+    "--config.model.intermediate_size=64",
+    "--config.model.hidden_dropout_prob=0",
+    "--config.model.attention_probs_dropout_prob=0",
+    "--config.data.max_seq_length=32",
+    "--config.optimizer.warmup_steps=3",
+    "--config.optimizer.schedule=constant",
+    "--config.train.global_batch_size=8",
+    "--config.train.log_every=1",
+    "--config.train.checkpoint_every=3",
+    "--config.train.eval_every=5",
+    "--config.train.dtype=float32",
+]
+
+
+class BucketRun:
+    """`count` processes on as many machines of their own below `machines`, which keep their disks between starts."""
+
+    def __init__(self, machines: Path, data: str, run: str, count: int, *overrides: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.processes, self.logs = [], []
+        for number in range(count):
+            machine = machines / str(number)
+            for name in ("work", "cache", "tmp"):
+                (machine / name).mkdir(parents=True, exist_ok=True)
+            environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
+                "JAX_PLATFORMS": "cpu",
+                "JAX_COMPILATION_CACHE_DIR": str(machines.parent / "compiled"),  # saves time, and changes nothing
+                "PYTHONPATH": str(ROOT),
+                "HOME": str(machine),
+                "XDG_CACHE_HOME": str(machine / "cache"),
+                "TMPDIR": str(machine / "tmp"),
+            }
+            several = [f"--coordinator_address={address}", f"--num_processes={count}", f"--process_id={number}"]
+            command = [sys.executable, str(ROOT / "run_pretrain.py"), f"--config={ROOT}/configs/tiny_128.py", *MODEL]
+            self.logs.append(machine / "log")
+            with self.logs[-1].open("w") as log:
+                self.processes.append(
+                    subprocess.Popen(
+                        [*command, f"--data_dir={data}", f"--workdir={run}", *overrides, *several * (count > 1)],
+                        cwd=machine / "work",
+                        env=environment,
+                        stdout=log,
+                        stderr=log,
+                    )
+                )
+
+    def said(self) -> list[str]:
+        """What each process has printed."""
+        return [log.read_text() for log in self.logs]
+
+    def codes(self, timeout: float = 300) -> list[int]:
+        """Wait for the end; the exit codes."""
+        return [process.wait(timeout) for process in self.processes]
+
+    def kill(self) -> None:
+        """SIGKILL to all."""
+        for process in self.processes:
+            process.send_signal(signal.SIGKILL)
+        self.codes()
