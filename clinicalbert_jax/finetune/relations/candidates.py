@@ -65,7 +65,11 @@ def kinds(pairs: Iterable[Pair]) -> tuple[Kind, ...]:
 
 
 def document(line: int, record: Record, known: Sequence[Kind]) -> Document:
-    """`{"id": ..., "text": ..., "entities": [{"start": ..., "end": ..., "label": ...}], "patient": ...}`."""
+    """`{"id": ..., "text": ..., "entities": [{"start": ..., "end": ..., "label": ...}], "patient": ...}`.
+
+    Or as a conversion keeps it in `documents/`, see `plain`.
+    """
+    record = plain(record)
     text, id_ = fields.text(record, "text"), fields.identifier(record, str(line))
     if not isinstance(record["entities"], list):
         raise BadRecord("expected a list in the field 'entities', found otherwise")
@@ -77,6 +81,34 @@ def document(line: int, record: Record, known: Sequence[Kind]) -> Document:
         if any(_is_of(kind, head, tail) for kind in known)
     ]
     return Document(id_, line, patient, text, entities, tuple(pairs))
+
+
+def plain(record: Record) -> Record:
+    """A document of `convert.standoff` as `document` reads it; entities of several parts become one, as in n2c2 2018.
+
+    A record that is none comes back as it is. Raises `BadRecord` for relations that are not of two entities.
+    """
+    if "passages" not in record:
+        return record
+    try:
+        spans = {one["id"]: _envelope(one["parts"], one["label"]) for one in record["entities"]}
+        relations = []
+        for one in record["relations"]:
+            head, tail = (spans[target] for _, target in one["arguments"])
+            relations.append({"label": one["label"], "head": _json(head, "type"), "tail": _json(tail, "type")})
+    except (TypeError, KeyError, ValueError):
+        raise BadRecord("expected a conversion's document, with relations of two entities, found otherwise") from None
+    entities = [_json(span, "label") for span in spans.values()]
+    patient = {"patient": record["patient"]} if record.get("patient") else {}
+    return {"id": record["id"], "text": record["text"], "entities": entities, "relations": relations} | patient
+
+
+def _envelope(parts: Sequence[Sequence[int]], label: str) -> Span:
+    return Span(min(start for start, _ in parts), max(end for _, end in parts), label)
+
+
+def _json(span: Span, label_field: str) -> Record:
+    return {"start": span.start, "end": span.end, label_field: span.label}
 
 
 def _is_of(kind: Kind, head: Span, tail: Span) -> bool:

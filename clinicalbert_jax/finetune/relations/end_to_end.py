@@ -4,7 +4,7 @@ A relation is right where its type and both entities are: their types, and stric
 in common (see `entities.challenges`). Recall is over all annotated relations, also those no pair was made of. Both
 files hold a document a line, as `clinicalbert_jax.predict` writes them with a model of relations:
 `{"id": ..., "entities": [{"start": ..., "end": ..., "label": ...}], "relations": [{"label": ..., "head": {"start": ...,
-"end": ..., "type": ...}, "tail": {...}}]}`.
+"end": ..., "type": ...}, "tail": {...}}]}`, or as a conversion keeps it in `documents/`.
 
 Shape legend: E documents; 4 counts, see `entities.challenges`.
 """
@@ -24,6 +24,7 @@ from clinicalbert_jax.finetune.inputs import fields, record_files
 from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
 from clinicalbert_jax.finetune.inputs.record_files import Record
 from clinicalbert_jax.finetune.inputs.tags import Span
+from clinicalbert_jax.finetune.relations import candidates
 from clinicalbert_jax.finetune.task import Example
 from clinicalbert_jax.options import option
 from clinicalbert_jax.report import html
@@ -91,7 +92,8 @@ def run(options: Options) -> None:
 
 def read(path: Path, reading: Reading) -> list[Document]:
     """The documents of a file; raises `UserError`."""
-    return reading.each(path, record_files.read(path, ("id", "entities", "relations"), reading), _document)
+    records = record_files.read(path, ("id", "entities", "relations"), reading)
+    return reading.each(path, records, _document)
 
 
 def scores(
@@ -132,6 +134,7 @@ def _counts(gold: Sequence[Sequence[Relation]], found: Sequence[Sequence[Relatio
 
 
 def _document(line: int, record: Record) -> Document:
+    record = candidates.plain(record)
     text = fields.text(record, "text") if "text" in record else None
     entities = {fields.span(one, text, "an entity", "label") for one in _list(record, "entities")}
     relations = []

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.convert import standoff
+from clinicalbert_jax.finetune.convert.standoff import Argument, Entity
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.inputs.tags import Span
 from clinicalbert_jax.finetune.relations import candidates, end_to_end
@@ -187,3 +189,21 @@ def test_other_documents_and_damaged_ones_are_refused(tmp_path, change, words):
     with pytest.raises(UserError, match=words):
         command(tmp_path, [gold], [gold | change])
     assert not (tmp_path / "scores.json").exists()
+
+
+def test_the_documents_of_a_conversion_are_read_as_they_are(tmp_path):
+    ends = {"DRUG": "D", "EFFECT": "E"}
+    entities = [
+        Entity("D", ((0, 7),), "DRUG"),
+        Entity("E", ((13, 18), (36, 42)), "EFFECT"),  # of two parts
+    ]
+    related = standoff.Relation("R1", "ADE", tuple(Argument(*pair) for pair in ends.items()))
+    standoff.write(tmp_path / "gold.jsonl", [standoff.Document("1", TEXT, entities=entities, relations=[related])])
+    (gold,) = end_to_end.read(tmp_path / "gold.jsonl", Reading())
+    assert gold.relations == (Relation(DRUG, Span(13, 42, "EFFECT"), "ADE"),)
+    (document,) = trained().config.read(tmp_path / "gold.jsonl", Reading(), annotated=False)
+    assert [(one.head, one.tail) for one in document.pairs] == [gold.relations[0][:2]]
+    concepts = standoff.Relation("R1", "CID", related.arguments[:1])
+    standoff.write(tmp_path / "gold.jsonl", [standoff.Document("1", TEXT, entities=entities, relations=[concepts])])
+    with pytest.raises(UserError, match="with relations of two entities, found otherwise"):
+        end_to_end.read(tmp_path / "gold.jsonl", Reading())
