@@ -114,9 +114,9 @@ def scores(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) -> t
 def _by_type(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]], values: dict[str, float]) -> Table:
     rows: list[tuple[str | int, ...]] = []
     for label in sorted({span.label for spans in (*gold, *found) for span in spans}):
-        of_label = [[[span for span in spans if span.label == label] for spans in side] for side in (gold, found)]
+        annotated, ours = ([[one for one in spans if one.label == label] for spans in side] for side in (gold, found))
         lenient, inexact = (
-            micro(_by_document(*of_label, _RULES[name])) for name in ("n2c2_2018_lenient", "i2b2_2010_inexact")
+            micro(_by_document(annotated, ours, _RULES[name])) for name in ("n2c2_2018_lenient", "i2b2_2010_inexact")
         )
         values |= {f"{label}/lenient_f1": lenient.f1, f"{label}/inexact_f1": inexact.f1}
         rows.append((label, *map(percent, lenient), *map(percent, inexact)))

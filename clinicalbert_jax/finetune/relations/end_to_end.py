@@ -104,8 +104,8 @@ def scores(
     values: dict[str, float] = {}
     rows: list[tuple[str | int, ...]] = []
     for label in sorted({relation.label for side in (gold, found) for of in side for relation in of}):
-        of_label = [[[one for one in of if one.label == label] for of in side] for side in (gold, found)]
-        both = {rule: challenges.micro(_counts(*of_label, rule)) for rule in _RULES}
+        annotated, ours = ([[one for one in of if one.label == label] for of in side] for side in (gold, found))
+        both = {rule: challenges.micro(_counts(annotated, ours, rule)) for rule in _RULES}
         values |= {f"{label}/{rule}_{name}": v for rule, rates in both.items() for name, v in rates._asdict().items()}
         rows.append((label, *(percent(rate) for rates in both.values() for rate in rates)))
     for mean in (challenges.micro, challenges.macro):
