@@ -39,7 +39,8 @@ class Document(Example):
 class Kind(NamedTuple):
     """Pairs of a head and a tail of these types that the training data had.
 
-    `most_between`: characters between the two, at most. `in_order`: the types are one, and the head came first always.
+    `most_between`: characters between the two, at most. `in_order`: the head came first always, with the types the
+    other way round too: two drugs that interact are one pair, not two.
     """
 
     head: str
@@ -53,14 +54,14 @@ def kinds(pairs: Iterable[Pair]) -> tuple[Kind, ...]:
     by_types: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     for pair in pairs:
         by_types[pair.head.label, pair.tail.label].append(pair)
+    in_order = {types: all(pair.head[:2] <= pair.tail[:2] for pair in found) for types, found in by_types.items()}
     return tuple(
         Kind(
-            head,
-            tail,
-            max(_between(pair.head, pair.tail) for pair in of_types),
-            head == tail and all(pair.head <= pair.tail for pair in of_types),
+            *types,
+            most_between=max(_between(pair.head, pair.tail) for pair in found),
+            in_order=in_order[types] and in_order.get(types[::-1], False),
         )
-        for (head, tail), of_types in sorted(by_types.items())
+        for types, found in sorted(by_types.items())
     )
 
 
@@ -114,7 +115,7 @@ def _json(span: Span, label_field: str) -> Record:
 def _is_of(kind: Kind, head: Span, tail: Span) -> bool:
     return (
         (head.label, tail.label) == (kind.head, kind.tail)
-        and (head <= tail or not kind.in_order)
+        and (head[:2] <= tail[:2] or not kind.in_order)
         and _between(head, tail) <= kind.most_between
     )
 

@@ -237,7 +237,10 @@ def test_ddi_offsets_are_inclusive_and_may_have_parts() -> None:
     (document,) = documents
     assert (document.id, document.patient, document.split, document.text) == ("d.s0", "d", "train", text)
     assert [entity.text_in(text) for entity in document.entities] == ["X", "alpha blockers"]
-    assert [record["label"] for record in found["relations"]["train"]] == ["none", "effect"] or ["effect", "none"]
+    assert [record["label"] for record in found["relations"]["train"]] == [
+        "effect",
+        "none",
+    ]  # the later one first: so both ways
     assert ledger["pairs"].number_as_is == ledger["relations"].number_as_is == 1
     written = ddi.write(documents)
     assert written[".ner.txt"] == "d.s0|30-30|X|drug\nd.s0|7-11;14-21|alpha blockers|drug\n"
@@ -346,3 +349,19 @@ def test_a_damaged_file_is_said_and_never_guessed(corpus: str, data: st.DataObje
     except UserError as error:
         assert "\n" not in str(error)
         assert "secret" not in str(error)
+
+
+def test_two_drugs_that_interact_are_one_pair_where_the_earlier_is_always_first() -> None:
+    text = "aspirin with zinc or iron"
+    one = ddi_file(text, [("0-6", "aspirin"), ("13-16", "zinc"), ("21-24", "iron")]).replace(
+        'charOffset="13-16" type="drug"', 'charOffset="13-16" type="brand"'
+    )
+    other = one.replace('"d.', '"e.').replace('e2="e.s0.e1"', 'e2="e.s0.e2"')
+    third = one.replace('"d.', '"f.').replace('e1="f.s0.e0" e2="f.s0.e1"', 'e1="f.s0.e1" e2="f.s0.e2"')
+    _, found, _ = ddi_documents(members(**{"a.xml": one, "b.xml": other, "c.xml": third}))
+    pairs = [(r["head"]["start"], r["tail"]["start"], r["label"]) for r in found["relations"]["train"]]
+    assert sorted(pairs) == sorted(
+        (head, tail, "effect" if (head, tail) == related else "none")
+        for related in ((0, 13), (0, 21), (13, 21))
+        for head, tail in ((0, 13), (0, 21), (13, 21))
+    )
