@@ -9,7 +9,6 @@ challenge does not count, is not read.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert.archives import Member
@@ -47,10 +46,10 @@ def write(documents: Sequence[Document]) -> Mapping[str, str]:
 
 
 def _one(abstracts: Member, what: str, members: Sequence[Member]) -> Member:
-    pattern = re.sub("_abstracts.*", f"_{what}*.tsv", abstracts.name)
-    found = [member for member in members if PurePosixPath(member.name).match(pattern)]
+    begin = abstracts.name.split("_abstracts")[0] + f"_{what}"
+    found = [member for member in members if member.name.startswith(begin) and member.suffix == ".tsv"]
     if len(found) != 1:
-        raise UserError(f"--input: expected one file {pattern} beside {abstracts.where}, found {len(found)}")
+        raise UserError(f"--input: expected one file {begin}*.tsv beside {abstracts.where}, found {len(found)}")
     return found[0]
 
 
