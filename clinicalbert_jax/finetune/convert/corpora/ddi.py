@@ -28,7 +28,9 @@ def read(members: Sequence[Member], ledger: Ledger) -> Iterator[Document]:
         raise UserError(f"--input: expected .xml files (DDI), found none among {len(members):,} files")
     seen: dict[str, str] = {}
     for member in files:
-        parsed = xml.parse(member)
+        parsed = xml.parse(member, ledger)
+        if not parsed:
+            continue
         if parsed.root.tag != "document" or parsed.root.find("sentence[@text]") is None:
             raise UserError(f"{member.where}, line 1: expected a <document> of sentences (DDI), found another element")
         for element in parsed.root.iter("sentence"):

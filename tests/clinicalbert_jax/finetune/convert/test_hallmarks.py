@@ -44,10 +44,10 @@ def test_an_abstract_that_cannot_be_used_is_told_or_left_out(tmp_path: Path, cha
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(good) + "\n" + json.dumps(good | {"pmid": "2"} | change) + "\n")
     with pytest.raises(UserError, match=r"a\.jsonl, line 2: expected") as caught:
-        list(hallmarks.read(archives.members(path), Ledger()))
+        list(hallmarks.read(archives.members(path, Ledger()), Ledger()))
     assert "secret" not in str(caught.value)
     ledger = Ledger(Reading("skip"))
-    assert len(list(hallmarks.read(archives.members(path), ledger))) == 2
+    assert len(list(hallmarks.read(archives.members(path, ledger), ledger))) == 2
     ledger.check()
     assert ledger["abstracts"].refusals == [{"reason": "bad record", "file": str(path), "line": 2}]
 

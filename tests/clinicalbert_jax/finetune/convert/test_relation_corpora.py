@@ -36,7 +36,8 @@ def corpus(directory, related=RELATED, unrelated=UNRELATED):
 
 def ade_pairs(directory, percent=ALL_TRAIN, names=None, reading=None):
     """The pairs with names, by split."""
-    ledger, files = Ledger(reading or Reading()), members(directory)
+    ledger = Ledger(reading or Reading())
+    files = members(directory, ledger)
     documents = settle.settle(ade.read(files, ledger), ledger, Policies())
     sides = splits.split(documents, percent, 10, 0, ledger)
     others = splits.split(ade.unannotated(files, ledger), percent, 10, 0, ledger)
@@ -153,7 +154,8 @@ def test_sides_depend_on_the_document_alone_and_have_their_shares():
 
 
 def test_the_ade_corpus_is_read_whole(shared_data):
-    ledger, files = Ledger(), members(shared_data / "relation" / "ade")
+    ledger = Ledger()
+    files = members(shared_data / "relation" / "ade", ledger)
     documents = settle.settle(ade.read(files, ledger), ledger, Policies())
     sides = splits.split(documents, (), 10, 0, ledger)
     parts = ade.with_names(sides, splits.split(ade.unannotated(files, ledger), (), 10, 0, ledger), None)
@@ -188,7 +190,7 @@ def chemprot_corpus(directory, part="chemprot_training", **changes):
 
 def chemprot_pairs(directory, reading=None, **policies):
     ledger, policy = Ledger(reading or Reading()), Policies(**policies)
-    documents = settle.settle(chemprot.read(members(directory), ledger), ledger, policy)
+    documents = settle.settle(chemprot.read(members(directory, ledger), ledger), ledger, policy)
     found = tasks.records({"train": documents}, policy, "sentence", False, ledger)
     ledger.check()
     return found["relations"]["train"], documents, ledger
@@ -266,7 +268,7 @@ def test_blue_files_keep_their_blinded_text(tmp_path):
     content = "index\tsentence\tlabel\n" + "".join("\t".join(row) + "\n" for row in BLUE)
     (tmp_path / "train.tsv").write_text(content)
     ledger = Ledger()
-    found = list(blinded.read_blue(members(tmp_path), ledger))
+    found = list(blinded.read_blue(members(tmp_path, ledger), ledger))
     ledger.check()
     records = [sample.record for sample in found]
     assert list(map(shown, records)) == [
@@ -288,7 +290,7 @@ def test_blue_files_keep_their_blinded_text(tmp_path):
     assert len(RelationsConfig().read(tmp_path / "train.jsonl", Reading())) == 4
     (tmp_path / "dev.tsv").write_text(content + "13\tsecret @GENE$\tfalse\n")
     with pytest.raises(UserError, match=r"dev.tsv, line 6: expected two blinded spans .* found 1"):
-        list(blinded.read_blue(members(tmp_path), Ledger()))
+        list(blinded.read_blue(members(tmp_path, Ledger()), Ledger()))
 
 
 @pytest.mark.fast
@@ -300,16 +302,16 @@ def test_one_fold_of_gad_is_read_with_its_header_in_the_test_file_alone(tmp_path
         lines = "".join(f"{n}\t{text}\t{label}\n" for n, (text, label) in enumerate(rows))
         (tmp_path / fold / "test.tsv").write_text("index\tsentence\tlabel\n" + lines)
     with pytest.raises(UserError, match="expected one fold of GAD, found 2: give the folder of one"):
-        list(blinded.read_gad(members(tmp_path), Ledger()))
+        list(blinded.read_gad(members(tmp_path, Ledger()), Ledger()))
     ledger = Ledger()
-    found = list(blinded.read_gad(members(tmp_path / "1"), ledger))
+    found = list(blinded.read_gad(members(tmp_path / "1", ledger), ledger))
     ledger.check()
     assert sorted((one.split, *shown(one.record)[1:]) for one in found) == [
         (split, "@DISEASE$", "@GENE$", label) for split in ("test", "train") for label in ("association", "none")
     ]
     (tmp_path / "1" / "train.tsv").write_text("secret @GENE$ @DISEASE$\tCPR:4\n")
     with pytest.raises(UserError, match=r"train.tsv, line 1: expected a sentence and its label, 0 or 1") as error:
-        list(blinded.read_gad(members(tmp_path / "1"), Ledger()))
+        list(blinded.read_gad(members(tmp_path / "1", Ledger()), Ledger()))
     assert "secret" not in str(error.value)
 
 
