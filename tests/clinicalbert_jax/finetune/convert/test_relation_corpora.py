@@ -223,15 +223,15 @@ def test_the_sample_of_chemprot_is_passed_over_beside_the_training_part(tmp_path
 
 
 @pytest.mark.fast
-def test_names_of_chemprot_files_are_no_patterns_and_each_part_is_there_once(tmp_path):
-    corpus = chemprot_corpus(tmp_path) / "sample"
-    corpus = corpus.rename(tmp_path / "[s]ample*")
+def test_names_of_chemprot_files_are_no_patterns_and_each_abstract_is_there_once(tmp_path):
+    corpus = chemprot_corpus(tmp_path) / "chemprot_training"
+    corpus = corpus.rename(tmp_path / "[t]raining*")
     for path in list(corpus.iterdir()):
         path.rename(path.with_name(path.name.replace("chemprot", "chem[p]rot")))
-    assert len(chemprot.convert_chemprot(tmp_path, Reading())["chem[p]rot_sample"]) == 4
+    assert len(chemprot_pairs(tmp_path)[0]) == 3
     shutil.copytree(corpus, tmp_path / "copy")
-    with pytest.raises(UserError, match="expected each part once"):
-        chemprot.convert_chemprot(tmp_path, Reading())
+    with pytest.raises(UserError, match="expected one document of a name, found that of"):
+        chemprot_pairs(tmp_path)
 
 
 @pytest.mark.fast
