@@ -4,7 +4,7 @@ An XML file a document: `<sentence id text>` with `<entity id charOffset type te
 `<pair id e1 e2 ddi type>`. `charOffset` is `10-17`, the end inclusive, with `;` between the parts of a discontinuous
 name; offsets count in the sentence. Each sentence is a document here, those of a document are in one split: Train or
 Test, by the folders' names. The test set of one task may have sentences of the other's: a sentence that is in two
-files is read once.
+files is read once, from one with pairs.
 """
 
 import re
@@ -27,7 +27,7 @@ def read(members: Sequence[Member], ledger: Ledger) -> Iterator[Document]:
     if not files:
         raise UserError(f"--input: expected .xml files (DDI), found none among {len(members):,} files")
     seen: dict[str, str] = {}
-    for member in files:
+    for member in sorted(files, key=lambda member: b"<pair" not in member.data):  # those with pairs first
         parsed = xml.parse(member, ledger)
         if not parsed:
             continue

@@ -254,6 +254,8 @@ def test_ddi_sentences_in_two_folders_are_read_once_and_damage_is_named() -> Non
     assert len(documents) == 1
     assert ledger["documents"].reasons == {"a sentence that another file has too": 1}
     assert ledger["pairs"].number_as_is == 1
+    without = one.replace('<pair id="d.s0.p0" e1="d.s0.e0" e2="d.s0.e1" ddi="false"/>', "")
+    assert ddi_documents(members(**{"Test__A__a.xml": without, "Test__DDI__a.xml": one}))[2]["pairs"].number_as_is == 1
     for broken, where in (
         (one.replace("0-6", "0"), "line 3: expected an id, a type and charOffset"),
         (one.replace('ddi="false"', 'ddi="true"'), "line 5: expected e1, e2"),
