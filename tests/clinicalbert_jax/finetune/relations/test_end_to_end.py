@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert import standoff
 from clinicalbert_jax.finetune.convert.standoff import Argument, Entity
+from clinicalbert_jax.finetune.convert.way_back import Conversion
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.inputs.tags import Span
 from clinicalbert_jax.finetune.relations import candidates, end_to_end
@@ -207,3 +208,12 @@ def test_the_documents_of_a_conversion_are_read_as_they_are(tmp_path):
     standoff.write(tmp_path / "gold.jsonl", [standoff.Document("1", TEXT, entities=entities, relations=[concepts])])
     with pytest.raises(UserError, match="with relations of two entities, found otherwise"):
         end_to_end.read(tmp_path / "gold.jsonl", Reading())
+
+
+def test_relations_over_the_entities_of_a_document_go_back_with_them():
+    document = standoff.Document("1", TEXT)
+    found = {"id": "1", "entities": spans(DRUG, FEVER), "relations": [relation(DRUG, FEVER)]}
+    conversion = Conversion("brat", "entities", {"ADE": ["Drug", "Effect"]}, False, None)
+    (back,) = conversion.predicted([document], [{"id": "1", "document": "1"}], [found])
+    assert back.relations == [standoff.Relation("R1", "ADE", (Argument("Drug", "T1"), Argument("Effect", "T2")))]
+    assert [entity.parts for entity in back.entities] == [((0, 7),), ((13, 18),)]
