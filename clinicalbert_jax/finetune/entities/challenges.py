@@ -99,8 +99,7 @@ def scores(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) -> t
     rows: list[tuple[str | int, ...]] = []
     for name, counts_Ex4 in counted.items():
         rates = micro(counts_Ex4)
-        if name != "n2c2_2018_strict":  # the same as seqeval's
-            values |= {f"{name}_{rate}": value for rate, value in rates._asdict().items()}
+        values |= {f"{name}_{rate}": value for rate, value in rates._asdict().items()}
         rows.append((name.replace("_", " "), *map(percent, rates)))
     for name in ("n2c2_2018_strict", "n2c2_2018_lenient", "i2b2_2014_relaxed"):
         mean = macro(counted[name], f1_of_means=name.startswith("i2b2"))
