@@ -52,7 +52,7 @@ def read_blue(members: Sequence[Member], ledger: Ledger) -> Iterator[Sample]:
             label = common.NEGATIVE if label.lower().endswith("false") else fields.name({"label": label}, "label")
             document = index.split(".")[0]
             record = common.pair(id_, document, text, head, tail, label)
-            return Sample(f"{member.stem}.{id_}", "relations", record, member.where, document, member.split)
+            return Sample(f"{member.stem}.{id_}", "relations", record, member.where, document, member.split_of_file)
 
         yield from samples.of_lines(member, "lines", parse, ledger)
 
@@ -76,7 +76,7 @@ def read_gad(members: Sequence[Member], ledger: Ledger) -> Iterator[Sample]:
                 raise BadRecord("expected @GENE$ and @DISEASE$ in the sentence, found others")
             id_ = f"{member.stem}.{number}"
             record = common.pair(id_, id_, text, head, tail, _GAD_LABELS[columns[-1].strip()])
-            return Sample(id_, "relations", record, member.where, id_, member.split)
+            return Sample(id_, "relations", record, member.where, id_, member.split_of_file)
 
         yield from samples.of_lines(member, "lines", parse, ledger)
 

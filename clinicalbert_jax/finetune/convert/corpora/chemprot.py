@@ -63,7 +63,7 @@ def _part(abstracts: Member, entities: Member, relations: Member, ledger: Ledger
         middle = len(title) + 1
         passages = Passage(0, len(title), {_TYPE: "title"}), Passage(middle, middle + len(text), {_TYPE: "abstract"})
         whole = f"{title} {text}"
-        documents[id_] = Document(id_, whole, entities.where, split=abstracts.split, passages=passages)
+        documents[id_] = Document(id_, whole, entities.where, split=abstracts.split_of_file, passages=passages)
     for line, (pmid, id_, kind, start, end, quote) in _fields(entities, 6, "entities", ledger):
         document = documents.get(pmid)
         if document is None or not start.isdecimal() or not end.isdecimal():

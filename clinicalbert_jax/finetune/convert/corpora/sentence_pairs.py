@@ -69,7 +69,7 @@ def read_similarity(members: Sequence[Member], ledger: Ledger) -> Iterator[Sampl
             id_ = f"{member.stem}.{number}"
             sentences = {name: fields.text(found, name) for name in ("sentence1", "sentence2")}
             record = {"id": id_, **sentences, "score": score}
-            return Sample(id_, "similarity", record, member.where, split=member.split)
+            return Sample(id_, "similarity", record, member.where, split=member.split_of_file)
 
         yield from samples.of_lines(member, _WHAT, parse, ledger)
 
