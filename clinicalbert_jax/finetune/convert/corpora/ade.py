@@ -78,7 +78,7 @@ def unannotated(members: Sequence[Member], ledger: Ledger) -> list[Document]:
                 ledger["sentences without a pair"].refused("duplicate", member.where, number)
             else:
                 ledger["sentences without a pair"].as_is()
-                found[pmid, text] = Document(f"{pmid}.n{number}", text, member.where, pmid, member.split_of_file)
+                found[pmid, text] = Document(f"{pmid}.n{number}", text, member.where, pmid)
     return [*found.values()]
 
 
@@ -122,7 +122,7 @@ def _annotated(member: Member, ledger: Ledger) -> Iterator[Document]:
     for (pmid, text), lines in by_sentence.items():
         start = _start(text, lines)
         numbers[pmid] += 1
-        document = Document(f"{pmid}.{numbers[pmid]}", text, member.where, pmid, member.split_of_file)
+        document = Document(f"{pmid}.{numbers[pmid]}", text, member.where, pmid)
         ids: dict[Span, str] = {}
         for line in lines:
             (effect, begin), (drug, drug_begin) = line.effect, line.drug

@@ -97,9 +97,7 @@ def _emrqa_note(paragraph: Record, number: int, part: str, member: Member, ledge
         record = _emrqa_question(question, f"{part}.{name}.{place}", note, part, member, ledger)
         if record:
             record |= {"document": f"{part}.{name}", "context": text, "patient": f"{part} {patient}"}
-            yield Sample(
-                record["id"], f"questions-{part}", record, member.where, record["patient"], member.split_of_file
-            )
+            yield Sample(record["id"], f"questions-{part}", record, member.where, record["patient"])
 
 
 def _emrqa_question(question: Any, id_: str, note: _Note, part: str, member: Member, ledger: Ledger) -> Record | None:
