@@ -79,10 +79,11 @@ def experiments(data: Path, converted: Path) -> dict[str, Experiment]:
         multi_label=True, main="micro_f1", label_column="labels", patient_column="patient", threshold=0.2
     )
     specialty = data / "classification/mtsamples_specialty"
+    pairs = converted / "ade/relations-with-names"
     return {
         "bc5cdr": Experiment(entities, data / "ner/bc5cdr/train.tsv", data / "ner/bc5cdr/devel.tsv", 60),
         "ncbi": Experiment(entities, data / "ner/ncbi_disease/train.tsv", data / "ner/ncbi_disease/devel.tsv", 60),
-        "ade": Experiment(RelationsConfig(), converted / "ade/train.jsonl", converted / "ade/test.jsonl", 100),
+        "ade": Experiment(RelationsConfig(), pairs / "train.jsonl", pairs / "test.jsonl", 100),
         "mtsamples": Experiment(
             ClassificationConfig(max_seq_length=128, max_training_chunks=1),
             specialty / "train.csv.gz",
@@ -91,7 +92,7 @@ def experiments(data: Path, converted: Path) -> dict[str, Experiment]:
             learning_rate=3e-4,
         ),
         "hallmarks": Experiment(
-            hallmarks, converted / "hallmarks/train.jsonl", converted / "hallmarks/test.jsonl", 100
+            hallmarks, converted / "hallmarks/labels/train.jsonl", converted / "hallmarks/labels/test.jsonl", 100
         ),
         "covid_qa": Experiment(
             QuestionsConfig(max_seq_length=384, stride=317, negative_windows=2, max_answer_length=100),

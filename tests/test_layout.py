@@ -61,6 +61,7 @@ WITHOUT_JAX = [
     "clinicalbert_jax.finetune.command",
     "clinicalbert_jax.finetune.compare.command",
     "clinicalbert_jax.finetune.convert.command",
+    "clinicalbert_jax.finetune.relations.end_to_end",
     "clinicalbert_jax.plan.run_plan",
     "clinicalbert_jax.evaluate.heldout",
     "clinicalbert_jax.export.write_run",

@@ -222,7 +222,12 @@ def rates(right: float, found: float, annotated: float) -> Rates:
     """From how many were right, found and annotated, as seqeval and scikit-learn compute them (`zero_division=0`)."""
     precision = right / found if found else 0.0
     recall = right / annotated if annotated else 0.0
-    return Rates(precision, recall, 2 * precision * recall / (precision + recall) if right else 0.0)
+    return Rates(precision, recall, f1(precision, recall))
+
+
+def f1(precision: float, recall: float) -> float:
+    """Their harmonic mean; 0 where both are 0."""
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def f1_scores(title: str, counts: Mapping[str, Sequence[int]], counts_ExM: np.ndarray) -> Scores:

@@ -10,6 +10,7 @@ import numpy as np
 
 from clinicalbert_jax.finetune.classification import scores as measure
 from clinicalbert_jax.finetune.task import Scores
+from clinicalbert_jax.report.number_formats import percent
 from clinicalbert_jax.report.table import Table
 
 MAIN_SCORES = ("accuracy", "macro_f1", "micro_f1")
@@ -70,7 +71,11 @@ def scores(
         "perfect": [(0.0, 0.0), (1.0, 1.0)],
     }
     tables = [_by_label(labels, outcomes_3xC, auroc_C, auprc_C)]
-    if not multi_label:
+    if multi_label:
+        met = measure.met_or_not(truth_ExC, decided_ExC)
+        values |= {"n2c2_2018_micro_f1": met.micro.f1, "n2c2_2018_macro_f1": met.macro.f1}
+        tables.append(_met_or_not(labels, met))
+    else:
         tables.append(_confusion(labels, truth_ExC.argmax(1), decided_ExC.argmax(1)))
     right_E = (truth_ExC == decided_ExC).all(1)
     counts_ExM = {
@@ -126,6 +131,13 @@ def _by_label(labels: Sequence[str], outcomes_3xC: np.ndarray, auroc_C: np.ndarr
     ]
     header = ("label", "annotated", "given", "precision", "recall", "F1", "AUROC", "AUPRC")
     return Table(header, list(zip(labels, *columns, strict=True)), "By label")
+
+
+def _met_or_not(labels: Sequence[str], met: measure.MetOrNot) -> Table:
+    named = [*zip(labels, met.of_labels, strict=True), ("micro average", met.micro), ("macro average", met.macro)]
+    header = ("label", *(" ".join(name.split("_")) for name in measure.MetRates._fields[:-2]), "F1", "AUC at threshold")
+    rows = [(label, *map(percent, rates)) for label, rates in named]
+    return Table(header, rows, "Labels met and not met, as n2c2 2018 track 1 counts them")
 
 
 def _confusion(labels: Sequence[str], truth_E: np.ndarray, decided_E: np.ndarray) -> Table:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from clinicalbert_jax.finetune.task import rates
+
 
 class Points(NamedTuple):
     """What a classifier finds at every threshold that changes anything, from the strictest to the laxest."""
@@ -40,6 +42,27 @@ class Calibration(NamedTuple):
     observed_K: np.ndarray  # fraction that was true
     counts_K: np.ndarray
     error: float
+
+
+class MetRates(NamedTuple):
+    """Of a label, or on average: each 0 where it would divide by 0."""
+
+    met_precision: float
+    met_recall: float
+    met_f1: float
+    not_met_precision: float
+    not_met_recall: float
+    not_met_f1: float
+    f1: float  # mean of both
+    auc: float  # mean of both recalls: the area under a curve of one threshold
+
+
+class MetOrNot(NamedTuple):
+    """Rates of each label, of all decisions together, and the mean over labels."""
+
+    of_labels: list[MetRates]
+    micro: MetRates
+    macro: MetRates
 
 
 def points(truth_N: np.ndarray, scores_N: np.ndarray) -> Points:
@@ -104,6 +127,25 @@ def calibration(truth_N: np.ndarray, probabilities_N: np.ndarray, num_bins: int 
 def outcomes(truth_ExC: np.ndarray, decided_ExC: np.ndarray) -> np.ndarray:
     """Ex3xC: whether a label was rightly given, wrongly given, missed."""
     return np.stack([truth_ExC & decided_ExC, ~truth_ExC & decided_ExC, truth_ExC & ~decided_ExC], axis=1)
+
+
+def met_or_not(truth_ExC: np.ndarray, decided_ExC: np.ndarray) -> MetOrNot:
+    """Whether each label is given (met) and whether it is not given, both scored, by the script of n2c2 2018 track 1.
+
+    Its order of systems is by the micro F1. The script is filannim/2018_n2c2_evaluation_scripts, track1_eval.py.
+    """
+
+    def of(met_3: np.ndarray, not_met_3: np.ndarray) -> MetRates:
+        sides = []
+        for right, wrong, missed in (met_3.tolist(), not_met_3.tolist()):
+            sides.append(rates(right, right + wrong, right + missed))
+        met, not_met = sides
+        return MetRates(*met, *not_met, (met.f1 + not_met.f1) / 2, (met.recall + not_met.recall) / 2)
+
+    met_3xC, not_met_3xC = outcomes(truth_ExC, decided_ExC).sum(0), outcomes(~truth_ExC, ~decided_ExC).sum(0)
+    of_labels = [of(met_3, not_met_3) for met_3, not_met_3 in zip(met_3xC.T, not_met_3xC.T, strict=True)]
+    macro = MetRates(*np.mean(of_labels, axis=0).tolist())
+    return MetOrNot(of_labels, of(met_3xC.sum(1), not_met_3xC.sum(1)), macro)
 
 
 def f1(outcomes_3xC: np.ndarray) -> np.ndarray:

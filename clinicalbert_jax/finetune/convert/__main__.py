@@ -1,6 +1,6 @@
 """Convert a published corpus to JSON lines: `python -m clinicalbert_jax.finetune.convert --corpus=ade --input=DIR ...`.
 
-For each split a file OUTPUT_DIR/SPLIT.jsonl, as the corpus's task reads it.
+For each task and split a file OUTPUT_DIR/TASK/SPLIT.jsonl, as the task reads it, and an account in ledger.json.
 """
 
 from clinicalbert_jax import cli

@@ -1,8 +1,9 @@
-"""The files of a corpus: one file, a directory, or the archives in which it was downloaded (.zip, .tar, .tar.gz).
+"""The files of a corpus: one file, a directory, or the archives in which it was downloaded (.zip, .tar, .tar.gz, .gz).
 
 Archives are read in memory and unpack nothing: the notes in them are on the disk once. Loads no JAX.
 """
 
+import gzip
 import io
 import re
 import tarfile
@@ -116,11 +117,24 @@ def _members(source: Path) -> Iterator[Member]:
                 if _is_archive(path):
                     yield from _archive(path)
                 else:
-                    yield Member(name, str(path), path.read_bytes())
+                    yield _plain(path, name)
     elif _is_archive(source):
         yield from _archive(source)
     else:
-        yield Member(source.name, str(source), source.read_bytes())
+        yield _plain(source, source.name)
+
+
+def _plain(path: Path, name: str) -> Member:
+    """A file by itself, unpacked where its name ends in .gz."""
+    if not name.lower().endswith(".gz"):
+        return Member(name, str(path), path.read_bytes())
+    try:
+        with gzip.open(path) as file:
+            data = file.read(_LARGEST + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: damaged ({type(error).__name__}): download it again") from None
+    _check_size(path, len(data))
+    return Member(name[: -len(".gz")], str(path), data)
 
 
 def _is_archive(path: Path) -> bool:

@@ -1,31 +1,32 @@
-"""What the converter does: read a corpus, write JSON lines by split, print how many there are.
+"""What the converter does: read a corpus, write the records of each task by split, print the ledger.
 
-Corpora of standoff documents (`sources`) become OUT/TASK/SPLIT.jsonl for every task they have annotations for, with
-OUT/ledger.json, and what the way back needs; the others OUT/SPLIT.jsonl.
+OUT/TASK/SPLIT.jsonl (of questions SPLIT.json) for every task that the corpus has annotations for, and OUT/ledger.json;
+of corpora of standoff documents also what the way back needs.
 """
 
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
-from clinicalbert_jax.finetune.convert import archives, common, settle, splits, tasks, way_back
-from clinicalbert_jax.finetune.convert.corpora import ade, chemprot, hallmarks
+from clinicalbert_jax.finetune.convert import archives, common, samples, settle, splits, tasks, way_back
+from clinicalbert_jax.finetune.convert.common import Record
+from clinicalbert_jax.finetune.convert.corpora import ade, hallmarks
 from clinicalbert_jax.finetune.convert.ledger import Ledger
 from clinicalbert_jax.finetune.convert.outcomes import command as outcomes
 from clinicalbert_jax.finetune.convert.outcomes.command import OutcomeOptions
 from clinicalbert_jax.finetune.convert.policies import Policies
-from clinicalbert_jax.finetune.convert.sources import SOURCES
+from clinicalbert_jax.finetune.convert.sources import SAMPLES, SOURCES
+from clinicalbert_jax.finetune.convert.standoff import Document
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import option
 
-# Per cent of the documents for training, validation and test, where the corpus has no published split.
-_DEFAULT_SPLIT = {"ade": (80, 10, 10), "hallmarks": (70, 10, 20)} | dict.fromkeys(
-    outcomes.CORPORA, outcomes.DEFAULT_SPLIT
-)
-_OTHERS = ("ade", "chemprot", "blue", "hallmarks")
+# Per cent for training, validation and test, where the corpus has no published split and most have another one.
+_DEFAULT_SPLIT = {"hallmarks": hallmarks.SPLIT_PERCENT} | dict.fromkeys(outcomes.CORPORA, outcomes.DEFAULT_SPLIT)
+
+Records = Mapping[str, Mapping[str, Sequence[Record]]]  # by task and split
 
 
 @dataclass(kw_only=True)
@@ -35,7 +36,7 @@ class Options:
     corpus: str = option(
         "A format (brat, bioc, pubtator, doccano, conll, inline_xml), a published corpus (see docs/corpora.md), or an "
         "outcome from MIMIC's tables (see docs/outcomes.md).",
-        choices=(*SOURCES, *_OTHERS, *outcomes.CORPORA),
+        choices=(*SOURCES, *SAMPLES, *outcomes.CORPORA),
     )
     input: str = option("The corpus: a directory, an archive as it was downloaded, or a file.")
     output_dir: str = option("New directory for the files.")
@@ -49,7 +50,9 @@ class Options:
     )
     split_seed: int = option("Another number splits otherwise.", 0, lowest=0)
     type_infon: str = option("bioc: the infon that holds the type of an annotation.", "type")
-    names: str | None = option("ade: read drug and effect names from this earlier train.jsonl.", None)
+    names: str | None = option(
+        "ade: read drug and effect names from this earlier relations-with-names/train.jsonl.", None
+    )
     policies: Policies = field(default_factory=Policies)
     outcome: OutcomeOptions = field(default_factory=OutcomeOptions)
     reading: Reading
@@ -65,57 +68,76 @@ def run(options: Options) -> None:
         raise UserError(f"--output_dir: expected a new directory, found {output} there: give another name")
     atomic_output.check_directory(output, False, lambda _: False, [source])
     options.outcome.check(options.corpus, options.split_percent)
-    if options.corpus in SOURCES:
-        _convert_documents(options, source, output)
-        return
     if options.corpus in outcomes.CORPORA:
         _write_outcome(options, source, output)
         return
-    sides = _converted(options, source)
-    options.reading.check_few(source, options.reading.counts.total(), sum(map(len, sides.values())))
-    with atomic_output.directory(output, False, lambda _: False, [source]) as directory:
-        for name, records in sides.items():
-            common.write(directory / f"{name}.jsonl", records)
-    for name, records in sides.items():
-        labels = Counter(label for record in records for label in record.get("labels", [record.get("label")]))
-        unlabelled = sum(record.get("labels") == [] for record in records)
-        documents = len({record["patient"] for record in records})
-        counts = ", ".join(f"{count:,}" for _, count in labels.most_common())  # labels are not printed
-        counts += f", {unlabelled:,} without a label" if unlabelled else ""
-        print(f"{name:<12}{len(records):>8,} records of {documents:,} documents, by label: {counts}")
-    for path, count in sorted(options.reading.counts.items()):
-        print(f"skipped: {count:,} lines of {path}")
-
-
-def _convert_documents(options: Options, source: Path, output: Path) -> None:
-    corpus, policies, reading = SOURCES[options.corpus], options.policies, options.reading
-    percent = _split_percent(options) if options.split_percent else ()
     if options.validation_percent > 99:
         raise UserError(f"--validation_percent: expected 0 to 99, found {options.validation_percent}")
-    ledger = Ledger(reading)
-    read = partial(corpus.read, type_infon=options.type_infon) if options.corpus == "bioc" else corpus.read
-    documents = settle.settle(read(archives.members(source, ledger), ledger), ledger, policies)
-    if not documents:
-        raise UserError(f"--input: expected documents of the corpus, found none that can be used in {source}")
-    bad = reading.counts.total()
-    reading.check_few(source, bad, sum(entry.number_found for entry in ledger.entries.values()) - bad)
-    sides = splits.split(documents, percent, options.validation_percent, options.split_seed, ledger)
-    records = tasks.records(sides, policies, corpus.pairs, corpus.line_sentences, ledger)
+    ledger, percent = Ledger(options.reading), _split_percent(options)
+    members = archives.members(source, ledger)
+    sides: dict[str, list[Document]] = {}
+    if options.corpus in SOURCES:
+        documents = _documents(options, members, ledger)
+        _check_usable(documents, source, ledger)
+        sides = splits.split(documents, percent, options.validation_percent, options.split_seed, ledger)
+        records = _of_documents(options, members, sides, percent, ledger)
+    else:
+        found = list(SAMPLES[options.corpus](members, ledger))
+        _check_usable(found, source, ledger)
+        split = splits.split(found, percent, options.validation_percent, options.split_seed, ledger)
+        records = samples.by_task(split)
     if not records:
         raise UserError(f"--input: expected annotations, found {len(documents):,} texts without any in {source}")
     with atomic_output.directory(output, False, lambda _: False, [source]) as directory:
-        for task, of_task in records.items():
-            (directory / task).mkdir()
-            for side, of_side in of_task.items():
-                if of_side:
-                    common.write(directory / task / f"{side}.jsonl", of_side)
-        way_back.keep(directory, options.corpus, sides, list(records))
-        ledger.write(directory, {"version": 1, "corpus": options.corpus, "policies": asdict(policies)})
+        _write(directory, records)
+        if sides:
+            way_back.keep(directory, options.corpus, sides, [task for task in records if task != ade.WITH_NAMES])
+        ledger.write(directory, {"version": 1, "corpus": options.corpus, "policies": asdict(options.policies)})
     print("\n".join(ledger.lines()))
     for number, of_task in enumerate(records.values(), start=1):
         counts = ", ".join(f"{side} {len(of_side):,}" for side, of_side in of_task.items() if of_side)
         print(f"records of task {number}: {counts}")
-    print(f"written: {len(records)} tasks, one folder each, with documents and ledger.json in {output}")
+    print(f"written: {len(records)} tasks, one folder each, with ledger.json in {output}")
+
+
+def _documents(options: Options, members: Sequence[archives.Member], ledger: Ledger) -> list[Document]:
+    read = SOURCES[options.corpus].read
+    if options.corpus == "bioc":
+        read = partial(read, type_infon=options.type_infon)
+    return settle.settle(read(members, ledger), ledger, options.policies)
+
+
+def _of_documents(
+    options: Options,
+    members: Sequence[archives.Member],
+    sides: Mapping[str, Sequence[Document]],
+    percent: Sequence[int],
+    ledger: Ledger,
+) -> Records:
+    corpus = SOURCES[options.corpus]
+    records = tasks.records(sides, options.policies, corpus.pairs, corpus.line_sentences, ledger)
+    if options.corpus == "ade":
+        others = ade.unannotated(members, ledger)
+        unrelated = splits.split(others, percent, options.validation_percent, options.split_seed, ledger)
+        records[ade.WITH_NAMES] = ade.with_names(sides, unrelated, Path(options.names) if options.names else None)
+    return records
+
+
+def _check_usable(found: Sequence[object], source: Path, ledger: Ledger) -> None:
+    if not found:
+        raise UserError(f"--input: expected records of the corpus, found none that can be used in {source}")
+    bad = ledger.reading.counts.total()
+    ledger.reading.check_few(source, bad, sum(entry.number_found for entry in ledger.entries.values()) - bad)
+
+
+def _write(directory: Path, records: Records) -> None:
+    for task, of_task in records.items():
+        (directory / task).mkdir()
+        for side, of_side in of_task.items():
+            if of_side and task.startswith(samples.QUESTIONS):
+                samples.write_questions(directory / task / f"{side}.json", of_side)
+            elif of_side:
+                common.write(directory / task / f"{side}.jsonl", of_side)
 
 
 def _write_outcome(options: Options, source: Path, output: Path) -> None:
@@ -132,21 +154,9 @@ def _write_outcome(options: Options, source: Path, output: Path) -> None:
     print("\n".join([*ledger.lines(), "", *flow.lines()]))
 
 
-def _converted(options: Options, source: Path) -> dict[str, list[common.Record]]:
-    reading = options.reading
-    if options.corpus == "chemprot":
-        return chemprot.convert_chemprot(source, reading)
-    if options.corpus == "blue":
-        return chemprot.convert_blue(source, reading)
-    percent = _split_percent(options)
-    if options.corpus == "ade":
-        return ade.convert(source, percent, Path(options.names) if options.names else None, reading)
-    return hallmarks.convert(source, percent, reading)
-
-
 def _split_percent(options: Options) -> tuple[int, ...]:
     if not options.split_percent:
-        return _DEFAULT_SPLIT[options.corpus]
+        return _DEFAULT_SPLIT.get(options.corpus, ())
     percent = tuple(int(one) if one.strip().isdecimal() else -1 for one in options.split_percent)
     if len(percent) != len(common.SPLITS) or min(percent) < 0 or sum(percent) != 100:
         found = ",".join(options.split_percent)

@@ -1,17 +1,27 @@
-"""The formats and corpora that are read as standoff documents, each with its reader and its writer. Loads no JAX."""
+"""The formats and corpora by name: those that are standoff documents, with their writers, and the others. No JAX."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from clinicalbert_jax.finetune.convert.archives import Member
 from clinicalbert_jax.finetune.convert.corpora import (
+    ade,
     biocreative,
+    blinded,
+    chemprot,
+    ddi,
     deidentification,
+    hallmarks,
     i2b2_2010,
     i2b2_2012,
     made,
     n2c2_2018,
+    questions,
+    sentence_pairs,
 )
 from clinicalbert_jax.finetune.convert.formats import bioc, brat, conll, doccano, inline_xml, pubtator
+from clinicalbert_jax.finetune.convert.ledger import Ledger
+from clinicalbert_jax.finetune.convert.samples import Sample
 from clinicalbert_jax.finetune.convert.standoff import Document
 
 
@@ -46,4 +56,17 @@ SOURCES = {
     "bc5cdr": Source(biocreative.read_bc5cdr, pubtator.write, pairs="document"),
     "ncbi_disease": Source(biocreative.read_ncbi, pubtator.write),
     "inline_xml": Source(inline_xml.read, inline_xml.write, directory=True),
+    "ade": Source(ade.read, brat.write, directory=True, pairs="document"),
+    "chemprot": Source(chemprot.read, chemprot.write),
+    "ddi": Source(ddi.read, ddi.write, pairs="document"),
+}
+# Corpora of records that are no annotations beside a text; there is no way back to them.
+SAMPLES: dict[str, Callable[[Sequence[Member], Ledger], Iterable[Sample]]] = {
+    "gad": blinded.read_gad,
+    "blue": blinded.read_blue,
+    "hallmarks": hallmarks.read,
+    "mednli": sentence_pairs.read_mednli,
+    "clinical_sts": sentence_pairs.read_similarity,
+    "emrqa": questions.read_emrqa,
+    "radqa": questions.read_radqa,
 }

@@ -1,30 +1,42 @@
 """Which split a document is in: the corpus's own, or by a hash of its patient; a patient is in one alone. No JAX."""
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.convert.ledger import Ledger
-from clinicalbert_jax.finetune.convert.standoff import Document
 
 _TRAIN, _VALIDATION, _TEST = common.SPLITS
 
 
-def patient_of(document: Document) -> str:
+class InSplit(Protocol):
+    """What can be split: a document, or a sample of a corpus that has none."""
+
+    id: str
+    patient: str
+    split: str
+    file: str
+
+
+One = TypeVar("One", bound=InSplit)
+
+
+def patient_of(document: InSplit) -> str:
     """Who must not be in two splits: the patient, or the document where the corpus names none."""
     return document.patient or document.id
 
 
 def split(
-    documents: Sequence[Document], percent: Sequence[int], validation_percent: int, seed: int, ledger: Ledger
-) -> dict[str, list[Document]]:
+    documents: Sequence[One], percent: Sequence[int], validation_percent: int, seed: int, ledger: Ledger
+) -> dict[str, list[One]]:
     """Documents by split.
 
     With `percent` (train, validation, test) all are split by a hash of the patient. Without, each is in the split that
     the corpus names, where it names one for each; `validation_percent` of the patients in training are validation
     where the corpus has none. Raises `UserError` where only some have a split, and for a patient in two.
     """
-    sides: dict[str, list[Document]] = {name: [] for name in common.SPLITS}
+    sides: dict[str, list[One]] = {name: [] for name in common.SPLITS}
     official = sum(bool(document.split) for document in documents)
     if percent or not official:
         for document in documents:
@@ -50,7 +62,7 @@ def split(
         problem = f"expected a patient in one split, found one in {first} and {document.split}"
         ledger.bad("patients in two splits", document.file, 1, problem)
     if sides[_TRAIN] and not sides[_VALIDATION] and validation_percent:
-        parts: tuple[list[Document], list[Document]] = ([], [])
+        parts: tuple[list[One], list[One]] = ([], [])
         for document in sides[_TRAIN]:
             parts[common.split(patient_of(document), (100 - validation_percent, validation_percent), seed)].append(
                 document

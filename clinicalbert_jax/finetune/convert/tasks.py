@@ -216,20 +216,29 @@ def _rank(span: Span, order: int, policies: Policies) -> tuple[int, ...]:
     return longest
 
 
-def _related_types(documents: Sequence[Document]) -> set[tuple[str, str]]:
-    found = set()
+def _related_types(documents: Sequence[Document]) -> dict[tuple[str, str], bool]:
+    """The types of related entities; and whether the first is the first in the text, where both orders of types occur.
+
+    Else a pair such as two drugs that interact would be read twice, related and the other way round unrelated.
+    """
+    found: dict[tuple[str, str], bool] = {}
+
+    def add(head: Entity, tail: Entity) -> None:
+        types = head.label, tail.label
+        found[types] = found.get(types, True) and (head.start, head.end) <= (tail.start, tail.end)
+
     for document in documents:
         entities = document.by_id()
         by_concept = _by_concept(document)
         for relation in document.relations:
             if relation.of_concepts:
                 for head, tail in product(*(by_concept[target] for _, target in relation.arguments[:2])):
-                    found.add((head.label, tail.label))
+                    add(head, tail)
             else:
                 for head_id, tail_id, _ in binary(relation, document):
                     if head_id in entities and tail_id in entities:
-                        found.add((entities[head_id].label, entities[tail_id].label))
-    return found
+                        add(entities[head_id], entities[tail_id])
+    return {(head, tail): in_order and found.get((tail, head), False) for (head, tail), in_order in found.items()}
 
 
 def _by_concept(document: Document) -> dict[str, list[Entity]]:
@@ -246,7 +255,7 @@ class _Pairs(NamedTuple):
     policies: Policies
     unit: str
     line_sentences: bool
-    types: set[tuple[str, str]]
+    types: Mapping[tuple[str, str], bool]
     entry: Entry
 
     def records(self, document: Document) -> Iterator[Record]:
@@ -258,7 +267,8 @@ class _Pairs(NamedTuple):
         bounds = sentences(document, self.line_sentences)
         candidates = {}
         for (one, head), (other, tail) in product(spans.items(), spans.items()):
-            if one != other and (head.label, tail.label) in self.types:
+            in_order = self.types.get((head.label, tail.label))
+            if one != other and in_order is not None and (head[:2] <= tail[:2] or not in_order):
                 extent = self._extent(document, head, tail, bounds)
                 if extent:
                     candidates[one, other] = extent

@@ -87,12 +87,13 @@ class Conversion:
             pairs, new = of_document[document.id], copy.copy(document)
             new.attributes, new.others = [], []  # other lines say something of what was annotated
             if self.task.startswith(tasks.ENTITIES):
-                new.relations = []
                 spans = sorted((one["start"], one["end"], one["label"]) for _, p in pairs for one in p["entities"])
                 new.entities = [
                     Entity(f"T{number}", ((start, end),), label)
                     for number, (start, end, label) in enumerate(spans, start=1)
                 ]
+                # A model of relations over documents with entities predicts these.
+                new.relations = _of_spans([one for _, p in pairs for one in p.get("relations", ())], spans, self.roles)
             elif self.task == tasks.RELATIONS:
                 new.relations = _relations(document, self, pairs)
             elif self.task.startswith(tasks.ATTRIBUTE):
@@ -159,6 +160,20 @@ def find(records: Path) -> Conversion | None:
 
 def _value(record: Record, prediction: Record) -> str:
     return "" if record["is_flag"] else str(prediction["label"])
+
+
+def _of_spans(
+    found: Sequence[Record], spans: Sequence[tuple[int, int, str]], roles: Mapping[str, Sequence[str]]
+) -> list[Relation]:
+    """Relations between the entities T1, T2, ... of these spans."""
+    ids = {span: f"T{number}" for number, span in enumerate(spans, start=1)}
+    relations = []
+    for number, one in enumerate(found, start=1):
+        ends = [ids[one[end]["start"], one[end]["end"], one[end]["type"]] for end in ("head", "tail")]
+        names = roles.get(one["label"], ())
+        names = names if len(names) == len(ends) else ("Arg1", "Arg2")
+        relations.append(Relation(f"R{number}", one["label"], tuple(map(Argument, names, ends))))
+    return relations
 
 
 def _relations(document: Document, conversion: Conversion, pairs: Sequence[tuple[Record, Record]]) -> list[Relation]:

@@ -1,5 +1,7 @@
 """Precision, recall and F1 of entities: right means the same start, end and type, as seqeval counts in strict mode.
 
+What the scorers of i2b2 and n2c2 count otherwise is in `challenges`.
+
 Shape legend: E examples, M counts (right, found, annotated).
 """
 
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from clinicalbert_jax.finetune.entities import challenges
 from clinicalbert_jax.finetune.inputs.tags import Span
 from clinicalbert_jax.finetune.task import Scores, f1_scores
 from clinicalbert_jax.report.table import Table
@@ -40,7 +43,9 @@ def score(
     """Rates, and a table of errors. `split_words`: how many annotated entities split a word."""
     scores = f1_scores("Entities by type", by_type(gold, found), counts_ExM(gold, found))
     scores.errors.extend(errors(ids, gold, found))
-    scores.tables.append(_error_table(scores.errors))
+    values, tables = challenges.scores(gold, found)
+    scores.values.update(values)
+    scores.tables.extend([_error_table(scores.errors), *tables])
     if split_words:
         title = "Annotated entities that begin or end inside a word, so that no tagging of words finds them exactly"
         scores.tables.append(Table(("entities",), [(split_words,)], title))

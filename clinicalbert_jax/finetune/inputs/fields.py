@@ -69,8 +69,8 @@ def optional_patient(record: Record) -> str:
     return patient(record, "patient" if "patient" in record else "")
 
 
-def span(value: Any, text: str, what: str, label_field: str) -> Span:
-    """`{"start": ..., "end": ..., LABEL_FIELD: ...}` with offsets inside the text.
+def span(value: Any, text: str | None, what: str, label_field: str) -> Span:
+    """`{"start": ..., "end": ..., LABEL_FIELD: ...}` with offsets inside the text (None: the record has none).
 
     Where it also has a "text", that must be what stands at its offsets.
     """
@@ -80,8 +80,9 @@ def span(value: Any, text: str, what: str, label_field: str) -> Span:
     start, end = value["start"], value["end"]
     if type(start) is not int or type(end) is not int:
         raise BadRecord(f"expected whole numbers as offsets of {what}, found otherwise")
-    if not 0 <= start < end <= len(text):
-        raise BadRecord(f"expected {what} inside its text of {len(text)} characters, found characters {start} to {end}")
-    if "text" in value and value["text"] != text[start:end]:
+    if not 0 <= start < end <= (end if text is None else len(text)):
+        inside = "that begins before its end" if text is None else f"inside its text of {len(text)} characters"
+        raise BadRecord(f"expected {what} {inside}, found characters {start} to {end}")
+    if text is not None and "text" in value and value["text"] != text[start:end]:
         raise BadRecord(f"expected the text of {what} at its offsets {start} to {end}, found another text there")
     return Span(start, end, name(value, label_field))

@@ -1,11 +1,13 @@
 """Relations between two spans of a text: one decision a pair, scored by F1 over the classes that are relations.
 
+Predicted for given pairs, or for the pairs of a document with entities, as another model finds them.
+
 Shape legend: N rows, l length of a row, C labels, E examples.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,23 +20,13 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.inputs import fields, record_files
 from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading, suffix
 from clinicalbert_jax.finetune.inputs.record_files import Record
-from clinicalbert_jax.finetune.inputs.tags import Span
 from clinicalbert_jax.finetune.inputs.words import WordTokenizer
-from clinicalbert_jax.finetune.relations import marking
+from clinicalbert_jax.finetune.relations import candidates, marking
 from clinicalbert_jax.finetune.relations import scores as relation_scores
+from clinicalbert_jax.finetune.relations.candidates import Document, Kind, Pair
 from clinicalbert_jax.finetune.rows import Rows, joined
-from clinicalbert_jax.finetune.task import Example, Scores, Task, TaskConfig, check_names, softmax
+from clinicalbert_jax.finetune.task import Scores, Task, TaskConfig, check_names, softmax
 from clinicalbert_jax.report.table import Table
-
-
-@dataclass(frozen=True)
-class Pair(Example):
-    """Two spans of a text by characters, their types as labels, and how they are related ('': not known)."""
-
-    text: str = field(repr=False)
-    head: Span
-    tail: Span
-    label: str = ""
 
 
 class Decision(NamedTuple):
@@ -58,22 +50,38 @@ class RelationsConfig(TaskConfig):
     mark: str = "markers"  # how the model sees which spans are meant: 'markers' or 'blinding', see `marking`
     negative_label: str = "none"  # of pairs that are not related, not counted in the scores; '': there is none
     fresh_pooler: bool = False  # see `ClassificationConfig`
+    candidates: tuple[Any, ...] = ()  # of `Kind`: which pairs of a document to decide; found in the training pairs
     shortest_row = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.candidates = tuple(Kind(*kind) for kind in self.candidates)
         require(self.mark in marking.WAYS, "task.mark", f"one of {marking.WAYS}", self.mark)
 
-    def read(self, path: Path, reading: Reading, annotated: bool = True) -> list[Pair]:
-        """The pairs of a file; their labels only where `annotated`."""
+    def read(self, path: Path, reading: Reading, annotated: bool = True) -> list[Any]:
+        """The pairs of a file. Not `annotated`: pairs without their labels, and documents with entities."""
         if suffix(path) not in record_files.JSON:
             raise UserError(
                 f"{path}: expected a file ending in {', '.join(record_files.JSON)} (or one of these with .gz); "
                 "python -m clinicalbert_jax.finetune.convert makes one of a corpus"
             )
-        required = ("text", "head", "tail", *(["label"] if annotated else []))
-        records = record_files.read(path, required, reading)
-        return reading.each(path, records, lambda line, record: _pair(line, record, annotated))
+        if annotated:
+            records = record_files.read(path, ("text", "head", "tail", "label"), reading)
+            return reading.each(path, records, lambda line, record: _pair(line, record, True))
+
+        def parse(line: int, record: Record) -> Pair | Document:
+            if "entities" in record:
+                if not self.candidates:
+                    raise UserError(
+                        "--model: expected a model that knows which pairs it was trained with, found one of an earlier "
+                        "version: fine-tune it again, or give pairs"
+                    )
+                return candidates.document(line, record, self.candidates)
+            if "head" not in record or "tail" not in record:
+                raise BadRecord("expected the fields 'head' and 'tail', or 'entities', found neither")
+            return _pair(line, record, False)
+
+        return reading.each(path, record_files.read(path, ("text",), reading), parse)
 
     def task(self, examples: Sequence[Pair]) -> "Relations":
         """The task with the labels of the examples, the negative one first.
@@ -90,7 +98,8 @@ class RelationsConfig(TaskConfig):
                 f"config.task.negative_label: expected one of the {len(found)} training labels, found "
                 f"{self.negative_label!r}; give '' where every label is a relation"
             )
-        return Relations(self, tuple(sorted(found, key=self.negative_label.__ne__)))
+        config = replace(self, candidates=candidates.kinds(examples))
+        return Relations(config, tuple(sorted(found, key=self.negative_label.__ne__)))
 
 
 @dataclass
@@ -108,7 +117,7 @@ class Relations(Task, of=RelationsConfig):
         """The pair's label."""
         return (example.label,)
 
-    def rows(self, examples: Sequence[Pair], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
+    def rows(self, examples: Sequence[Pair | Document], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
         """A row a pair: see `marking`. Raises `UserError` for spans that are longer than a row."""
         word_tokenizer = WordTokenizer(tokenizer)
         marks = None
@@ -116,7 +125,8 @@ class Relations(Task, of=RelationsConfig):
             vocabulary = tokenizer.get_vocab()
             marks = marking.marks(sorted(vocabulary, key=vocabulary.__getitem__), word_tokenizer)
         input_ids, segment_ids, offsets = [], [], []
-        for pair in examples:
+        pairs = _pairs(examples)
+        for _, pair in pairs:
             if marks:
                 tokens = marking.marked(pair.text, pair.head, pair.tail, marks, word_tokenizer)
             else:
@@ -134,18 +144,19 @@ class Relations(Task, of=RelationsConfig):
             offsets.append(np.pad(tokens.offsets_Tx2[kept], ((1, 1), (0, 0))))
         targets = {}
         if annotated:
-            labels_N = np.array([self.labels.index(pair.label) for pair in examples], np.int32)
-            targets = {"labels": labels_N, "label_weights": np.ones(len(examples), np.float32)}
-        return Rows(input_ids, segment_ids, np.arange(len(examples)), offsets, row_targets=targets)
+            labels_N = np.array([self.labels.index(pair.label) for _, pair in pairs], np.int32)
+            targets = {"labels": labels_N, "label_weights": np.ones(len(pairs), np.float32)}
+        examples_N = np.array([number for number, _ in pairs], np.int64)
+        return Rows(input_ids, segment_ids, examples_N, offsets, row_targets=targets)
 
-    def decode(self, examples: Sequence[Pair], rows: Rows, logits: Sequence[np.ndarray]) -> list[Decision]:
-        """The likeliest label of each pair."""
-        decisions = []
-        for pair, offsets_lx2, logits_C in zip(examples, rows.offsets, logits, strict=True):
+    def decode(self, examples: Sequence[Pair | Document], rows: Rows, logits: Sequence[np.ndarray]) -> list[Any]:
+        """The likeliest label of each pair: a decision for each example that is one, a list for each document."""
+        decisions: list[list[Decision]] = [[] for _ in examples]
+        for (number, pair), offsets_lx2, logits_C in zip(_pairs(examples), rows.offsets, logits, strict=True):
             unread = _unread(pair.text, offsets_lx2) if len(offsets_lx2) == self.config.max_seq_length else ""
             label = self.labels[int(np.argmax(logits_C))]
-            decisions.append(Decision(label, tuple(softmax(logits_C).tolist()), unread))
-        return decisions
+            decisions[number].append(Decision(label, tuple(softmax(logits_C).tolist()), unread))
+        return [of[0] if isinstance(example, Pair) else of for example, of in zip(examples, decisions, strict=True)]
 
     def score(self, examples: Sequence[Pair], predictions: Sequence[Decision]) -> Scores:
         """Precision, recall and F1 over the relations; the negative label is not counted."""
@@ -160,11 +171,26 @@ class Relations(Task, of=RelationsConfig):
             scores.tables.append(Table(("left out", "pairs"), rows, "Pairs whose text is longer than a row"))
         return scores
 
-    def record(self, example: Pair, prediction: Decision, show_text: bool) -> dict[str, Any]:
-        """The pair as it is read, with label and probabilities."""
-        probabilities = dict(zip(self.labels, prediction.probabilities, strict=True))
-        record = {"id": example.id, **_spans(example), "label": prediction.label, "probabilities": probabilities}
-        return record | ({"text": example.text} if show_text else {})
+    def record(self, example: Pair | Document, prediction: Any, show_text: bool) -> dict[str, Any]:
+        """The pair as it is read, with label and probabilities; a document with the pairs that are related."""
+        text = {"text": example.text} if show_text else {}
+        if isinstance(example, Pair):
+            probabilities = dict(zip(self.labels, prediction.probabilities, strict=True))
+            found = {**_spans(example), "label": prediction.label, "probabilities": probabilities}
+            return {"id": example.id, **found} | text
+        relations = [
+            {**_spans(pair), "label": decision.label, "probability": max(decision.probabilities)}
+            for pair, decision in zip(example.pairs, prediction, strict=True)
+            if decision.label in self.positives
+        ]
+        entities = [entity._asdict() for entity in example.entities]
+        return {"id": example.id, "entities": entities, "relations": relations} | text
+
+
+def _pairs(examples: Sequence[Pair | Document]) -> list[tuple[int, Pair]]:
+    """Every pair with the number of its example."""
+    pairs_of = ((example,) if isinstance(example, Pair) else example.pairs for example in examples)
+    return [(number, pair) for number, pairs in enumerate(pairs_of) for pair in pairs]
 
 
 def _pair(line: int, record: Record, annotated: bool) -> Pair:

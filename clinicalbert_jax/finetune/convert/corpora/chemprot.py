@@ -1,131 +1,96 @@
-"""Pairs of the layouts in which ChemProt (Krallinger et al., 2017) and the BLUE benchmark (Peng et al., 2019) come.
+"""ChemProt (Krallinger et al., 2017): chemicals, genes, and how they are related, in abstracts.
 
-ChemProt: for each part `*_abstracts*.tsv` (PMID, title, abstract), `*_entities*.tsv` (PMID, T1, type, start, end, text)
-and `*_gold_standard*.tsv` (PMID, class, Arg1:T1, Arg2:T2), offsets counted in title and abstract with one character
-between. Every chemical and gene of one sentence is a pair; one without a class is negative. A sentence ends at
-'.', '?' or '!' before white space and a capital or digit, outside an entity; a related pair across sentences is kept
-with all sentences it touches.
-
-BLUE: `index`, `sentence`, `label` with the spans already blinded (`@CHEMICAL$ ... @GENE$`, or `@CHEM-GENE$` where they
-overlap). The head is the one whose type comes first in the alphabet, of two equal ones the first.
+For each part `*_abstracts*.tsv` (PMID, title, abstract), `*_entities*.tsv` (PMID, T1, type, start, end, text) and
+`*_gold_standard*.tsv` (PMID, class, Arg1:T1, Arg2:T2), offsets counted in title and abstract with one character
+between. GENE-Y and GENE-N, which say whether a gene was found in a database, become GENE. The sample, whose abstracts
+are among the training ones, is passed over where there are other parts. `*_relations.tsv`, with classes that the
+challenge does not count, is not read.
 """
 
-import glob
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import product
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune.convert import common
+from clinicalbert_jax.finetune.convert.archives import Member
+from clinicalbert_jax.finetune.convert.ledger import Ledger
+from clinicalbert_jax.finetune.convert.standoff import Argument, Document, Entity, Passage, Relation
 from clinicalbert_jax.finetune.inputs import record_files
-from clinicalbert_jax.finetune.inputs.reading import Reading
-from clinicalbert_jax.finetune.inputs.tags import Span
 
-_SENTENCE_END = re.compile(r"[.?!]\s+(?=[A-Z0-9(\[])")
-_BLINDED = re.compile(r"@([A-Za-z][\w]*)(?:-([A-Za-z][\w]*))?\$")
+_ARGUMENT = re.compile(r"(Arg[12]):(\S+)")
+_GENE = "GENE"
+_TYPE = "type"  # what the corpus calls an entity's type
 
 
-def convert_chemprot(directory: Path, reading: Reading) -> dict[str, list[common.Record]]:
-    """The pairs of each part in a directory or below it, by the name of the part; raises `UserError` for none."""
-    parts = {}
-    for abstracts in sorted(directory.rglob("*_abstracts*.tsv")):
-        entities = _one(abstracts, "entities")
-        relations = _one(abstracts, "gold_standard")
-        part = abstracts.name.split("_abstracts")[0]
-        if part in parts:
-            raise UserError(f"--input: expected each part once, found files of {part} in two directories: remove one")
-        parts[part] = list(_chemprot(abstracts, entities, relations, reading))
+def read(members: Sequence[Member], ledger: Ledger) -> Iterator[Document]:
+    """The abstracts of every part; raises `UserError` for another corpus."""
+    parts = [member for member in members if "_abstracts" in member.name and member.suffix == ".tsv"]
     if not parts:
-        raise UserError(f"--input: expected files named *_abstracts*.tsv, found none in {directory}")
-    return parts
+        raise UserError(f"--input: expected files named *_abstracts*.tsv (ChemProt), found none among {len(members):,}")
+    others = [part for part in parts if "sample" not in part.stem]
+    for abstracts in others or parts:
+        entities, relations = (_one(abstracts, what, members) for what in ("entities", "gold_standard"))
+        yield from _part(abstracts, entities, relations, ledger)
 
 
-def convert_blue(path: Path, reading: Reading) -> dict[str, list[common.Record]]:
-    """The pairs of a .tsv file, or of each one in a directory, by name; raises `UserError` for none."""
-    files = sorted(path.glob("*.tsv")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"--input: expected .tsv files, found none in {path}")
-    return {file.stem: list(_blue(file, reading)) for file in files}
+def write(documents: Sequence[Document]) -> Mapping[str, str]:
+    """The entities, and the relations as the challenge's scorer reads them."""
+    entities, relations = [], []
+    for document in documents:
+        for one in document.entities:
+            kind, quote = one.extra.get(_TYPE, one.label), re.sub(r"\s", " ", one.text_in(document.text))
+            entities.append(f"{document.id}\t{one.id}\t{kind}\t{one.start}\t{one.end}\t{quote}\n")
+        for relation in document.relations:
+            ends = "\t".join(f"{role}:{target}" for role, target in relation.arguments)
+            relations.append(f"{document.id}\t{relation.label}\t{ends}\n")
+    return {"_entities.tsv": "".join(entities), "_gold_standard.tsv": "".join(relations)}
 
 
-def _one(abstracts: Path, what: str) -> Path:
-    part = abstracts.name.split("_abstracts")[0]
-    name = f"{part}_{what}*.tsv"
-    found = sorted(abstracts.parent.glob(f"{glob.escape(part)}_{what}*.tsv"))
+def _one(abstracts: Member, what: str, members: Sequence[Member]) -> Member:
+    begin = abstracts.name.split("_abstracts")[0] + f"_{what}"
+    found = [member for member in members if member.name.startswith(begin) and member.suffix == ".tsv"]
     if len(found) != 1:
-        raise UserError(f"--input: expected one file {name} beside {abstracts}, found {len(found)}")
+        raise UserError(f"--input: expected one file {begin}*.tsv beside {abstracts.where}, found {len(found)}")
     return found[0]
 
 
-def _chemprot(abstracts: Path, entities: Path, relations: Path, reading: Reading) -> Iterator[common.Record]:
-    texts = {id_: f"{title} {text}" for _, (id_, title, text) in _fields(abstracts, 3, reading)}
-    spans: dict[str, dict[str, Span]] = defaultdict(dict)
-    for number, (document, id_, kind, start, end, mention) in _fields(entities, 6, reading):
-        sound = start.isdecimal() and end.isdecimal() and texts.get(document, "")[int(start) : int(end)] == mention
-        if sound and mention:
-            spans[document][id_] = Span(int(start), int(end), "GENE" if kind.startswith("GENE") else kind)
-        else:
-            reading.found(entities, number, "expected an entity's text at its offsets in its abstract, found otherwise")
-    labels: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for number, (document, label, *arguments) in _fields(relations, 4, reading):
-        head, tail = (argument.partition(":")[2] for argument in arguments)
-        if head in spans[document] and tail in spans[document]:
-            labels[document, head, tail].append(label)
-        else:
-            reading.found(relations, number, "expected a relation of two entities of its abstract, found otherwise")
-    for document, text in texts.items():
-        known = spans[document]
-        sentences = _sentences(text, list(known.values()))
-        chemicals = [id_ for id_, span in known.items() if span.label == "CHEMICAL"]
-        genes = [id_ for id_, span in known.items() if span.label == "GENE"]
-        for head, tail in product(chemicals, genes):
-            given = labels.get((document, head, tail), [])
-            touched = [
-                s for s in sentences if any(s[0] < known[one].end and known[one].start < s[1] for one in (head, tail))
-            ]
-            if len(touched) > 1 and not given:
-                continue
-            first, last = touched[0][0], touched[-1][1]
-            one, other = (Span(s.start - first, s.end - first, s.label) for s in (known[head], known[tail]))
-            for number, label in enumerate(dict.fromkeys(given or [common.NEGATIVE]), start=1):
-                id_ = f"{document}.{head}.{tail}" + (f".{number}" if number > 1 else "")
-                yield common.pair(id_, document, text[first:last], one, other, label)
-
-
-def _sentences(text: str, spans: Sequence[Span]) -> list[tuple[int, int]]:
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    ends = [end for end in ends if not any(span.start < end < span.end for span in spans)]
-    return list(zip([0, *ends], [*ends, len(text)], strict=True))
-
-
-def _fields(path: Path, number: int, reading: Reading) -> Iterator[tuple[int, list[str]]]:
-    with reading.opened(path, newline="\n") as file:
-        for line, row in enumerate(file, start=1):
-            fields = row.rstrip("\r\n").split("\t")
-            if not row.strip():
-                continue
-            if len(fields) == number and record_files.is_text(row):
-                yield line, fields
-            else:
-                reading.found(path, line, f"expected {number} fields between tabs, found {len(fields)}")
-
-
-def _blue(path: Path, reading: Reading) -> Iterator[common.Record]:
-    numbers: Counter[str] = Counter()  # a pair with two classes has two lines
-    for line, record in record_files.read(path, ("index", "sentence", "label"), reading):
-        text, index = record["sentence"], record["index"]
-        found = [(match.span(), match[1], match[2]) for match in _BLINDED.finditer(text)]
-        if len(found) == 1 and found[0][2]:
-            (start, end), one, other = found[0]
-            head, tail = Span(start, end, one), Span(start, end, other)
-        elif len(found) == 2 and not found[0][2] and not found[1][2]:
-            head, tail = sorted((Span(*offsets, kind) for offsets, kind, _ in found), key=lambda span: span.label)
-        else:
-            reading.found(path, line, f"expected two blinded spans such as @GENE$, or one of both, found {len(found)}")
+def _part(abstracts: Member, entities: Member, relations: Member, ledger: Ledger) -> Iterator[Document]:
+    documents: dict[str, Document] = {}
+    for line, (id_, title, text) in _fields(abstracts, 3, "lines of abstracts", ledger):
+        if id_ in documents:
+            ledger.bad("lines of abstracts", abstracts.where, line, "expected an abstract once, found its id again")
             continue
-        numbers[index] += 1
-        id_ = index + (f".{numbers[index]}" if numbers[index] > 1 else "")
-        label = common.NEGATIVE if record["label"].lower().endswith("false") else record["label"]
-        yield common.pair(id_, index.split(".")[0], text, head, tail, label)
+        ledger["lines of abstracts"].as_is()
+        middle = len(title) + 1
+        passages = Passage(0, len(title), {_TYPE: "title"}), Passage(middle, middle + len(text), {_TYPE: "abstract"})
+        whole = f"{title} {text}"
+        documents[id_] = Document(id_, whole, entities.where, split=abstracts.split_of_file, passages=passages)
+    for line, (pmid, id_, kind, start, end, quote) in _fields(entities, 6, "entities", ledger):
+        document = documents.get(pmid)
+        if document is None or not start.isdecimal() or not end.isdecimal():
+            ledger.bad("entities", entities.where, line, "expected offsets in one of the abstracts, found otherwise")
+            continue
+        label = _GENE if kind.startswith(_GENE) else kind
+        parts = ((int(start), int(end)),)
+        document.entities.append(Entity(id_, parts, label, quote, extra={_TYPE: kind}, line=line))
+    for line, (pmid, label, *ends) in _fields(relations, 4, "relations", ledger):
+        document, arguments = documents.get(pmid), [_ARGUMENT.fullmatch(end.strip()) for end in ends]
+        if document is None or not all(arguments):
+            ledger.bad(
+                "relations", relations.where, line, "expected Arg1:T1 and Arg2:T2 of an abstract, found otherwise"
+            )
+            continue
+        given = tuple(Argument(match[1], match[2]) for match in arguments if match)
+        document.relations.append(Relation(f"R{len(document.relations) + 1}", label, given, line=line))
+    yield from documents.values()
+
+
+def _fields(member: Member, number: int, name: str, ledger: Ledger) -> Iterator[tuple[int, list[str]]]:
+    for line, row in enumerate(member.lines(ledger.reading), start=1):
+        if not row.strip():
+            continue
+        ledger[name].found()
+        fields = row.split("\t")
+        if len(fields) == number and record_files.is_text(row):
+            yield line, fields
+        else:
+            ledger.bad(name, member.where, line, f"expected {number} fields between tabs, found {len(fields)}")

@@ -108,3 +108,33 @@ def test_known_answers() -> None:
     assert measure.recall_at_precision(truth, scores, 0.8) == 0.5
     # Two bins: 0.1 where nothing came true, and 0.8 on average where two of three did.
     assert measure.calibration(truth, scores, 2).error == pytest.approx(0.25 * 0.1 + 0.75 * (0.8 - 2 / 3))
+
+
+@pytest.mark.fast
+def test_met_and_not_met_are_counted_as_n2c2_2018_track_1_counts_them() -> None:
+    """Against a count by dictionaries of patients, a criterion after the other, as the script goes."""
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        shape = (int(generator.integers(1, 12)), int(generator.integers(1, 5)))
+        truth_ExC, decided_ExC = (generator.random(shape) < generator.random() for _ in range(2))
+        of_labels, sums = [], np.zeros((2, 3))
+        for label in range(shape[1]):
+            pairs = [(bool(t[label]), bool(d[label])) for t, d in zip(truth_ExC, decided_ExC, strict=True)]
+            sides = []
+            for side, value in enumerate((True, False)):
+                right = pairs.count((value, value))
+                wrong, missed = pairs.count((not value, value)), pairs.count((value, not value))
+                sums[side] += right, wrong, missed
+                sides.append(by_counts(right, wrong, missed))
+            of_labels.append([*sides[0], *sides[1], (sides[0][2] + sides[1][2]) / 2, (sides[0][1] + sides[1][1]) / 2])
+        met, not_met = (by_counts(*side) for side in sums)
+        found = measure.met_or_not(truth_ExC, decided_ExC)
+        np.testing.assert_allclose(found.of_labels, of_labels)
+        np.testing.assert_allclose(found.macro, np.mean(of_labels, axis=0))
+        np.testing.assert_allclose(found.micro, [*met, *not_met, (met[2] + not_met[2]) / 2, (met[1] + not_met[1]) / 2])
+
+
+def by_counts(right: float, wrong: float, missed: float) -> tuple[float, float, float]:
+    precision = right / (right + wrong) if right + wrong else 0.0
+    recall = right / (right + missed) if right + missed else 0.0
+    return precision, recall, 2 * right / (2 * right + wrong + missed) if right else 0.0

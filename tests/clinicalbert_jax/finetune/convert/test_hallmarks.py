@@ -10,8 +10,9 @@ import pytest
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.classification.task import ClassificationConfig
-from clinicalbert_jax.finetune.convert import common
+from clinicalbert_jax.finetune.convert import archives, common
 from clinicalbert_jax.finetune.convert.corpora import hallmarks
+from clinicalbert_jax.finetune.convert.ledger import Ledger
 from clinicalbert_jax.finetune.inputs.reading import Reading
 
 
@@ -43,12 +44,12 @@ def test_an_abstract_that_cannot_be_used_is_told_or_left_out(tmp_path: Path, cha
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(good) + "\n" + json.dumps(good | {"pmid": "2"} | change) + "\n")
     with pytest.raises(UserError, match=r"a\.jsonl, line 2: expected") as caught:
-        hallmarks.convert(path, (70, 10, 20), Reading())
+        list(hallmarks.read(archives.members(path, Ledger()), Ledger()))
     assert "secret" not in str(caught.value)
-    skipping = Reading("skip")
-    sides = hallmarks.convert(path, (70, 10, 20), skipping)
-    assert sum(map(len, sides.values())) == 2
-    assert skipping.counts == {str(path): 1}
+    ledger = Ledger(Reading("skip"))
+    assert len(list(hallmarks.read(archives.members(path, ledger), ledger))) == 2
+    ledger.check()
+    assert ledger["abstracts"].refusals == [{"reason": "bad record", "file": str(path), "line": 2}]
 
 
 def test_the_command_writes_files_that_classification_reads(shared_data: Path, tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_the_command_writes_files_that_classification_reads(shared_data: Path, t
     command.append(f"--output_dir={tmp_path / 'hoc'}")
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     config = ClassificationConfig(multi_label=True, label_column="labels", patient_column="patient")
-    sides = [config.read(tmp_path / "hoc" / f"{side}.jsonl", Reading()) for side in common.SPLITS]
+    sides = [config.read(tmp_path / "hoc" / "labels" / f"{side}.jsonl", Reading()) for side in common.SPLITS]
     assert sum(map(len, sides)) == 12201
     abstracts = [{sentence.patient for sentence in side} for side in sides]
     assert sum(map(len, abstracts)) == len(set.union(*abstracts)) == 1301
@@ -65,7 +66,7 @@ def test_the_command_writes_files_that_classification_reads(shared_data: Path, t
     counts = Counter(label for side in sides for sentence in side for label in sentence.labels)
     assert len(counts) == len(config.task(sides[0]).labels) == 10
     assert counts["Avoiding immune destruction"] == 159
-    assert f"{len(sides[0]):,} records of {len(abstracts[0]):,} documents" in done.stdout
+    assert f"records of task 1: train {len(sides[0]):,}, validation" in done.stdout
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "--output_dir: expected a new directory" in again.stderr
