@@ -81,7 +81,8 @@ def _model(name: str, source: loading.Source, data: tuple[Path, ...]) -> Compare
         known = provenance.provenance(config, manifest, 0)
     else:
         known = provenance.read(source.directory)
-    if data and known and known["shards_sha256"] not in [provenance.shards_sha256(Manifest.load(one)) for one in data]:
+    given = [provenance.shards_sha256(Manifest.load(one)) for one in data]
+    if given and known and known["shards_sha256"] not in given:
         raise UserError(
             f"--pretraining_data: expected the dataset that {name} was trained on ({known['data']}), found others: "
             "give that one as well"
