@@ -198,7 +198,7 @@ def check_run(spec: dict[str, Any]) -> dict[str, Any]:
     job = pretrain.make_job(experiment, data_dir)
     workdir.keep(run, experiment, manifest, data_dir)
     code = train_loop.run(job, run)
-    compilations = job.program.train_step._cache_size()  # type: ignore[attr-defined]
+    compilations = job.program.compiled_step._cache_size()
     devices = list(job.program.mesh.devices.flat)
     statistics = devices[0].memory_stats()  # a CPU has none
     planned = compile_ahead.compile_step(experiment, manifest.layout, devices).memory.total if statistics else None

@@ -198,8 +198,9 @@ def _train_ours(experiment: Experiment, task: Any, pretrained: Any, rows: Any, r
     xla.configure()
     config = _config(experiment, pretrained, len(rows[0]))
     program = train_step.build(config, make_objective=heads.objective(task.head, len(task.labels), task.problem_type))
-    start = finetuned_model.start(config.model, None if random else pretrained.params, task, experiment.seed)
-    state = train_loop.state_with(program, start)
+    state = program.init()
+    start = finetuned_model.start(state.params, None if random else pretrained.params, task)
+    state = train_loop.with_params(state, start)
     xla.keep_freed_memory(program.mesh.devices.flat[0].platform)  # as the training loop does
     started = time.perf_counter()
     with train_loop.training_batches(program, RowBatches(rows[0]), 0) as batches:
@@ -211,6 +212,7 @@ def _train_ours(experiment: Experiment, task: Any, pretrained: Any, rows: Any, r
 
 
 def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any, random: bool) -> Any:
+    import jax
     import torch
     import transformers
 
@@ -225,7 +227,8 @@ def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any,
     theirs_config = transformers.BertConfig(**fields, num_labels=len(task.labels))
     theirs_config.problem_type = task.problem_type
     theirs = getattr(transformers, task.architecture)(theirs_config).train()
-    start = finetuned_model.start(config.model, pretrained.params, task, experiment.seed)
+    fresh = jax.jit(lambda key: heads.init(config.model, len(task.labels), key))(jax.random.key(experiment.seed))
+    start = finetuned_model.start(fresh, pretrained.params, task)
     encoder = {name: start[name] for name in heads.ENCODER_PARTS}
     tensors = weight_names.to_huggingface(config.model, encoder, parts=finetuned_model.PARTS[task.head])
     layer = finetuned_model.LAYERS[task.head]

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from clinicalbert_jax.config import ModelConfig
@@ -56,16 +55,14 @@ def load(source: loading.Source, step: str | None = loading.BEST) -> Trained:
     return Trained(task, ModelConfig(**overrides), params, source.directory, None)
 
 
-def start(config: ModelConfig, pretrained: bert.Params | None, task: Task, seed: int) -> bert.Params:
-    """Parameters to fine-tune: a pre-trained encoder (None: random weights) under a new head, both of `seed`.
+def start(random: bert.Params, pretrained: bert.Params | None, task: Task) -> bert.Params:
+    """Parameters to fine-tune: a pre-trained encoder (None: the random one) under the random head.
 
-    The encoder's pooler is new too where the task says so.
+    The encoder's pooler is the random one too where the task says so.
     """
-    key = jax.random.key(seed)
-    fresh = jax.jit(lambda: heads.init(config, len(task.labels), key))()
+    head = random["task_head"]
     if task.initial_bias_C is not None:
-        fresh["task_head"]["bias"] = jax.numpy.asarray(task.initial_bias_C)
-    if pretrained is None:
-        return fresh
-    new = ["task_head", "pooler"] if task.config.fresh_pooler else ["task_head"]
-    return {part: pretrained[part] for part in heads.ENCODER_PARTS} | {part: fresh[part] for part in new}
+        head = head | {"bias": task.initial_bias_C}
+    encoder = random if pretrained is None else pretrained
+    pooler = random if task.config.fresh_pooler else encoder
+    return {part: encoder[part] for part in heads.ENCODER_PARTS} | {"pooler": pooler["pooler"], "task_head": head}

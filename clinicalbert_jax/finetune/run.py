@@ -76,15 +76,20 @@ def run(
     rows = {split: task.rows(examples, tokenizer, split == "train") for split, examples in data.examples.items()}
     document = task_json.document(task, data.files)
     predictor = Predictor(task.head, pretrained.config, make_mesh(config.mesh), config.dtype)
+    run_configs = {
+        seed: config.run_config(pretrained.config, str(source.directory), len(rows["train"]), seed)
+        for seed in config.seeds
+    }
+    program = train_step.build(
+        run_configs[config.seeds[0]],
+        make_objective=heads.objective(task.head, len(task.labels), task.problem_type),
+    )
     seeds: dict[int, dict[str, Scores]] = {}
-    for seed in config.seeds:
+    for seed, run_config in run_configs.items():
         directory = workdir / f"seed-{seed}"
-        run_config = config.run_config(pretrained.config, str(source.directory), len(rows["train"]), seed)
         if leader:
             task_json.keep(directory, run_config, document, pretrained.tokenizer_dir)
-        program = train_step.build(
-            run_config, make_objective=heads.objective(task.head, len(task.labels), task.problem_type)
-        )
+        program = dataclasses.replace(program, config=run_config)
         first = None if config.random_weights else pretrained.params
         job = training_job(config, program, task, data, rows, predictor, first)
         code = train_loop.run(job, directory, stop=stop)
@@ -161,8 +166,9 @@ def training_job(
         return ", ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:4])
 
     def first_state() -> tuple[State, str]:
-        params = finetuned_model.start(run_config.model, pretrained, task, run_config.train.seed)
-        return train_loop.state_with(program, params), f"from {run_config.init_from or 'random weights'}"
+        state = program.init()
+        state = train_loop.with_params(state, finetuned_model.start(state.params, pretrained, task))
+        return state, f"from {run_config.init_from or 'random weights'}"
 
     lengths = [len(ids) for ids in rows["train"].input_ids]
     per_row = mfu.train_flops_of_encoder(run_config.model, sum(lengths) / len(lengths))

@@ -71,8 +71,7 @@ def compile_step(
     mesh or batch do not divide.
     """
     program = step.build(config, devices=list(devices))
-    train_step: Any = program.train_step  # jitted: it can be lowered
-    lowered = train_step.lower(program.abstract_state, abstract_batch(program, layout))
+    lowered = program.lower_step(abstract_batch(program, layout))
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:

@@ -1,10 +1,12 @@
 """Optimizers and learning-rate schedules that BERTs were trained with, named after their source."""
 
+import functools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from clinicalbert_jax.config import OptimizerConfig
@@ -13,7 +15,21 @@ from clinicalbert_jax.config import OptimizerConfig
 NOT_DECAYED = re.compile(r".*/(bias|output_bias)|.*layer_norm/.*")
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+class ScheduleNumbers(NamedTuple):
+    """The numbers of a learning-rate schedule, float32 scalars: a compiled step takes them as arguments.
+
+    `peak`: the highest rate. `warmup_steps`: updates of the rise. `end`: where a line reaches 0, or a cooldown begins.
+    `rise`, `fall`: by how much of the peak it changes in an update.
+    """
+
+    peak: Any
+    warmup_steps: Any
+    end: Any
+    rise: Any
+    fall: Any
+
+
+def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Clip by global norm, adapt, decay decoupled from the gradient, then the schedule. Counts its updates itself.
 
     'adamw': Loshchilov and Hutter (2019). 'bert_adam': the same without bias correction, as google-research/bert has
@@ -30,7 +46,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         adapt,
         optax.add_decayed_weights(config.weight_decay, mask=decay_mask),
         *by_layer,
-        optax.scale_by_learning_rate(make_schedule(config, steps)),
+        optax.scale_by_learning_rate(schedule),
     )
 
 
@@ -51,31 +67,41 @@ def scale_by_bert_adam(b1: float, b2: float, eps: float) -> optax.GradientTransf
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Learning rate by the number of updates already made; `steps` is where a falling schedule reaches 0.
+    """Learning rate by the number of updates already made; `steps` is where a falling schedule reaches 0."""
+    return functools.partial(learning_rate, config.schedule, schedule_numbers(config, steps))
 
-    Each rises over `warmup_steps` updates, and then:
-    'google' follows the line from `learning_rate` at update 0 to 0 at `steps`, so that it drops a little where the
-    warm-up ends (google-research/bert, optimization.py); 'linear' falls from `learning_rate` at the end of the
-    warm-up; 'sqrt' is the square root of google's line (NVIDIA's LAMB recipe, degree 0.5); 'constant' stays, and falls
-    by 1 - sqrt over the last `cooldown_steps` (Hägele et al. 2024).
+
+def schedule_numbers(config: OptimizerConfig, steps: int) -> ScheduleNumbers:
+    """The numbers of a config's schedule, for `learning_rate`."""
+    falls_over = {"linear": steps - config.warmup_steps, "constant": config.cooldown_steps}.get(config.schedule, steps)
+    numbers = ScheduleNumbers(
+        peak=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        end=steps - config.cooldown_steps,
+        rise=np.float32(1) / np.float32(max(config.warmup_steps, 1)),
+        fall=np.float32(1) / np.float32(falls_over) if falls_over else 0,
+    )
+    return ScheduleNumbers(*map(np.float32, numbers))
+
+
+def learning_rate(name: str, numbers: ScheduleNumbers, count: Any) -> jax.Array:
+    """The learning rate after `count` updates.
+
+    Each schedule rises over `warmup_steps` updates, and then:
+    'google' follows the line from the peak at update 0 to 0 at the last one, so that it drops a little where the
+    warm-up ends (google-research/bert, optimization.py); 'linear' falls from the peak at the end of the warm-up;
+    'sqrt' is the square root of google's line (NVIDIA's LAMB recipe, degree 0.5); 'constant' stays, and falls by
+    1 - sqrt over the last `cooldown_steps` (Hägele et al. 2024).
     """
-
-    def schedule(count: Any) -> jax.Array:
-        updates = jnp.asarray(count, jnp.float32)
-        rising = (updates + 1) / max(config.warmup_steps, 1)
-        line = jnp.maximum(1 - updates / steps, 0.0)
-        if config.schedule == "google":
-            falling = line
-        elif config.schedule == "sqrt":
-            falling = jnp.sqrt(line)
-        elif config.schedule == "linear":
-            falling = (steps - updates) / (steps - config.warmup_steps)
-        else:
-            into_cooldown = jnp.clip(updates - (steps - config.cooldown_steps), 0, None) / max(config.cooldown_steps, 1)
-            falling = 1 - jnp.sqrt(into_cooldown) if config.cooldown_steps else jnp.ones_like(updates)
-        return config.learning_rate * jnp.where(updates < config.warmup_steps, rising, jnp.maximum(falling, 0.0))
-
-    return schedule
+    updates = jnp.asarray(count, jnp.float32)
+    line = jnp.maximum(1 - updates * numbers.fall, 0.0)
+    falling = {
+        "google": lambda: line,
+        "sqrt": lambda: jnp.sqrt(line),
+        "linear": lambda: jnp.maximum((numbers.end - updates) * numbers.fall, 0.0),
+        "constant": lambda: jnp.maximum(1 - jnp.sqrt(jnp.maximum(updates - numbers.end, 0.0) * numbers.fall), 0.0),
+    }[name]()
+    return numbers.peak * jnp.where(updates < numbers.warmup_steps, (updates + 1) * numbers.rise, falling)
 
 
 def at_start_of_schedule(opt_state: Any) -> Any:

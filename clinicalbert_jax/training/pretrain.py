@@ -95,7 +95,7 @@ def _first_state(program: train_step.Program, data_dir: Path) -> tuple[State, st
     if not config.init_from:
         return program.init(), "from random weights"
     params, fresh = init_from.pretrained(config, Manifest.load(data_dir), data_dir)
-    state = train_loop.state_with(program, params)
+    state = train_loop.with_params(program.init(), params)
     origin = f"from {config.init_from}" + (f" (from random weights: {', '.join(fresh)})" if fresh else "")
     if config.init_optimizer:
         opt_state = init_from.optimizer_state(config, program.abstract_state.opt_state)

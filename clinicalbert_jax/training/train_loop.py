@@ -152,10 +152,9 @@ def _first_state(job: Job, checkpoints: Checkpoints, saved: int | None) -> tuple
     return job.first_state()
 
 
-def state_with(program: train_step.Program, params: Params) -> State:
-    """The state before the first step, with these parameters."""
-    shardings = jax.tree.map(lambda shape: shape.sharding, program.abstract_state.params)
-    return dataclasses.replace(program.init(), params=jax.device_put(params, shardings))
+def with_params(state: State, params: Params) -> State:
+    """The state with these parameters, sharded as its own."""
+    return dataclasses.replace(state, params=jax.device_put(params, jax.tree.map(lambda x: x.sharding, state.params)))
 
 
 class _Loop:

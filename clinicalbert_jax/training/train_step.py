@@ -3,22 +3,30 @@
 Shape legend: B batch, L length (see `schema.BATCH_SHAPES` for the arrays of a batch).
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from clinicalbert_jax.config import Config
+from clinicalbert_jax.config import Config, OptimizerConfig
 from clinicalbert_jax.modeling.dropout import key_implementation
 from clinicalbert_jax.runs.state import State
 from clinicalbert_jax.training import losses
 from clinicalbert_jax.training.losses import Batch, Objective, Sums, total_loss
-from clinicalbert_jax.training.optimizer import make_optimizer, make_schedule
+from clinicalbert_jax.training.optimizer import (
+    ScheduleNumbers,
+    learning_rate,
+    make_optimizer,
+    make_schedule,
+    schedule_numbers,
+)
 from clinicalbert_jax.training.sharding import (
     BATCH_AXES,
     BATCH_SPEC,
@@ -30,9 +38,16 @@ from clinicalbert_jax.training.sharding import (
 )
 
 
-def init_state(config: Config, objective: Objective, optimizer: optax.GradientTransformation) -> State:
-    """The state before the first step, from `train.seed`. Pure: call it under `jax.jit` with shardings."""
-    params = objective.init(jax.random.key(config.train.seed))
+class Arguments(NamedTuple):
+    """What runs of one compiled program may differ in beside their batches, on the devices of its mesh."""
+
+    seed: Any  # int32 scalar
+    schedule: ScheduleNumbers
+
+
+def init_state(seed: jax.Array, *, objective: Objective, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step. Pure: call it under `jax.jit` with shardings."""
+    params = objective.init(jax.random.key(seed))
     zero = jnp.zeros((), jnp.int32)
     return State(zero, zero, zero, zero, params=params, opt_state=optimizer.init(params))
 
@@ -40,10 +55,11 @@ def init_state(config: Config, objective: Objective, optimizer: optax.GradientTr
 def train_step(
     state: State,
     batch: Batch,
+    arguments: Arguments,
     *,
-    config: Config,
+    optimizer_config: OptimizerConfig,
+    microbatches: int,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
     mesh: Mesh,
 ) -> tuple[State, dict[str, Any]]:
     """One update on one global batch. A step whose loss or gradient is not finite changes no parameter.
@@ -51,10 +67,10 @@ def train_step(
     Returns the next state and what happened: the objectives' (sum, weight) pairs over the global batch, and scalars.
     """
     specs = parameter_specs(state.params)
-    seed_key = jax.random.key(config.train.seed, impl=key_implementation(mesh.devices.flat[0].platform))
+    seed_key = jax.random.key(arguments.seed, impl=key_implementation(mesh.devices.flat[0].platform))
     key = jax.random.fold_in(seed_key, state.step)
     gradient = jax.shard_map(
-        functools.partial(_local_gradient, objective=objective, microbatches=config.train.microbatches, specs=specs),
+        functools.partial(_local_gradient, objective=objective, microbatches=microbatches, specs=specs),
         mesh=mesh,
         in_specs=(specs, BATCH_SPEC, REPLICATED),
         out_specs=(specs, REPLICATED),
@@ -64,6 +80,8 @@ def train_step(
     grads, sums = gradient(state.params, batch, key)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(grad_norm) & jnp.all(jnp.isfinite(jnp.stack(jax.tree.leaves(sums))))
+    schedule = functools.partial(learning_rate, optimizer_config.schedule, arguments.schedule)
+    optimizer = make_optimizer(optimizer_config, schedule)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 
@@ -83,7 +101,7 @@ def train_step(
         "sums": if_finite(sums, jax.tree.map(jnp.zeros_like, sums)) | {"num_tokens": (num_tokens, jnp.float32(1))},
         "grad_norm": grad_norm,
         "update_norm": optax.tree.norm(updates),
-        "learning_rate": make_schedule(config.optimizer, config.train.steps)(state.updates),
+        "learning_rate": schedule(state.updates),
         "updates": next_state.updates,
         "skipped_in_a_row": next_state.skipped_in_a_row,
         "batch_tokens": jnp.float32(batch["sequence_ids"].size),
@@ -104,14 +122,48 @@ def eval_step(params: Any, batch: Batch, *, objective: Objective, mesh: Mesh) ->
 
 @dataclass(frozen=True)
 class Program:
-    """The functions of one experiment on one mesh, jitted, and the shapes and shardings of its state."""
+    """The functions of one experiment on one mesh, and the shapes and shardings of its state.
+
+    Seed, length and learning rate of the run are arguments of what is compiled: `dataclasses.replace(program, config=)`
+    gives the functions of another run without compiling again, where `compiled_part` of both configs is equal.
+    """
 
     config: Config
     mesh: Mesh
-    init: Callable[[], State]
-    train_step: Callable[[State, Batch], tuple[State, dict[str, Any]]]
+    compiled_init: Any  # jitted `init_state`
+    compiled_step: Any  # jitted `train_step`
     eval_step: Callable[[Any, Batch], Sums]
     abstract_state: State
+
+    def init(self) -> State:
+        """The state before the first step, by `train.seed`."""
+        return self.compiled_init(self._arguments.seed)
+
+    def train_step(self, state: State, batch: Batch) -> tuple[State, dict[str, Any]]:
+        """The next state, and what happened: see `train_step`. `state` is given up."""
+        return self.compiled_step(state, batch, self._arguments)
+
+    def lower_step(self, abstract_batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
+        """The train step, lowered for the mesh, on which it cannot run here."""
+        replicated = NamedSharding(self.mesh, REPLICATED)
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), _arguments(self.config)
+        )
+        return self.compiled_step.lower(self.abstract_state, abstract_batch, abstract)
+
+    @functools.cached_property
+    def _arguments(self) -> Arguments:
+        replicated = NamedSharding(self.mesh, REPLICATED)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback((), replicated, lambda _: x), _arguments(self.config)
+        )
+
+
+def compiled_part(config: Config) -> str:
+    """What of a config its compiled functions depend on."""
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0, warmup_steps=0, cooldown_steps=0)
+    train = dataclasses.replace(config.train, seed=0, steps=1, log_every=1, eval_every=1, checkpoint_every=1)
+    return repr((config.model, config.data, config.mesh, optimizer, train))
 
 
 def build(
@@ -126,17 +178,23 @@ def build(
     mesh = make_mesh(config.mesh, devices)
     check_batch(config.train.global_batch_size, config.train.microbatches, mesh)
     objective = make_objective(config, mesh)
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
-    init = functools.partial(init_state, config, objective, optimizer)
-    shapes = jax.eval_shape(init)
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, config.train.steps))
+    init = functools.partial(init_state, objective=objective, optimizer=optimizer)
+    shapes = jax.eval_shape(init, np.int32(0))
     shardings = state_shardings(shapes, shapes.params, mesh)
     replicated = NamedSharding(mesh, REPLICATED)
     return Program(
         config=config,
         mesh=mesh,
-        init=jax.jit(init, out_shardings=shardings),
-        train_step=jax.jit(
-            functools.partial(train_step, config=config, objective=objective, optimizer=optimizer, mesh=mesh),
+        compiled_init=jax.jit(init, out_shardings=shardings),
+        compiled_step=jax.jit(
+            functools.partial(
+                train_step,
+                optimizer_config=config.optimizer,
+                microbatches=config.train.microbatches,
+                objective=objective,
+                mesh=mesh,
+            ),
             out_shardings=(shardings, replicated),
             donate_argnums=0,
         ),
@@ -147,6 +205,10 @@ def build(
             shardings,
         ),
     )
+
+
+def _arguments(config: Config) -> Arguments:
+    return Arguments(np.int32(config.train.seed), schedule_numbers(config.optimizer, config.train.steps))
 
 
 def _local_gradient(

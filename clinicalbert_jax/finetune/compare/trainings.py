@@ -11,25 +11,25 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.config import Config, ModelConfig
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune import finetuned_model, heads, run, task_json
 from clinicalbert_jax.finetune.compare.data import TaskData
 from clinicalbert_jax.finetune.compare.models import ComparedModel
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import Rows
+from clinicalbert_jax.finetune.task import Task
 from clinicalbert_jax.modeling.bert import Params
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.training import train_loop, train_step
-from clinicalbert_jax.training.sharding import make_mesh
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory, with the rows of a task as its tokenizer makes them."""
+    """A model in memory, and what was compiled for it, of one task."""
 
     model: ComparedModel
     config: ModelConfig
     params: Params | None  # None: random weights
     tokenizer_dir: Path
+    compiled: dict[str, tuple[train_step.Program, Predictor]] = field(default_factory=dict)
 
 
 def load(model: ComparedModel) -> Loaded:
@@ -97,10 +98,7 @@ def train(training: Training, data: TaskData, loaded: Loaded, rows: Mapping[str,
     running = workdir / "running" / training.file(workdir).relative_to(workdir / "trainings").with_suffix("")
     run_config = config.run_config(loaded.config, str(loaded.model.source.directory), len(rows["train"]), training.seed)
     task_json.keep(running, run_config, task_json.document(data.task, data.compared.files), loaded.tokenizer_dir)
-    program = train_step.build(
-        run_config, make_objective=heads.objective(data.task.head, len(data.task.labels), data.task.problem_type)
-    )
-    predictor = Predictor(data.task.head, loaded.config, make_mesh(config.mesh), config.dtype)
+    program, predictor = _compiled(loaded, data.task, run_config)
     job = run.training_job(config, program, data.task, used, rows, predictor, loaded.params)
     code = train_loop.run(job, running)
     if code != train_loop.EXIT_DONE:
@@ -116,6 +114,17 @@ def train(training: Training, data: TaskData, loaded: Loaded, rows: Mapping[str,
     write(training.file(workdir), result)
     shutil.rmtree(running)
     return train_loop.EXIT_DONE
+
+
+def _compiled(loaded: Loaded, task: Task, config: Config) -> tuple[train_step.Program, Predictor]:
+    """Seeds, fractions and most of a grid share what is compiled."""
+    part = train_step.compiled_part(config)
+    if part not in loaded.compiled:
+        objective = heads.objective(task.head, len(task.labels), task.problem_type)
+        program = train_step.build(config, make_objective=objective)
+        loaded.compiled[part] = program, Predictor(task.head, loaded.config, program.mesh, config.train.dtype)
+    program, predictor = loaded.compiled[part]
+    return replace(program, config=config), predictor
 
 
 def write(path: Path, result: Result) -> None:

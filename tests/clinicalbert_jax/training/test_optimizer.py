@@ -23,7 +23,7 @@ def test_fifty_steps_equal_numpy(name: str) -> None:
         "layer_norm": {"scale": rng.normal(size=3)},
         "unmoved": {"kernel": np.zeros((2, 2))},  # of norm 0: its trust ratio is 1
     }
-    optimizer = make_optimizer(config, 50)
+    optimizer = make_optimizer(config, make_schedule(config, 50))
     ours = jax.tree.map(jnp.float32, start)
     state = optimizer.init(ours)
     theirs = {path: Reference(name, value, decayed=path[-1] == "kernel") for path, value in flat(start).items()}

@@ -1,6 +1,8 @@
 """The training step: the same on any mesh and under accumulation, skips what is not finite, shards all its state."""
 
+import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -186,6 +188,41 @@ def test_nothing_is_compiled_after_the_first_step(dataset: Dataset, compilations
             assert compilations, "the listener hears of the step itself"
             compilations.clear()
     assert not compilations
+
+
+@pytest.mark.fast
+def test_a_run_of_another_seed_length_and_rate_needs_no_compiling(dataset: Dataset, compilations: list[str]) -> None:
+    def steps(program: train_step.Program) -> tuple[Any, Any]:
+        state, rows_R = program.init(), np.arange(16)
+        for number in range(3):
+            batch = put_batch(dataset.train_batch(0, number, 16, rows_R), rows_R, 16, program.mesh)
+            state, happened = program.train_step(state, batch)
+        return jax.device_get((state, happened["learning_rate"]))
+
+    config, other = config_with(dropout=0.1), config_with(dropout=0.1, steps=31)
+    other.train.seed, other.optimizer.learning_rate, other.optimizer.warmup_steps = 5, 3e-3, 2
+    other.train.log_every, other.train.eval_every, other.train.checkpoint_every = 2, 3, 4
+    assert train_step.compiled_part(config) == train_step.compiled_part(other)
+    program = train_step.build(config, jax.devices()[:2])
+    first, _ = steps(program)
+    expected, rate = steps(train_step.build(other, jax.devices()[:2]))
+    compilations.clear()
+    found = steps(dataclasses.replace(program, config=other))
+    assert not compilations
+    jax.tree.map(np.testing.assert_array_equal, found, (expected, rate))
+    assert rate == pytest.approx(3e-3)  # of the third update
+    kernels = [state.params["layers"]["0"]["attention"]["query"]["kernel"] for state in (first, expected)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.01, "another seed"
+
+
+def test_what_is_compiled_is_known_from_the_config() -> None:
+    config = config_with()
+    for other in (config_with(microbatches=2), config_with(fsdp=2), config_with(dropout=0.1)):
+        assert train_step.compiled_part(config) != train_step.compiled_part(other)
+    for part, name, value in (("optimizer", "b1", 0.8), ("optimizer", "name", "lamb"), ("train", "dtype", "bfloat16")):
+        other = config_with()
+        setattr(getattr(other, part), name, value)
+        assert train_step.compiled_part(config) != train_step.compiled_part(other)
 
 
 def test_attention_that_cannot_run_is_one_clear_line_before_compiling(compilations: list[str]) -> None:

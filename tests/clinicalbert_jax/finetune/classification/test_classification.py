@@ -12,9 +12,11 @@ import pytest
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.finetune import finetuned_model
+from clinicalbert_jax.finetune import finetuned_model, heads
 from clinicalbert_jax.finetune.classification.task import ClassificationConfig, Document
 from clinicalbert_jax.finetune.inputs.reading import Reading
+from clinicalbert_jax.finetune.task import Task
+from clinicalbert_jax.modeling import bert
 from tests.clinicalbert_jax.finetune.small_tokenizer import small_tokenizer
 
 SECRET = "metastatic"  # a word of the records that no message may show
@@ -247,24 +249,25 @@ def test_targets_of_several_labels_are_ones_and_zeros() -> None:
     assert rows.row_targets["labels"].dtype == rows.row_targets["label_weights"].dtype == np.float32
 
 
+def random_weights(config: ModelConfig, task: Task, seed: int = 0) -> bert.Params:
+    return heads.init(config, len(task.labels), jax.random.key(seed))
+
+
 def test_several_labels_begin_at_their_share_of_the_training_data() -> None:
     config = ModelConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     examples = documents(("a",), *[("a", "b")] * 2, *[()] * 95)
     several, one = ClassificationConfig(multi_label=True).task(examples), ClassificationConfig().task(examples[:3])
-    bias_C = np.asarray(finetuned_model.start(config, None, several, seed=0)["task_head"]["bias"])
+    bias_C = np.asarray(finetuned_model.start(random_weights(config, several), None, several)["task_head"]["bias"])
     np.testing.assert_allclose(1 / (1 + np.exp(-bias_C)), [4 / 100, 3 / 100], rtol=1e-5)  # one more of either kind
-    assert not np.asarray(finetuned_model.start(config, None, one, seed=0)["task_head"]["bias"]).any()
+    assert not np.asarray(finetuned_model.start(random_weights(config, one), None, one)["task_head"]["bias"]).any()
 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_the_pooler_is_the_pretrained_one_unless_it_is_to_begin_anew(fresh: bool) -> None:
     config = ModelConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     task = ClassificationConfig(fresh_pooler=fresh).task(documents(("a",), ("b",)))
-    pretrained = finetuned_model.start(config, None, task, seed=1)
-    started, anew = (
-        finetuned_model.start(config, pretrained, task, seed=0),
-        finetuned_model.start(config, None, task, seed=0),
-    )
+    pretrained, anew = random_weights(config, task, seed=1), random_weights(config, task)
+    started = finetuned_model.start(anew, pretrained, task)
     for part, expected in (("layers", pretrained), ("pooler", anew if fresh else pretrained), ("task_head", anew)):
         jax.tree.map(np.testing.assert_array_equal, started[part], expected[part])
     kernel = started["pooler"]["kernel"]

@@ -1,0 +1,34 @@
+"""The trainings of a model on a task share what is compiled."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.finetune.classification.task import ClassificationConfig, Document
+from clinicalbert_jax.finetune.compare import models, trainings
+from clinicalbert_jax.finetune.config import FinetuneConfig
+from clinicalbert_jax.pretrained import loading
+
+
+@pytest.mark.fast
+def test_seeds_fractions_and_rates_share_what_is_compiled() -> None:
+    model = ModelConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    compared = models.ComparedModel("small", loading.Source(Path("small"), is_run=False), False)
+    loaded = trainings.Loaded(compared, model, None, Path())
+    config = FinetuneConfig(task=ClassificationConfig())
+    task = config.task.task([Document(f"d{label}", 1, "", "pain", "", (label,)) for label in "ab"])
+
+    def compiled(config: FinetuneConfig, num_rows: int = 320, seed: int = 0):  # type: ignore[no-untyped-def]
+        run_config = config.run_config(model, "small", num_rows, seed)
+        program, predictor = trainings._compiled(loaded, task, run_config)
+        assert program.config is run_config
+        return program.compiled_step, program.compiled_init, predictor
+
+    faster = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-3))
+    first = compiled(config)
+    for other in (compiled(config, seed=3), compiled(config, num_rows=64), compiled(faster)):
+        assert all(one is another for one, another in zip(first, other, strict=True))
+    rounded = compiled(dataclasses.replace(config, dtype="bfloat16"))
+    assert not any(one is another for one, another in zip(first, rounded, strict=True))
