@@ -52,14 +52,15 @@ def run(
     found: dict[tuple[str, str, float], Scored] = {}
     grid_seconds: dict[tuple[str, str], float] = {}
     for task in tasks:
+        compiled: trainings.Compiled = {}
         for model in models:
             name = task.compared.name
-            chosen = _compare(directory, task, model, fractions, num_seeds, progress)
+            chosen = _compare(directory, task, model, compiled, fractions, num_seeds, progress)
             if chosen is None:
                 return train_loop.EXIT_RESUME
             of_fraction, grid_seconds[name, model.name] = chosen
             found |= {(name, model.name, fraction): scored for fraction, scored in of_fraction.items()}
-            jax.clear_caches()  # or the programs of every training stay in memory
+        jax.clear_caches()  # or the programs of every task stay in memory
     shutil.rmtree(directory / "running", ignore_errors=True)  # what is left are empty directories
     leaked = {
         (task.compared.name, model.name): one
@@ -140,12 +141,13 @@ def _compare(
     directory: Path,
     data: TaskData,
     model: ComparedModel,
+    compiled: trainings.Compiled,
     fractions: Sequence[float],
     num_seeds: int,
     progress: "_Progress",
 ) -> tuple[dict[float, Scored], float] | None:
     """The scores of a model on a task by fraction, and the seconds of the grid; None where a signal asked to stop."""
-    loaded = trainings.load(model)
+    loaded = trainings.load(model, compiled)
     rows = trainings.rows_of(data, loaded)
 
     def result(fraction: float, setting: int, seed: int) -> Result | None:

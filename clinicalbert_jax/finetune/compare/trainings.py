@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +58,25 @@ class Result:
     seconds: float
 
 
+# What was compiled for a task, by `train_step.compiled_part`: seeds, fractions and models of one shape share it.
+Compiled = dict[str, tuple[train_step.Program, Predictor]]
+
+
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory, and what was compiled for it, of one task."""
+    """A model in memory, and what was compiled for one task."""
 
     model: ComparedModel
     config: ModelConfig
     params: Params | None  # None: random weights
     tokenizer_dir: Path
-    compiled: dict[str, tuple[train_step.Program, Predictor]] = field(default_factory=dict)
+    compiled: Compiled
 
 
-def load(model: ComparedModel) -> Loaded:
+def load(model: ComparedModel, compiled: Compiled) -> Loaded:
     """Read a model."""
     found = loading.load(model.source)
-    return Loaded(model, found.config, None if model.is_random else found.params, found.tokenizer_dir)
+    return Loaded(model, found.config, None if model.is_random else found.params, found.tokenizer_dir, compiled)
 
 
 def rows_of(data: TaskData, loaded: Loaded) -> dict[str, Rows]:
@@ -117,7 +121,6 @@ def train(training: Training, data: TaskData, loaded: Loaded, rows: Mapping[str,
 
 
 def _compiled(loaded: Loaded, task: Task, config: Config) -> tuple[train_step.Program, Predictor]:
-    """Seeds, fractions and most of a grid share what is compiled."""
     part = train_step.compiled_part(config)
     if part not in loaded.compiled:
         objective = heads.objective(task.head, len(task.labels), task.problem_type)
