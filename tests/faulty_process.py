@@ -32,7 +32,7 @@ MOMENTS = {
     "evaluation": ("clinicalbert_jax.training.metrics", "Averages", "add"),
     "save": ("clinicalbert_jax.runs.checkpoint", "Checkpoints", "save"),
     "publication": ("clinicalbert_jax.runs.checksums", None, "publish"),
-    "upload": ("clinicalbert_jax.runs.object_store", "Mirror", "push"),
+    "upload": ("clinicalbert_jax.runs.bucket", "Bucket", "put"),
     "prediction": ("clinicalbert_jax.finetune.predictor", "Predictor", "__call__"),
     "results": ("clinicalbert_jax.finetune.result_page", None, "page"),
 }

@@ -100,7 +100,10 @@ class Bucket:
     def write(self, name: str, content: bytes) -> None:
         """Send a small file's content."""
         with self._failures("written"):
-            self._files.pipe_file(f"{self._root}/{name}", content)
+            try:
+                self._files.pipe_file(f"{self._root}/{name}", content)
+            except FileNotFoundError:
+                raise self._refusal("written", "no such bucket") from None
 
     def remove(self, name: str) -> None:
         """Remove a file, or a directory and all below it. One by one: `rm` takes brackets in a path for a pattern."""

@@ -27,7 +27,7 @@ from orbax.checkpoint.experimental.v1._src.saving import execution
 from clinicalbert_jax.config import Config, TrainConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.modeling import bert
-from clinicalbert_jax.runs import checksums, process_0, workdir
+from clinicalbert_jax.runs import checksums, metrics_log, process_0, workdir
 from clinicalbert_jax.runs.object_store import Mirror
 from clinicalbert_jax.runs.state import State
 from clinicalbert_jax.runs.workdir import CHECKPOINTS
@@ -88,11 +88,8 @@ class Checkpoints:
             for unfinished in (run / CHECKPOINTS).glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed
                 shutil.rmtree(unfinished)
 
-    def save(self, state: State, step: int, score: float | None = None, again: bool = False) -> None:
-        """Start saving; returns once the state may be overwritten. Waits for the save before to end.
-
-        `again` replaces the checkpoint of this step.
-        """
+    def save(self, state: State, step: int, score: float | None = None) -> None:
+        """Start saving; returns once the state may be overwritten. Waits for the save before to end."""
         started = time.perf_counter()
         self.wait()
         if self._mirror:
@@ -103,8 +100,6 @@ class Checkpoints:
         if jax.process_index() == 0:
             directory = self._run / CHECKPOINTS / str(step)
             try:
-                if again:
-                    _remove(directory)
                 with _alone():
                     response = ocp.save_checkpointables_async(
                         directory.resolve(), items, custom_metadata={} if score is None else {_SCORE: score}
@@ -205,7 +200,10 @@ def _kept(run: Path, config: TrainConfig) -> set[int]:
     steps = _published(run)
     kept = set(steps[-config.keep_checkpoints :])
     known = {step: _score_and_time(run / CHECKPOINTS / str(step)) for step in steps}
-    scored = [(score, step) for step, (score, _) in known.items() if score is not None]
+    scores = {record["step"]: record["score"] for record in metrics_log.read(run) if record["kind"] == "validation"}
+    scores |= {step: score for step, (score, _) in known.items() if score is not None}
+    # A checkpoint that was saved because a stop ended its evaluation was evaluated by the next start.
+    scored = [(scores[step], step) for step in steps if scores.get(step) is not None]
     kept |= {step for _, step in sorted(scored)[len(scored) - config.keep_best :]} if config.keep_best else set()
     if config.keep_every_hours:
         last = -math.inf

@@ -28,6 +28,9 @@ _SILENCE_S = 120.0  # after which a lease is taken over
 _LOOK_EVERY_S = 2.0
 
 
+_held: set["Lease"] = set()  # by this process
+
+
 class Lease:
     """A lease that is held. `check` raises `UserError` where it no longer is."""
 
@@ -148,10 +151,21 @@ def held(bucket: Bucket, local: Path) -> Iterator[Lease]:
         partial.replace(path)
     lease = Lease(bucket, path.read_text(encoding="utf-8"))
     lease.acquire()
+    _held.add(lease)
     try:
         yield lease
     finally:
         lease.release()
+        _held.discard(lease)
+
+
+def release_all(within_s: float) -> None:
+    """Release what this process holds, as it is about to end without leaving its contexts; wait so long at most."""
+    threads = [threading.Thread(target=lease.release, daemon=True) for lease in tuple(_held)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(within_s)
 
 
 def _document(found: Found | None) -> dict[str, Any]:

@@ -193,8 +193,9 @@ class Mirror:
             try:
                 self._send(self._ended)
                 self._failure = None
-            except UserError as error:
-                self._failure = str(error)
+            except (UserError, OSError) as error:
+                here = f"{self._local} cannot be read ({type(error).__name__})"
+                self._failure = str(error) if isinstance(error, UserError) else here
                 self._ended.wait(_RETRY_EVERY_S)
                 self._wake.set()
 
@@ -204,8 +205,11 @@ class Mirror:
         names, present = _files(self._local), self._bucket.files()
         for name in names:
             if not name.startswith(f"{CHECKPOINTS}/"):
-                # A log grows meanwhile: what is sent is the file as it is now.
-                self._bucket.write(name, (self._local / name).read_bytes())
+                try:  # a log grows meanwhile: what is sent is the file as it is now
+                    content = (self._local / name).read_bytes()
+                except FileNotFoundError:  # removed meanwhile
+                    continue
+                self._bucket.write(name, content)
         here, there = _whole_checkpoints(names), _numbered(present)
         for step in here:
             if not self._send_checkpoint(step, present, ended):
@@ -297,9 +301,15 @@ def _cache(kind: str) -> Path:
 
 def _files(local: Path, below: str = ".") -> list[str]:
     """Names of the run's files here; links are none of them, nor locks and what another command writes beside."""
-    paths = (path for path in (local / below).rglob("*") if path.is_file() and not path.is_symlink())
-    names = (path.relative_to(local).as_posix() for path in paths)
-    return [name for name in names if not name.startswith(".") and not name.endswith(".partial")]
+    walk = os.walk(local / below, onerror=_unless_gone)  # Path.rglob fails where a directory is removed meanwhile
+    paths = (Path(directory, name) for directory, _, names in walk for name in names)
+    found = (path.relative_to(local).as_posix() for path in paths if path.is_file() and not path.is_symlink())
+    return [name for name in found if not name.startswith(".") and not name.endswith(".partial")]
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _checksums_last(names: list[str]) -> list[str]:

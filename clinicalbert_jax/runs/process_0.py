@@ -24,27 +24,20 @@ T = TypeVar("T")
 
 
 def decides(work: Callable[[], T]) -> T:
-    """What `work` returns in process 0, in every process. A `UserError` of it is raised in all of them."""
+    """What `work` returns in process 0, in every process. The others wait; an error of it ends all of them."""
     client = distributed.global_state.client
     if client is None:
         return work()
     key = f"clinicalbert_jax/decision/{next(_numbers)}"
     if jax.process_index() > 0:
-        is_done, value = pickle.loads(client.blocking_key_value_get_bytes(key, _PATIENCE_MS))
-        if not is_done:
-            raise UserError(f"process 0 has stopped: {value}")
-        return value
-    try:
-        value = work()
-    except UserError as error:
-        client.key_value_set_bytes(key, pickle.dumps((False, str(error))))
-        raise
-    client.key_value_set_bytes(key, pickle.dumps((True, value)))
+        return pickle.loads(client.blocking_key_value_get_bytes(key, _PATIENCE_MS))
+    value = work()
+    client.key_value_set_bytes(key, pickle.dumps(value))
     return value
 
 
 def check_same(value: str, otherwise: str) -> None:
-    """Wait for all processes, as long as it takes; raise `UserError` in all where one gives another `value`."""
+    """Wait for all processes, as long as it takes; where one gives another `value`, a `UserError` ends them."""
     client = distributed.global_state.client
     if client is None:
         return

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
+from clinicalbert_jax.runs import lease
+
 EXIT_RESUME = 75  # EX_TEMPFAIL of sysexits.h: stopped before the end, all saved; the same command continues
 
+_RELEASE_S = 5  # where the bucket does not answer
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NOTHING_TO_SAVE = "stopped, with nothing left to save; the same command continues from there"
 
@@ -20,12 +23,13 @@ class StoppedError(Exception):
 
 
 def end_process(code: int, message: str = "") -> NoReturn:
-    """Print `message` and end this process at once, whatever its threads do."""
+    """Print `message` and end this process at once, whatever its threads do; the next run may have its bucket."""
     with contextlib.suppress(OSError, ValueError):  # an output that is closed
         if message:
             print(message, file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
+    lease.release_all(_RELEASE_S)
     os._exit(code)
 
 

@@ -182,9 +182,8 @@ class _Loop:
     def run(self, state: State, start: int, unscored: bool, workdir: Path) -> int:
         """Steps `start` to the last; returns the exit code. `unscored`: evaluate the state of `start` first."""
         if unscored:
-            self._save(state, start, self._evaluate(state, start), again=True)
+            self._evaluate(state, start)
             if start >= self._config.steps or self._job.is_over(self._scores):
-                self._checkpoints.wait()
                 return EXIT_DONE
         with training_batches(self._program, self._job.training, start) as batches:
             for number in range(start, self._config.steps):
@@ -291,8 +290,8 @@ class _Loop:
         self._scores.append(score)
         return score
 
-    def _save(self, state: State, done: int, score: float | None, again: bool = False) -> None:
-        self._checkpoints.save(state, done, score, again)
+    def _save(self, state: State, done: int, score: float | None) -> None:
+        self._checkpoints.save(state, done, score)
         self._meter.checkpoint_s = self._checkpoints.blocked_s
 
     def _profile(self, since: int, workdir: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.runs import lease
 from clinicalbert_jax.runs.bucket import Bucket, Found
+from clinicalbert_jax.training import stop_request
 
 pytestmark = pytest.mark.fast
 
@@ -148,6 +149,20 @@ def test_an_answer_that_was_lost_is_no_other_run(tmp_path: Path, monkeypatch: py
             first._renew()
         first._renew()
         first.check()
+
+
+def test_a_process_that_ends_at_once_leaves_it_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, ended, answer = ConditionalBucket(), [], threading.Event()
+    monkeypatch.setattr(stop_request.os, "_exit", ended.append)
+    with lease.held(bucket, machine(tmp_path, "a")):
+        stop_request.end_process(75)
+        assert json.loads(bucket.versions[-1])["released"] is True
+    monkeypatch.setattr(stop_request, "_RELEASE_S", 0.05)
+    with lease.held(bucket, machine(tmp_path, "b")):
+        monkeypatch.setattr(bucket, "replace", lambda *_: answer.wait(10))
+        stop_request.end_process(2)
+        assert ended == [75, 2], "a bucket that does not answer is not waited for"
+        answer.set()
 
 
 def test_a_store_without_conditional_writes_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

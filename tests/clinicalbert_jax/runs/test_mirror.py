@@ -159,6 +159,18 @@ def said(mirror: object_store.Mirror) -> str | None:
     return None
 
 
+def test_checkpoints_that_come_and_go_meanwhile_do_not_end_the_sending(url: str) -> None:
+    with opened(url) as (local, mirror):
+        for step in range(100):
+            save(local, step)
+            mirror.wake()
+            if step >= 2:
+                remove(local, step - 2)
+        assert mirror._thread.is_alive()
+        mirror.finish()
+        assert contents(Path(url.removeprefix("file://"))) == contents(local)
+
+
 def test_a_run_that_was_taken_over_sends_nothing(url: str, tmp_path: Path) -> None:
     with opened(url) as (local, mirror):
         save(local, 3)
