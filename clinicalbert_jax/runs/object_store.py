@@ -159,7 +159,7 @@ class Mirror:
     def news(self) -> str | None:
         """A line on whether the bucket can be written to, where that has changed since the line before."""
         failure = self._failure
-        if failure == self._said:
+        if (failure is None) == (self._said is None):  # the attempts of one outage fail in several ways
             return None
         self._said = failure
         return f"warning: {failure}; training continues, and it is tried again" if failure else f"{self.url}: all sent"

@@ -1,10 +1,13 @@
 """A run of several real processes that share nothing but a bucket: each has a home, cache and TMPDIR of its own."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -27,20 +30,29 @@ MODEL = [
 
 
 class BucketRun:
-    """`count` processes on as many machines of their own below `machines`, which keep their disks between starts."""
+    """`count` processes on as many machines of their own below `machines`, which keep their disks between starts.
 
-    def __init__(self, machines: Path, data: str, run: str, count: int, *overrides: str) -> None:
+    Only those in `present` are started, if it is given.
+    """
+
+    def __init__(
+        self, machines: Path, data: str, run: str, count: int, *overrides: str, present: Sequence[int] | None = None
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
         self.processes, self.logs = [], []
-        for number in range(count):
+        self.started = time.monotonic()
+        for number in range(count) if present is None else present:
             machine = machines / str(number)
             for name in ("work", "cache", "tmp"):
                 (machine / name).mkdir(parents=True, exist_ok=True)
             environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
                 "JAX_PLATFORMS": "cpu",
-                "JAX_COMPILATION_CACHE_DIR": str(machines.parent / "compiled"),  # saves time, and changes nothing
+                # Saves time, and changes nothing: process 0 alone writes it.
+                "JAX_COMPILATION_CACHE_DIR": str(machines.parent / "compiled"),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
                 "PYTHONPATH": str(ROOT),
                 "HOME": str(machine),
                 "XDG_CACHE_HOME": str(machine / "cache"),
@@ -63,6 +75,27 @@ class BucketRun:
     def said(self) -> list[str]:
         """What each process has printed."""
         return [log.read_text() for log in self.logs]
+
+    def origin(self) -> int | None:
+        """The step from which it has continued, 0 for a new run; None before it has said so."""
+        said = re.search(r"(from random weights)|continuing from step (\d+)", self.said()[0])
+        return said and int(said[2] or 0)
+
+    def steps(self) -> int:
+        """The last step that it has logged."""
+        return max(map(int, re.findall(r"^step (\d+)/", self.said()[0], re.MULTILINE)), default=0)
+
+    def wait_for_step(self, timeout: float = 300) -> float:
+        """Return when a step was logged, or all have ended; seconds since the start."""
+        while not self.steps() and any(process.poll() is None for process in self.processes):
+            assert time.monotonic() < self.started + timeout, self.said()
+            time.sleep(0.05)
+        return time.monotonic() - self.started
+
+    def wait(self) -> float:
+        """Return when all have ended; seconds since the start."""
+        self.codes()
+        return time.monotonic() - self.started
 
     def codes(self, timeout: float = 300) -> list[int]:
         """Wait for the end; the exit codes."""
