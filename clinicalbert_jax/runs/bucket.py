@@ -8,6 +8,7 @@ import email.utils
 import errno
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -39,11 +40,12 @@ class Bucket:
     def __init__(self, url: str) -> None:
         self.url = redacted(url).rstrip("/")
         self._has_answered = False
+        self._patience_s = _ANSWER_WITHIN_S  # what is left of it
         try:
             import fsspec
 
             # Listings are cached by default, and others write to the store.
-            self._files, root = fsspec.core.url_to_fs(url.rstrip("/"), use_listings_cache=False)
+            self._files, root = self._within(lambda: fsspec.core.url_to_fs(url.rstrip("/"), use_listings_cache=False))
             if hasattr(self._files, "auto_mkdir"):  # a directory, to which a store is mounted
                 self._files.auto_mkdir = True
             self._root = root.rstrip("/")
@@ -51,6 +53,8 @@ class Bucket:
             raise UserError(
                 f"{self.url}: its protocol is unknown or needs a package that is not installed ({type(error).__name__})"
             ) from None
+        except UserError:
+            raise
         except Exception as error:  # of a login; every store raises its own kinds
             raise self._failure("reached", error) from None
 
@@ -154,9 +158,19 @@ class Bucket:
         return asyn.sync(self._files.loop, lambda: work, timeout=_CONDITIONAL_WRITE_S)
 
     def _first_within(self, work: Callable[[], _T]) -> _T:
-        """What `work` returns; the first answer of the store is not waited for longer than `_ANSWER_WITHIN_S`."""
+        """What `work` returns; login and first answer of the store may take `_ANSWER_WITHIN_S` in all."""
         if self._has_answered:
             return work()
+        try:
+            result = self._within(work)
+        except FileNotFoundError:
+            self._has_answered = True
+            raise
+        self._has_answered = True
+        return result
+
+    def _within(self, work: Callable[[], _T]) -> _T:
+        started = time.monotonic()
         future: Future[_T] = Future()
 
         def ask() -> None:
@@ -167,7 +181,7 @@ class Bucket:
 
         threading.Thread(target=ask, daemon=True).start()
         try:
-            result = future.result(_ANSWER_WITHIN_S)
+            return future.result(self._patience_s)
         except TimeoutError:
             if not future.done():
                 raise UserError(
@@ -175,8 +189,8 @@ class Bucket:
                     "credentials"
                 ) from None
             raise
-        self._has_answered = True
-        return result
+        finally:
+            self._patience_s -= time.monotonic() - started
 
     @contextlib.contextmanager
     def _failures(self, verb: str) -> Iterator[None]:
