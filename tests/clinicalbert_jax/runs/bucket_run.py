@@ -85,9 +85,9 @@ class BucketRun:
         """The last step that it has logged."""
         return max(map(int, re.findall(r"^step (\d+)/", self.said()[0], re.MULTILINE)), default=0)
 
-    def wait_for_step(self, timeout: float = 300) -> float:
-        """Return when a step was logged, or all have ended; seconds since the start."""
-        while not self.steps() and any(process.poll() is None for process in self.processes):
+    def wait_for_step(self, step: int = 1, timeout: float = 300) -> float:
+        """Return when the step was logged, or all have ended; seconds since the start."""
+        while self.steps() < step and any(process.poll() is None for process in self.processes):
             assert time.monotonic() < self.started + timeout, self.said()
             time.sleep(0.05)
         return time.monotonic() - self.started

@@ -99,7 +99,7 @@ def test_ten_kills(
             print(f"\n{line}", end="")
 
     undisturbed = BucketRun(tmp_path / "undisturbed", data, f"{bucket}/undisturbed", count, steps)
-    until_first_step, until_end = undisturbed.wait_for_step(), undisturbed.wait()
+    until_first_step, until_end = undisturbed.wait_for_step(), undisturbed.wait()  # compiling included
     assert undisturbed.codes() == [0] * count, undisturbed.said()
     expected, parameters = losses(f"{bucket}/undisturbed", tmp_path / "reader", monkeypatch)
     show(f"{count} processes, undisturbed: first step after {until_first_step:.1f} s, end after {until_end:.1f} s")
@@ -110,13 +110,14 @@ def test_ten_kills(
     while True:
         url = f"{bucket}/killed{number}"
         run = BucketRun(tmp_path / f"machines{number}", data, url, count, steps)
-        if kills < 10 and rng.integers(3):  # else from the start
-            run.wait_for_step()
-            time.sleep(rng.uniform(0, until_end - until_first_step))
-        elif kills < 10:
-            time.sleep(rng.uniform(0, until_first_step))
-        else:
+        if kills >= 10:
             run.wait()
+        elif rng.integers(4):  # somewhere in what is left of its steps, saves and uploads
+            run.wait_for_step()
+            run.wait_for_step(rng.integers(run.origin() or 0, 20) + 1)
+            time.sleep(rng.uniform(0, 1))
+        else:  # joining, copying, restoring, compiling
+            time.sleep(rng.uniform(0, until_first_step / 2))
         if all(process.poll() is not None for process in run.processes):
             assert run.codes() == [0] * count, run.said()
             found, ours = losses(url, tmp_path / f"reader{number}", monkeypatch)
