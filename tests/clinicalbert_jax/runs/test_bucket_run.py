@@ -3,7 +3,6 @@
 import contextlib
 import json
 import secrets
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,7 +117,7 @@ def test_ten_kills(
             time.sleep(rng.uniform(0, 1))
         else:  # joining, copying, restoring, compiling
             time.sleep(rng.uniform(0, until_first_step / 2))
-        if all(process.poll() is not None for process in run.processes):
+        if run.has_ended():
             assert run.codes() == [0] * count, run.said()
             found, ours = losses(url, tmp_path / f"reader{number}", monkeypatch)
             assert found == expected
@@ -184,7 +183,7 @@ def test_an_outage_of_a_minute(
     try:
         wait_until(lambda: ": all sent\n" in run.said()[0], run)
         caught_up = time.monotonic() - back
-        run.processes[1].send_signal(signal.SIGTERM)
+        run.processes[1].terminate()
         run.wait()
         assert run.codes() == [75, 75], run.said()
         assert after > before + 500
@@ -205,7 +204,7 @@ def test_an_outage_of_a_minute(
 def wait_until(condition: Callable[[], object], run: BucketRun, timeout: float = 300) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
-        assert all(process.poll() is None for process in run.processes), run.said()
+        assert not run.has_ended(), run.said()
         assert time.monotonic() < deadline, run.said()
         time.sleep(0.1)
 
