@@ -47,7 +47,6 @@ class BucketRun:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
         self.processes, self.logs = [], []
-        self.started = time.monotonic()
         for number in range(count) if present is None else present:
             machine = machines / str(number)
             for name in ("work", "cache", "tmp"):
@@ -64,9 +63,12 @@ class BucketRun:
             command += [f"--data_dir={data}", f"--workdir={run}", *overrides, *several * (count > 1)]
             self.logs.append(machine / "log")
             self.logs[-1].write_text("")
-            process = SERVER.Process(target=_run, args=(environment, machine / "work", self.logs[-1], command))
+            process = SERVER.Process(
+                target=_run, args=(environment, machine / "work", self.logs[-1], command), daemon=True
+            )
             process.start()
             self.processes.append(process)
+        self.started = time.monotonic()  # the first of all waits for the server
 
     def said(self) -> list[str]:
         """What each process has printed."""
