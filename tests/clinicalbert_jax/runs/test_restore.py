@@ -1,5 +1,6 @@
 """A run continues on other devices, other meshes and other numbers of processes: same records, same losses."""
 
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import pytest
 
 from clinicalbert_jax.config import Config, MeshConfig
 from clinicalbert_jax.data.dataset import Dataset
-from clinicalbert_jax.runs import checkpoint, metrics_log
+from clinicalbert_jax.runs import checkpoint, checksums, metrics_log
 from clinicalbert_jax.runs.state import State
 from clinicalbert_jax.runs.workdir import check_data, keep
 from clinicalbert_jax.training import sharding, train_step
@@ -94,6 +95,22 @@ def test_the_first_process_says_which_checkpoint_is_the_newest(tmp_path: Path, m
         assert checkpoints.latest is None
         monkeypatch.setattr(checkpoint.process_0, "decides", lambda mine: 7)
         assert checkpoints.latest == 7
+
+
+def test_the_best_checkpoint_is_kept_also_where_the_next_start_evaluated_it(tmp_path: Path) -> None:
+    """A stop inside the evaluation at step 2 saved it without a score; metrics.jsonl has the score."""
+    for step in range(1, 7):
+        directory = tmp_path / "checkpoints" / str(step)
+        directory.mkdir(parents=True)
+        score = {} if step == 2 else {"score": -step}
+        metadata = {"custom_metadata": score, "commit_timestamp_nsecs": 0}
+        (directory / "_CHECKPOINT_METADATA").write_text(json.dumps(metadata))
+        checksums.publish(directory)
+    config = small_config(keep_checkpoints=2, keep_best=1).train
+    assert checkpoint._kept(tmp_path, config) == {1, 5, 6}
+    record = {"kind": "validation", "step": 2, "time": 0.0, "score": 3.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    assert checkpoint._kept(tmp_path, config) == {2, 5, 6}
 
 
 def test_two_processes_then_one(data_dir: Path, tmp_path: Path) -> None:
