@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from clinicalbert_jax.data import checksummed_json
-from clinicalbert_jax.finetune import finetuned_model
+from clinicalbert_jax.finetune import finetuned_model, page_scores
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import Rows
 from clinicalbert_jax.pretrained import huggingface, weight_names
 from clinicalbert_jax.report import card_header
-from clinicalbert_jax.report.table import Table, plain, settings
+from clinicalbert_jax.report.table import Table, settings
 from clinicalbert_jax.runs import metrics_log
 from clinicalbert_jax.runs.workdir import TASK_FILE
 
@@ -80,10 +80,10 @@ def _card(model: finetuned_model.Trained, run: Path) -> str:
         for name, value in (best[-1] if best else {}).items()
         if name not in ("kind", "step", "time", "score") and value is not None
     }
-    labels = ", ".join(plain(label) for label in model.task.labels[:50])
-    more = f" and {len(model.task.labels) - 50} more" if len(model.task.labels) > 50 else ""
+    # How many patients have a label is not known here: the card names none, and no score of one.
+    scores = {name: value for name, value in scores.items() if "/" not in name}
     kind = model.task.config.kind
-    main = dict(list(scores.items())[:1])  # the others' names may hold labels
+    main = dict(list(scores.items())[:1])
     header = card_header.header(
         f"BERT fine-tuned for {kind}",
         ["bert", "clinical", kind],
@@ -95,7 +95,8 @@ def _card(model: finetuned_model.Trained, run: Path) -> str:
     return f"""{header}
 # A BERT fine-tuned for {kind}
 
-`{model.task.architecture}`, step {model.step} of a run of clinicalbert_jax. Labels: {labels}{more}.
+`{model.task.architecture}`, step {model.step} of a run of clinicalbert_jax. It tells {len(model.task.labels)} labels
+apart; `config.json` and `task.json` name them, those of few patients too: check them before you pass the model on.
 
 ## Use
 
@@ -112,7 +113,7 @@ On the data by which this checkpoint was chosen, so the scores are optimistic; e
 {Table(("score", "value"), list(scores.items())).markdown()}
 ## Settings of the task
 
-{settings(dataclasses.asdict(model.task.config)).markdown()}
+{settings(page_scores.without_labels(dataclasses.asdict(model.task.config))).markdown()}
 ## Limits
 
 It was trained on one data set and not evaluated on others. It is not a medical device. A model trained on restricted

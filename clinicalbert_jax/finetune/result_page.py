@@ -1,15 +1,20 @@
-"""The page of a fine-tuning experiment: scores by seed, curves, tables of the task. Counts, labels and ids only."""
+"""The page of a fine-tuning experiment: scores by seed, curves, tables of the task.
+
+It may be passed on: its scores are those of `page_scores`. No text and no ids.
+"""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from clinicalbert_jax.finetune import page_scores
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.task import Scores
-from clinicalbert_jax.report import html
+from clinicalbert_jax.report import html, number_formats, suppression
 from clinicalbert_jax.report.number_formats import interval, score
 from clinicalbert_jax.report.table import Table, settings
 from clinicalbert_jax.runs import metrics_log
@@ -25,7 +30,7 @@ def page(
     seeds: Mapping[int, Mapping[str, Scores]],
     workdir: Path,
 ) -> str:
-    """The whole page."""
+    """The whole page, of scores as `page_scores` has them, and their summary."""
     first = next(iter(seeds))
     sections = [html.Section("Scores", [_scores_table(results, split) for split in results["scores"]])]
     sections.append(html.Section("Learning", _learning(seeds, results["main"], workdir)))
@@ -37,13 +42,15 @@ def page(
             more = len(table.rows) - _MOST_ROWS
             caption = table.caption + (f" (the first {_MOST_ROWS} of {len(table.rows)})" if more > 0 else "")
             body.append(Table(table.header, table.rows[:_MOST_ROWS], caption))
-        body.append(f"{len(scores.errors):,} errors: see seed-{first}/{split}-errors.jsonl.")
+        if math.isfinite(scores.values[scores.main]):
+            errors = suppression.shown({"errors": len(scores.errors)})["errors"]
+            body.append(f"{number_formats.count(errors)} errors: see seed-{first}/{split}-errors.jsonl.")
         sections.append(html.Section(f"Seed {first} on the {split} data", body))
     sections += [
         html.Section("Data", [_data(results)]),
-        html.Section("Settings", [settings(dataclasses.asdict(config))]),
+        html.Section("Settings", [settings(page_scores.without_labels(dataclasses.asdict(config)))]),
     ]
-    return html.page(f"Fine-tuning {name}", sections, [_figures(results)])
+    return html.page(f"Fine-tuning {name}", sections, [_figures(results), page_scores.RULE])
 
 
 def text(results: Mapping[str, Any]) -> str:
@@ -80,7 +87,10 @@ def _learning(seeds: Mapping[int, Mapping[str, Scores]], main: str, workdir: Pat
     for seed in list(seeds)[:_MOST_LINES]:
         records = metrics_log.read(workdir / f"seed-{seed}")
         losses[f"seed {seed}"] = [(r["step"], r["loss"]) for r in records if r["kind"] == "train" and r["loss"]]
-        scores[f"seed {seed}"] = [(r["step"], r["score"]) for r in records if r["kind"] == "validation" and r["score"]]
+        of_seed = seeds[seed]["validation"]
+        if not of_seed.is_pooled and math.isfinite(of_seed.values[main]):
+            of_kind = [r for r in records if r["kind"] == "validation" and r["score"]]
+            scores[f"seed {seed}"] = [(r["step"], r["score"]) for r in of_kind]
     return [
         html.line_chart(losses, "Training loss", "step", "loss"),
         html.line_chart(scores, f"Validation: {main}", "step", ""),
@@ -88,8 +98,12 @@ def _learning(seeds: Mapping[int, Mapping[str, Scores]], main: str, workdir: Pat
 
 
 def _data(results: Mapping[str, Any]) -> Table:
-    rows = [(split, count, results["num_rows"][split]) for split, count in results["num_examples"].items()]
-    left_out = sum(results["left_out"].values())
+    counts = {(split, "examples"): count for split, count in results["num_examples"].items()}
+    counts |= {(split, "rows"): count for split, count in results["num_rows"].items()}
+    counts["", "left out"] = sum(results["left_out"].values())
+    shown = suppression.shown(counts)
+    rows = [(split, shown[split, "examples"], shown[split, "rows"]) for split in results["num_examples"]]
+    left_out = number_formats.count(shown["", "left out"])
     return Table(("split", "examples", "rows"), rows, f"Bad records left out: {left_out}")
 
 

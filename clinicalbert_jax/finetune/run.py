@@ -2,8 +2,8 @@
 
 WORKDIR/seed-N/                 a run as the trainer keeps it: checkpoints, metrics, config, task.json, tokenizer
 WORKDIR/seed-N/SPLIT-*          predictions, and errors by id and offset
-WORKDIR/results.json            scores of every seed and split, their means and deviations
-WORKDIR/results.html            the same as a page
+WORKDIR/results.json            scores of every seed and split, their means and deviations: exact, for this machine
+WORKDIR/results.html            a page that may be passed on: see `page_scores`
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import numpy as np
 from clinicalbert_jax.data import checksummed_json, patients
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
-from clinicalbert_jax.finetune import finetuned_model, heads, intervals, result_page, task_json
+from clinicalbert_jax.finetune import finetuned_model, heads, intervals, page_scores, result_page, task_json
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import RowBatches, Rows
@@ -85,6 +85,7 @@ def run(
         make_objective=heads.objective(task.head, len(task.labels), task.problem_type),
     )
     seeds: dict[int, dict[str, Scores]] = {}
+    of_page: dict[int, dict[str, Scores]] = {}
     for seed, run_config in run_configs.items():
         directory = workdir / f"seed-{seed}"
         if leader:
@@ -97,18 +98,20 @@ def run(
             return code
         best = finetuned_model.load(loading.Source(directory, is_run=True))
         params = jax.device_put(best.params, jax.tree.map(lambda x: x.sharding, program.abstract_state.params))
-        seeds[seed] = {}
+        seeds[seed], of_page[seed] = {}, {}
         for split in [split for split in rows if split != "train"]:
             examples = data.examples[split]
             predictions = task.decode(examples, rows[split], predictor(params, rows[split]))
             seeds[seed][split] = task.score(examples, predictions)
             if leader:
+                of_page[seed][split] = page_scores.of(task, examples, predictions, seeds[seed][split])
                 task.write(directory / split, examples, predictions, show_text, overwrite=True)
                 _write_errors(directory / f"{split}-errors.jsonl", seeds[seed][split].errors)
     if leader:
         results = summary(config, data, rows, seeds)
         checksummed_json.write(workdir / RESULTS, results)
-        page = result_page.page(workdir.resolve().name, config, results, seeds, workdir)
+        shown = summary(config, data, rows, of_page)
+        page = result_page.page(workdir.resolve().name, config, shown, of_page, workdir)
         with atomic_output.file(workdir / "results.html", overwrite=True) as partial:
             partial.write_text(page, encoding="utf-8")
         print(result_page.text(results))

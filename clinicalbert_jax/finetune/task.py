@@ -55,12 +55,30 @@ class Example:
 
 
 @dataclass(frozen=True)
+class RateTable(Table):
+    """A table of rates and the counts they are made of; each row is shown where the value named in `keys` is."""
+
+    keys: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class CountTable(Table):
+    """A table of counts. `labels`: of a matrix of these labels, whose diagonal and margins stand elsewhere too."""
+
+    labels: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Scores:
     """How good predictions are: `values` by name (NaN: not defined), of which training maximises `values[main]`.
 
     `of_sums` computes that one from sums over examples of `counts_ExM`, so that examples can be resampled. `tables`
     and `curves` (lines through (x, y) points, by title and name) are for the result page. `errors` lists what was
     wrong, each a dict of ids, labels and character offsets.
+
+    What the page may show follows from counts that a reader could work out (see `page_scores`): `made_of`, those of a
+    value, by its name; `of_labels`, those of the values 'LABEL/...', whose sums over labels are known too; `means`
+    names the values that are means over labels.
     """
 
     values: dict[str, float]
@@ -70,6 +88,10 @@ class Scores:
     tables: list[Table] = field(default_factory=list)
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
+    made_of: dict[str, Sequence[int]] = field(default_factory=dict)
+    of_labels: dict[str, Sequence[int]] = field(default_factory=dict)
+    means: set[str] = field(default_factory=set)
+    is_pooled: bool = False  # whether several labels were scored as one
 
 
 @dataclass
@@ -153,6 +175,21 @@ class Task:
     def score(self, examples: Sequence[Any], predictions: Sequence[Any]) -> Scores:
         """How good the predictions are, by the annotation of the examples."""
         raise NotImplementedError
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The strings from the data that the scores name."""
+        return ()
+
+    def names_in(self, example: Any) -> Iterable[str]:
+        """Those of `names` that an annotated example has."""
+        return self.labels_of(example)
+
+    def renamed(
+        self, examples: Sequence[Any], predictions: Sequence[Any], names: Mapping[str, str]
+    ) -> tuple["Task", Sequence[Any], Sequence[Any]]:
+        """The same with other `names`, of which several may become one."""
+        return self, examples, predictions
 
     def record(self, example: Any, prediction: Any, show_text: bool) -> dict[str, Any]:
         """A prediction as an object of JSON; with text of the example only where `show_text`."""
@@ -244,7 +281,22 @@ def f1_scores(title: str, counts: Mapping[str, Sequence[int]], counts_ExM: np.nd
     rows: list[tuple[str | int, ...]] = [(label, *counts[label], *_percent(by_label[label])) for label in counts]
     rows += [("micro average", *sums, *_percent(micro)), ("macro average", "", "", "", *_percent(macro))]
     header = ("label", "right", "found", "annotated", "precision", "recall", "F1")
-    return Scores(values, "f1", counts_ExM, lambda sums_M: rates(*sums_M.tolist()).f1, [Table(header, rows, title)])
+    table = RateTable(header, rows, title, [*(f"{label}/f1" for label in counts), "f1", "macro_f1"])
+    return Scores(
+        values,
+        "f1",
+        counts_ExM,
+        lambda sums_M: rates(*sums_M.tolist()).f1,
+        [table],
+        made_of=dict.fromkeys(Rates._fields, parts(*sums)),
+        of_labels={label: parts(*of_label) for label, of_label in counts.items()},
+        means={f"macro_{name}" for name in Rates._fields},
+    )
+
+
+def parts(right: int, found: int, annotated: int) -> tuple[int, int, int]:
+    """The counts that rates are made of: right, wrong and missed."""
+    return int(right), int(found - right), int(annotated - right)
 
 
 def _percent(of: Rates) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ every hidden count has at least two possible values, and until those hidden with
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -86,6 +86,27 @@ def shown(counts: Mapping[Key, int], sums: Sums = (), orders: Orders = ()) -> di
             break
         hidden.add(min(candidates, key=lambda key: (key in totals, counts[key])))
     return {key: count if key not in hidden else FEW if count < LEAST else SOME for key, count in counts.items()}
+
+
+def is_small(counts: Iterable[int]) -> bool:
+    """Whether a count among them must not be shown."""
+    return any(0 < count < LEAST for count in counts)
+
+
+def hidden_rows(rows: Mapping[Key, Sequence[int]]) -> set[Key]:
+    """The rows of counts to leave out, where the sums of all rows are known: those with a small count, and some more.
+
+    Of two rows or more that are left out, whose sums are not small, no count can be told. All rows, where there is no
+    other way.
+    """
+    hidden = {key for key, counts in rows.items() if is_small(counts)}
+    by_size = sorted(rows, key=lambda key: sum(rows[key]))
+    while hidden and (len(hidden) == 1 or is_small(map(sum, zip(*(rows[key] for key in hidden), strict=True)))):
+        more = next((key for key in by_size if key not in hidden), None)
+        if more is None:
+            break
+        hidden.add(more)
+    return hidden
 
 
 def _exposed(counts: Mapping[Key, int], sums: Sums, orders: Orders, hidden: set[Key]) -> list[Key] | None:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from clinicalbert_jax.finetune.classification import scores as measure
-from clinicalbert_jax.finetune.task import Scores
+from clinicalbert_jax.finetune.task import CountTable, RateTable, Scores
 from clinicalbert_jax.report.number_formats import percent
+from clinicalbert_jax.report.suppression import LEAST
 from clinicalbert_jax.report.table import Table
 
 MAIN_SCORES = ("accuracy", "macro_f1", "micro_f1")
@@ -35,6 +36,11 @@ def scores(
     """
     outcomes_Ex3xC = measure.outcomes(truth_ExC, decided_ExC)
     outcomes_3xC = outcomes_Ex3xC.sum(0)
+    right_E = (truth_ExC == decided_ExC).all(1)
+    # Of each label: rightly given, wrongly given, missed, rightly not given.
+    parts_4xC = np.concatenate([outcomes_3xC, (~truth_ExC & ~decided_ExC).sum(0, keepdims=True)])
+    made_of = {"accuracy": _of(right_E), "micro_f1": parts_4xC.sum(1).tolist()}
+    means = {"macro_f1"}
     values = {
         "accuracy": float((truth_ExC == decided_ExC).all(1).mean()),
         "macro_f1": measure.macro(measure.f1(outcomes_3xC)),
@@ -47,6 +53,7 @@ def scores(
     curves: dict[str, Mapping[str, Sequence[tuple[float, float]]]] = {}
     if not multi_label and len(labels) > 2:
         values |= {"auroc": measure.macro(auroc_C), "auprc": measure.macro(auprc_C)}
+        means |= {"auroc", "auprc"}
         # How far the likeliest label's probability may be believed.
         best_E = probabilities_ExC.argmax(1)
         rows_E = np.arange(len(best_E))
@@ -55,29 +62,38 @@ def scores(
         # Every decision on its own: the positive label's, or each label's for each example.
         first = 0 if multi_label else 1
         truth_N, probabilities_N = truth_ExC[:, first:].ravel(), probabilities_ExC[:, first:].ravel()
-        values |= _binary(truth_N, probabilities_N, "_micro" if multi_label else "")
+        rankings = _binary(truth_N, probabilities_N, "_micro" if multi_label else "")
+        values |= rankings
+        for name, value in rankings.items():
+            found = round(value * truth_N.sum()) if name.startswith("recall") and truth_N.any() else 0
+            made_of[name] = [found, int(truth_N.sum()) - found, *_of(truth_N)]
         if multi_label:
             values |= {"auroc": measure.macro(auroc_C), "auprc": measure.macro(auprc_C)}
+            means |= {"auroc", "auprc"}
         else:
             positive_3x1 = outcomes_3xC[:, 1:]
             for name, of in (("precision", measure.precision), ("recall", measure.recall), ("f1", measure.f1)):
-                values[name] = float(of(positive_3x1)[0])
+                values[name], made_of[name] = float(of(positive_3x1)[0]), parts_4xC[:, 1].tolist()
         curves |= _rankings(truth_N, probabilities_N)
     calibration = measure.calibration(truth_N, probabilities_N)
     values["expected_calibration_error"] = calibration.error
-    bins = list(zip(calibration.predicted_K.tolist(), calibration.observed_K.tolist(), strict=True))
+    made_of["expected_calibration_error"] = _of(truth_N)
+    true_K = np.rint(calibration.counts_K * calibration.observed_K)
+    shown_K = _may_be_shown(true_K, calibration.counts_K - true_K)
+    bins = list(zip(calibration.predicted_K[shown_K].tolist(), calibration.observed_K[shown_K].tolist(), strict=True))
     curves["Reliability: observed fraction by predicted probability"] = {
         "observed": bins,
         "perfect": [(0.0, 0.0), (1.0, 1.0)],
     }
-    tables = [_by_label(labels, outcomes_3xC, auroc_C, auprc_C)]
+    tables: list[Table] = [_by_label(labels, outcomes_3xC, auroc_C, auprc_C)]
     if multi_label:
         met = measure.met_or_not(truth_ExC, decided_ExC)
         values |= {"n2c2_2018_micro_f1": met.micro.f1, "n2c2_2018_macro_f1": met.macro.f1}
+        made_of["n2c2_2018_micro_f1"] = made_of["micro_f1"]
+        means.add("n2c2_2018_macro_f1")
         tables.append(_met_or_not(labels, met))
     else:
         tables.append(_confusion(labels, truth_ExC.argmax(1), decided_ExC.argmax(1)))
-    right_E = (truth_ExC == decided_ExC).all(1)
     counts_ExM = {
         "accuracy": np.stack([right_E, np.ones_like(right_E)], axis=1),
         "micro_f1": outcomes_Ex3xC.sum(2),
@@ -89,7 +105,18 @@ def scores(
             return float(sums_M[0] / sums_M[1])
         return measure.macro(measure.f1(sums_M.reshape(3, -1)))
 
-    return Scores(values, main, counts_ExM, of_sums, tables, curves)
+    of_labels = dict(zip(labels, parts_4xC.T.tolist(), strict=True))
+    return Scores(values, main, counts_ExM, of_sums, tables, curves, made_of=made_of, of_labels=of_labels, means=means)
+
+
+def _of(which: np.ndarray) -> tuple[int, int]:
+    """How many are true, and how many are not."""
+    return int(which.sum()), int((~which).sum())
+
+
+def _may_be_shown(*counts_K: np.ndarray) -> np.ndarray:
+    """Which points of a curve are made of no small count."""
+    return np.all([(counts == 0) | (counts >= LEAST) for counts in counts_K], axis=0)
 
 
 def _binary(truth_N: np.ndarray, probabilities_N: np.ndarray, suffix: str) -> dict[str, float]:
@@ -104,7 +131,13 @@ def _rankings(truth_N: np.ndarray, probabilities_N: np.ndarray) -> dict[str, dic
     if not 0 < truth_N.sum() < len(truth_N):
         return {}
     found = measure.points(truth_N, probabilities_N)
-    kept = np.unique(np.linspace(0, len(found.taken_T) - 1, _MOST_POINTS).round().astype(np.int64))
+    false_T = found.taken_T - found.true_T
+    shown_T = np.flatnonzero(
+        _may_be_shown(found.true_T, false_T, found.positives - found.true_T, found.negatives - false_T)
+    )
+    if not len(shown_T):
+        return {}
+    kept = shown_T[np.unique(np.linspace(0, len(shown_T) - 1, _MOST_POINTS).round().astype(np.int64))]
     roc = zip(found.false_positive_rate_T[kept].tolist(), found.recall_T[kept].tolist(), strict=True)
     recall = zip(found.recall_T[kept].tolist(), found.precision_T[kept].tolist(), strict=True)
     return {
@@ -113,7 +146,7 @@ def _rankings(truth_N: np.ndarray, probabilities_N: np.ndarray) -> dict[str, dic
     }
 
 
-def _by_label(labels: Sequence[str], outcomes_3xC: np.ndarray, auroc_C: np.ndarray, auprc_C: np.ndarray) -> Table:
+def _by_label(labels: Sequence[str], outcomes_3xC: np.ndarray, auroc_C: np.ndarray, auprc_C: np.ndarray) -> RateTable:
     right_C, wrong_C, missed_C = outcomes_3xC
     columns = [
         [int(count) for count in right_C + missed_C],
@@ -130,25 +163,28 @@ def _by_label(labels: Sequence[str], outcomes_3xC: np.ndarray, auroc_C: np.ndarr
         ),
     ]
     header = ("label", "annotated", "given", "precision", "recall", "F1", "AUROC", "AUPRC")
-    return Table(header, list(zip(labels, *columns, strict=True)), "By label")
+    keys = [f"{label}/f1" for label in labels]
+    return RateTable(header, list(zip(labels, *columns, strict=True)), "By label", keys)
 
 
-def _met_or_not(labels: Sequence[str], met: measure.MetOrNot) -> Table:
+def _met_or_not(labels: Sequence[str], met: measure.MetOrNot) -> RateTable:
     named = [*zip(labels, met.of_labels, strict=True), ("micro average", met.micro), ("macro average", met.macro)]
     header = ("label", *(" ".join(name.split("_")) for name in measure.MetRates._fields[:-2]), "F1", "AUC at threshold")
     rows = [(label, *map(percent, rates)) for label, rates in named]
-    return Table(header, rows, "Labels met and not met, as n2c2 2018 track 1 counts them")
+    keys = [*(f"{label}/f1" for label in labels), "n2c2_2018_micro_f1", "n2c2_2018_macro_f1"]
+    return RateTable(header, rows, "Labels met and not met, as n2c2 2018 track 1 counts them", keys)
 
 
-def _confusion(labels: Sequence[str], truth_E: np.ndarray, decided_E: np.ndarray) -> Table:
+def _confusion(labels: Sequence[str], truth_E: np.ndarray, decided_E: np.ndarray) -> CountTable:
     counts = Counter(zip(truth_E.tolist(), decided_E.tolist(), strict=True))
     if len(labels) <= _WIDEST_MATRIX:
         numbers = range(len(labels))
         rows: list[tuple[str | int, ...]] = [(labels[t], *(counts[t, d] for d in numbers)) for t in numbers]
-        return Table(("", *labels), rows, "Examples by annotated label (rows) and given label (columns)")
+        caption = "Examples by annotated label (rows) and given label (columns)"
+        return CountTable(("", *labels), rows, caption, labels)
     wrong = sorted((-count, pair) for pair, count in counts.items() if pair[0] != pair[1])[:_MOST_CONFUSIONS]
     rows = [(labels[truth], labels[decided], -count) for count, (truth, decided) in wrong]
-    return Table(("annotated", "given", "examples"), rows, "Commonest confusions")
+    return CountTable(("annotated", "given", "examples"), rows, "Commonest confusions")
 
 
 def _figure(value: float) -> str:

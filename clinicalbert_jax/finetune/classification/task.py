@@ -4,7 +4,7 @@ Shape legend: N rows (chunks), E examples, C labels.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -201,6 +201,30 @@ class Classification(Task, of=ClassificationConfig):
     def labels_of(self, example: Document) -> Iterable[str]:
         """The document's labels."""
         return example.labels
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels."""
+        return self.labels
+
+    def renamed(
+        self, examples: Sequence[Document], predictions: Sequence[Decision], names: Mapping[str, str]
+    ) -> tuple[Task, Sequence[Document], Sequence[Decision]]:
+        """The documents with other labels; one of several labels has their sum of probabilities, or their highest."""
+        labels = tuple(dict.fromkeys(names[label] for label in self.labels))
+        numbers_C = np.array([labels.index(names[label]) for label in self.labels])
+        joined = np.maximum if self.config.multi_label else np.add
+
+        def other(labels_of: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(names[label] for label in labels_of))
+
+        decisions = []
+        for decision in predictions:
+            probabilities_C = np.zeros(len(labels))
+            joined.at(probabilities_C, numbers_C, decision.probabilities_C)
+            decisions.append(Decision(other(decision.labels), probabilities_C))
+        documents = [replace(document, labels=other(document.labels)) for document in examples]
+        return replace(self, labels=labels), documents, decisions
 
     def rows(self, examples: Sequence[Document], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
         """[CLS] text [SEP], or [CLS] text [SEP] second text [SEP], a row a chunk; not all of a document in training."""

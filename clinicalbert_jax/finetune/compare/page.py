@@ -1,5 +1,6 @@
 """The page of a comparison, for someone who decides which model to use; the same as Markdown and as CSV."""
 
+import copy
 import csv
 import io
 from collections.abc import Iterator, Mapping
@@ -17,17 +18,20 @@ _READING = (
     "of the same training changes."
 )
 _UNKNOWN = "not known"
+_NOT_SHOWN = f"not shown: a count under {suppression.LEAST} would follow"
 
 Document = Mapping[str, Any]
 
 
 def page(document: Document) -> str:
     """The whole page."""
+    document = _shown(document)
     return html.page("Comparison of models", [html.Section(*part) for part in _sections(document)], [_READING])
 
 
 def markdown(document: Document) -> str:
     """The page's tables and sentences."""
+    document = _shown(document)
     parts = ["# Comparison of models", _READING]
     for title, blocks in _sections(document, charts=False):
         parts += [f"## {title}", *(one.markdown() if isinstance(one, Table) else one for one in blocks)]
@@ -36,6 +40,7 @@ def markdown(document: Document) -> str:
 
 def table_of_scores(document: Document) -> str:
     """One row for each task, model and fraction of the training data, as CSV."""
+    document = _shown(document)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("task", "model", "fraction", "score", "value", "low", "high"))
@@ -44,6 +49,29 @@ def table_of_scores(document: Document) -> str:
             for fraction, found in entry["curve"].items():
                 writer.writerow((task, model, fraction, of["main"], found["value"], found["low"], found["high"]))
     return file.getvalue()
+
+
+def _shown(document: Document) -> Document:
+    """The document without scores from which a count under 11 follows: of documents that are right, or wrong."""
+    document = copy.deepcopy(dict(document))
+    for task in document["tasks"].values():
+        is_shown = {}
+        for name, entry in task["models"].items():
+            is_shown[name] = all(found["is_shown"] for found in entry["curve"].values())
+            contaminated = [task["in_training_file"], *([entry["leakage"]] if entry["leakage"] else [])]
+            if suppression.is_small(found["contaminated"] for found in contaminated):
+                entry["score_without_contaminated"] = dict.fromkeys(("value", "low", "high"))
+            if not is_shown[name]:
+                for found in (entry["score"], entry["score_without_contaminated"], *entry["curve"].values()):
+                    if found:
+                        found |= dict.fromkeys(("value", "low", "high"))
+                entry["seeds"] = {"values": [None] * len(entry["seeds"]["values"]), "deviation": None}
+                entry["calibration_error"] = None
+        for one in task["differences"]:
+            if not (is_shown[one["first"]] and is_shown[one["second"]]):
+                one |= dict.fromkeys(("value", "low", "high", "p_value")) | {"sentence": _NOT_SHOWN, "claimed": False}
+        task["num_documents"] = count(suppression.shown({"": task["num_documents"]})[""])
+    return document
 
 
 def _sections(document: Document, charts: bool = True) -> Iterator[tuple[str, list[html.Block]]]:
@@ -72,7 +100,7 @@ def _ranking(name: str, task: Document) -> Iterator[html.Block]:
         for model in order
     ]
     header = ("model", task["main"], "deviation over seeds", "each seed")
-    yield Table(header, rows, f"{name}: {task['num_documents']:,} test documents, the best model first")
+    yield Table(header, rows, f"{name}: {task['num_documents']} test documents, the best model first")
     for one in task["differences"]:
         if order[0] in (one["first"], one["second"]):
             other = one["second"] if one["first"] == order[0] else one["first"]
@@ -103,7 +131,9 @@ def _differences(document: Document) -> Table:
 def _curve(name: str, task: Document) -> html.Block:
     lines = {
         model: sorted(
-            (100 * float(fraction), found["value"]) for fraction, found in task["models"][model]["curve"].items()
+            (100 * float(fraction), found["value"])
+            for fraction, found in task["models"][model]["curve"].items()
+            if found["value"] is not None
         )
         for model in ranking(task)[:6]
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clinicalbert_jax.finetune import intervals
+from clinicalbert_jax.finetune import intervals, page_scores
 from clinicalbert_jax.finetune.compare.leakage import Found
 from clinicalbert_jax.finetune.compare.models import ComparedModel
 from clinicalbert_jax.finetune.compare.trainings import Result
@@ -33,6 +33,7 @@ class Scored:
     num_steps: int
     seconds: float
     setting: Mapping[str, Any]
+    is_shown: bool  # whether no small count follows from the main score
 
 
 def scored(
@@ -50,6 +51,7 @@ def scored(
         num_steps=results[0].num_steps,
         seconds=sum(one.seconds for one in results),
         setting=setting,
+        is_shown=all(page_scores.is_main_shown(examples, one) for one in scores),
     )
 
 
@@ -153,9 +155,10 @@ def _entry(
     }
 
 
-def _estimate(scored: Scored, counts_SxDxM: np.ndarray | None = None) -> dict[str, float | None]:
+def _estimate(scored: Scored, counts_SxDxM: np.ndarray | None = None) -> dict[str, float | bool | None]:
     counts = scored.counts_SxDxM if counts_SxDxM is None else counts_SxDxM
-    return {name: _number(value) for name, value in intervals.estimate(counts, scored.of_sums)._asdict().items()}
+    found = {name: _number(value) for name, value in intervals.estimate(counts, scored.of_sums)._asdict().items()}
+    return found | {"is_shown": scored.is_shown}
 
 
 def _contaminated(found: Sequence[Found]) -> np.ndarray:

@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 
 from clinicalbert_jax.finetune.inputs.tags import Span
-from clinicalbert_jax.finetune.task import Rates, f1
+from clinicalbert_jax.finetune.task import Rates, RateTable, Scores, f1
 from clinicalbert_jax.report.number_formats import percent
-from clinicalbert_jax.report.table import Table
 
 Counts = tuple[int, int, int, int]
 _RELAXED = 2  # characters between two ends, in i2b2 2014
@@ -91,37 +90,67 @@ def macro(counts_Ex4: np.ndarray, f1_of_means: bool = False) -> Rates:
     return _rates(precision, recall) if f1_of_means else Rates(precision, recall, mean_f1)
 
 
-def scores(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) -> tuple[dict[str, float], list[Table]]:
-    """Values by name and tables. Each example is a document, as the challenges' files are."""
+def scores(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) -> Scores:
+    """All rules' scores. Each example is a document, as the challenges' files are."""
     found = [sorted(spans) for spans in found]
     counted = {name: _by_document(gold, found, rule) for name, rule in _RULES.items()}
-    values: dict[str, float] = {}
+    scores = Scores({}, "n2c2_2018_strict_f1", counted["n2c2_2018_strict"], lambda sums_4: micro(sums_4[None]).f1)
     rows: list[tuple[str | int, ...]] = []
-    for name, counts_Ex4 in counted.items():
+    keys = []
+    for number, (name, counts_Ex4) in enumerate(counted.items()):
         rates = micro(counts_Ex4)
-        values |= {f"{name}_{rate}": value for rate, value in rates._asdict().items()}
+        made_of = parts(counts_Ex4, *list(counted.values())[:number])
+        for rate, value in rates._asdict().items():
+            scores.values[f"{name}_{rate}"], scores.made_of[f"{name}_{rate}"] = value, made_of
+        scores.made_of[f"{name}_macro_f1"] = made_of
         rows.append((name.replace("_", " "), *map(percent, rates)))
+        keys.append(f"{name}_f1")
     for name in ("n2c2_2018_strict", "n2c2_2018_lenient", "i2b2_2014_relaxed"):
         mean = macro(counted[name], f1_of_means=name.startswith("i2b2"))
-        values[f"{name}_macro_f1"] = mean.f1
+        scores.values[f"{name}_macro_f1"] = mean.f1
         rows.append((f"{name.replace('_', ' ')}, mean over documents", *map(percent, mean)))
+        keys.append(f"{name}_macro_f1")
     header = ("counted as", "precision", "recall", "F1")
-    tables = [Table(header, rows, "Entities as the challenges' scorers count them"), _by_type(gold, found, values)]
-    return values, tables
+    scores.tables.append(RateTable(header, rows, "Entities as the challenges' scorers count them", keys))
+    _add_types(scores, gold, found)
+    return scores
 
 
-def _by_type(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]], values: dict[str, float]) -> Table:
+def parts(counts_Ex4: np.ndarray, *others: np.ndarray) -> list[int]:
+    """The counts that rates are made of: right and wrong of both sides, and how many more than by other rules."""
+    right_found, found, right_gold, gold = counts_Ex4.sum(0).tolist()
+    more = [abs(counts_Ex4 - other_Ex4).sum(0).tolist() for other_Ex4 in others]
+    return [
+        right_found,
+        found - right_found,
+        right_gold,
+        gold - right_gold,
+        *(n for of_other in more for n in of_other),
+    ]
+
+
+def _add_types(scores: Scores, gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) -> None:
     rows: list[tuple[str | int, ...]] = []
+    keys = []
     for label in sorted({span.label for spans in (*gold, *found) for span in spans}):
         annotated, ours = ([[one for one in spans if one.label == label] for spans in side] for side in (gold, found))
-        lenient, inexact = (
-            micro(_by_document(annotated, ours, _RULES[name])) for name in ("n2c2_2018_lenient", "i2b2_2010_inexact")
+        strict_Ex4, lenient_Ex4, inexact_Ex4 = (
+            _by_document(annotated, ours, _RULES[name])
+            for name in ("n2c2_2018_strict", "n2c2_2018_lenient", "i2b2_2010_inexact")
         )
-        values |= {f"{label}/lenient_f1": lenient.f1, f"{label}/inexact_f1": inexact.f1}
+        lenient, inexact = micro(lenient_Ex4), micro(inexact_Ex4)
+        scores.values.update({f"{label}/lenient_f1": lenient.f1, f"{label}/inexact_f1": inexact.f1})
+        scores.of_labels[label] = [
+            *parts(strict_Ex4),
+            *parts(lenient_Ex4, strict_Ex4),
+            *parts(inexact_Ex4, strict_Ex4, lenient_Ex4),
+        ]
         rows.append((label, *map(percent, lenient), *map(percent, inexact)))
+        keys.append(f"{label}/lenient_f1")
     rates = ("precision", "recall", "F1")
     header = ("label", *(f"{name} {rate}" for name in ("lenient", "inexact") for rate in rates))
-    return Table(header, rows, "Entities by type, lenient (n2c2 2018) and inexact (i2b2 2010)")
+    caption = "Entities by type, lenient (n2c2 2018) and inexact (i2b2 2010)"
+    scores.tables.append(RateTable(header, rows, caption, keys))
 
 
 _Rule = Callable[[Sequence[Span], Sequence[Span]], Counts]

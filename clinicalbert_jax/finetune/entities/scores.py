@@ -13,8 +13,7 @@ import numpy as np
 
 from clinicalbert_jax.finetune.entities import challenges
 from clinicalbert_jax.finetune.inputs.tags import Span
-from clinicalbert_jax.finetune.task import Scores, f1_scores
-from clinicalbert_jax.report.table import Table
+from clinicalbert_jax.finetune.task import CountTable, Scores, f1_scores
 
 KINDS = ("missed", "spurious", "wrong type", "wrong boundary", "wrong type and boundary")
 
@@ -43,12 +42,16 @@ def score(
     """Rates, and a table of errors. `split_words`: how many annotated entities split a word."""
     scores = f1_scores("Entities by type", by_type(gold, found), counts_ExM(gold, found))
     scores.errors.extend(errors(ids, gold, found))
-    values, tables = challenges.scores(gold, found)
-    scores.values.update(values)
-    scores.tables.extend([_error_table(scores.errors), *tables])
+    scores.tables.append(_error_table(scores.errors))
+    of_challenges = challenges.scores(gold, found)
+    scores.values.update(of_challenges.values)
+    scores.tables.extend(of_challenges.tables)
+    scores.made_of.update(of_challenges.made_of)
+    for label, counts in of_challenges.of_labels.items():
+        scores.of_labels[label] = [*scores.of_labels[label], *counts]
     if split_words:
         title = "Annotated entities that begin or end inside a word, so that no tagging of words finds them exactly"
-        scores.tables.append(Table(("entities",), [(split_words,)], title))
+        scores.tables.append(CountTable(("", "entities"), [("all", split_words)], title))
     return scores
 
 
@@ -82,8 +85,8 @@ def _found(entity: Span) -> dict[str, Any]:
     return {f"found_{name}": value for name, value in entity._asdict().items()}
 
 
-def _error_table(wrong: Sequence[dict[str, Any]]) -> Table:
+def _error_table(wrong: Sequence[dict[str, Any]]) -> CountTable:
     counts = Counter((error["error"], str(error.get("label", error.get("found_label")))) for error in wrong)
     types = sorted({label for _, label in counts})
     rows: list[tuple[str | int, ...]] = [(kind, *(counts[kind, label] for label in types)) for kind in KINDS]
-    return Table(("error", *types), rows, "Errors by type (the annotated one, where there is one)")
+    return CountTable(("error", *types), rows, "Errors by type (the annotated one, where there is one)")

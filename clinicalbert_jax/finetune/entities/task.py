@@ -7,8 +7,8 @@ Shape legend: N rows, l length of a row, W words (of a document, or those decide
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +78,30 @@ class Entities(Task, of=EntitiesConfig):
     def labels_of(self, example: Document) -> Iterable[str]:
         """The tag that begins each entity."""
         return (f"B-{entity.label}" for entity in example.entities)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The types of the entities."""
+        return tuple(sorted(tags.types(self.labels)))
+
+    def names_in(self, example: Document) -> Iterable[str]:
+        """The types of its entities."""
+        return (entity.label for entity in example.entities)
+
+    def renamed(
+        self, examples: Sequence[Document], predictions: Sequence[Tagged], names: Mapping[str, str]
+    ) -> tuple[Task, Sequence[Document], Sequence[Tagged]]:
+        """The entities with other types."""
+
+        def other(entities: Iterable[Span]) -> tuple[Span, ...]:
+            return tuple(entity._replace(label=names[entity.label]) for entity in entities)
+
+        others = (tag if tag == tags.OUTSIDE else f"{tag[:2]}{names[tag[2:]]}" for tag in self.labels)
+        return (
+            replace(self, labels=tuple(dict.fromkeys(others))),
+            [replace(document, entities=other(document.entities)) for document in examples],
+            [tagged._replace(entities=other(tagged.entities)) for tagged in predictions],
+        )
 
     def rows(self, examples: Sequence[Document], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
         """Rows of the documents. Only a token at which a word is decided has offsets: those of the whole word."""

@@ -22,7 +22,7 @@ from clinicalbert_jax.finetune.questions import scores as squad_scores
 from clinicalbert_jax.finetune.questions.answer_spans import Answer, Answers
 from clinicalbert_jax.finetune.questions.squad_files import Question
 from clinicalbert_jax.finetune.rows import Rows, joined
-from clinicalbert_jax.finetune.task import Scores, Task, TaskConfig, json_line
+from clinicalbert_jax.finetune.task import CountTable, RateTable, Scores, Task, TaskConfig, json_line
 from clinicalbert_jax.report.table import Table
 
 
@@ -124,11 +124,14 @@ class Questions(Task, of=QuestionsConfig):
         judged_Ex2 = self._judged(examples, [prediction.given for prediction in predictions])
         impossible_E = np.array([not example.answers for example in examples], bool)
         values = {"exact_match": judged_Ex2[:, 0].mean(), "f1": judged_Ex2[:, 1].mean()}
-        tables = []
+        made_of: dict[str, Sequence[int]] = dict.fromkeys(values, _right_and_wrong(judged_Ex2))
+        tables: list[Table] = []
         if self.config.unanswerable:
             for name, those_E in (("answerable", ~impossible_E), ("unanswerable", impossible_E)):
                 some = judged_Ex2[those_E] if those_E.any() else np.full((1, 2), np.nan)
                 values |= {f"exact_match_{name}": some[:, 0].mean(), f"f1_{name}": some[:, 1].mean()}
+                both = (*_right_and_wrong(judged_Ex2[those_E]), *_right_and_wrong(judged_Ex2[~those_E]))
+                made_of |= dict.fromkeys((f"exact_match_{name}", f"f1_{name}"), both)
             tables.append(self._thresholds(examples, predictions, impossible_E, float(values["f1"])))
         tables.append(_positions(examples, predictions))
         errors: list[dict[str, Any]] = [
@@ -145,7 +148,15 @@ class Questions(Task, of=QuestionsConfig):
         ]
         counts_Ex2 = np.stack([judged_Ex2[:, 1], np.ones(len(examples))], axis=1)
         values = {name: float(value) for name, value in values.items()}
-        return Scores(values, "f1", counts_Ex2, lambda sums_2: float(sums_2[0] / sums_2[1]), tables, errors=errors)
+        return Scores(
+            values,
+            "f1",
+            counts_Ex2,
+            lambda sums_2: float(sums_2[0] / sums_2[1]),
+            tables,
+            errors=errors,
+            made_of=made_of,
+        )
 
     def record(self, example: Question, prediction: Answers, show_text: bool) -> dict[str, Any]:
         """The characters of the answer given."""
@@ -201,13 +212,14 @@ class Questions(Task, of=QuestionsConfig):
         margins_E = np.array([prediction.null_margin for prediction in predictions], np.float64)
         f1, threshold = squad_scores.best_threshold(margins_E, self._judged(examples, best)[:, 1], impossible_E)
         used = self.config.null_score_diff_threshold
-        return Table(
+        return RateTable(
             ("threshold", "F1"),
             [
                 (f"{used:.3f}", f"{f1_used:.3f}"),
                 (f"{threshold:.3f}", f"{f1:.3f}"),
             ],
             "Threshold of no answer (null_score_diff_threshold): the one used, and the best for these data",
+            ("f1_answerable", "f1_answerable"),
         )
 
 
@@ -252,7 +264,12 @@ def _positions(examples: Sequence[Question], predictions: Sequence[Answers]) -> 
         else:
             overlaps = any(start < answer[1] and answer[0] < end for answer in example.answers)
             kinds["overlapping the annotated ones" if overlaps else "elsewhere"] += 1
-    return Table(("position", "questions"), list(kinds.most_common()), "Where the answers given lie")
+    return CountTable(("position", "questions"), list(kinds.most_common()), "Where the answers given lie")
+
+
+def _right_and_wrong(judged_Ex2: np.ndarray) -> tuple[int, ...]:
+    right = int(judged_Ex2[:, 0].sum())
+    return right, len(judged_Ex2) - right
 
 
 def _characters(answer: Answer) -> dict[str, Any]:

@@ -19,16 +19,17 @@ import numpy as np
 from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.finetune import page_scores
 from clinicalbert_jax.finetune.entities import challenges
 from clinicalbert_jax.finetune.inputs import fields, record_files
 from clinicalbert_jax.finetune.inputs.reading import BadRecord, Reading
 from clinicalbert_jax.finetune.inputs.record_files import Record
 from clinicalbert_jax.finetune.inputs.tags import Span
 from clinicalbert_jax.finetune.relations import candidates
-from clinicalbert_jax.finetune.task import Example
+from clinicalbert_jax.finetune.task import Example, RateTable, Scores
 from clinicalbert_jax.options import option
-from clinicalbert_jax.report import html
-from clinicalbert_jax.report.number_formats import percent
+from clinicalbert_jax.report import html, suppression
+from clinicalbert_jax.report.number_formats import count, percent
 from clinicalbert_jax.report.table import Table
 
 
@@ -75,16 +76,24 @@ def run(options: Options) -> None:
             f"{len(found) - both:,} others: predict for that very file"
         )
     paired = [(document, by_id[document.id]) for document in gold]
-    relation_values, relation_tables = scores([d.relations for d, _ in paired], [d.relations for _, d in paired])
-    entity_values, entity_tables = challenges.scores([d.entities for d, _ in paired], [d.entities for _, d in paired])
+    of_kinds: dict[str, tuple[Callable[..., Scores], list[tuple[Any, Any]]]] = {
+        "relations": (scores, [(one.relations, other.relations) for one, other in paired]),
+        "entities": (challenges.scores, [(one.entities, other.entities) for one, other in paired]),
+    }
+    values = {kind: score(*zip(*pairs, strict=True)).values for kind, (score, pairs) in of_kinds.items()}
     with atomic_output.file(results, options.overwrite, sources) as partial:
-        values = {"num_documents": len(gold), "relations": relation_values, "entities": entity_values}
-        checksummed_json.write(partial, values)
+        checksummed_json.write(partial, {"num_documents": len(gold), **values})
     with atomic_output.file(page, options.overwrite, sources) as partial:
-        sections = [html.Section("Relations", relation_tables), html.Section("Entities", entity_tables)]
-        introduction = [f"{len(gold):,} documents."]
+        patients = [document.document for document in gold]
+        sections = [
+            html.Section(kind.capitalize(), _shown(score, pairs, patients)) for kind, (score, pairs) in of_kinds.items()
+        ]
+        introduction = [
+            f"{count(suppression.shown({'documents': len(gold)})['documents'])} documents.",
+            page_scores.RULE,
+        ]
         partial.write_text(html.page("Entities and relations end to end", sections, introduction), encoding="utf-8")
-    for kind, of_kind in (("relations", relation_values), ("entities", entity_values)):
+    for kind, of_kind in values.items():
         for name, value in of_kind.items():
             if "/" not in name:  # a label's, and labels are not printed
                 print(f"{kind:<10} {name:<28} {value:.3f}")
@@ -96,25 +105,53 @@ def read(path: Path, reading: Reading) -> list[Document]:
     return reading.each(path, records, _document)
 
 
-def scores(
-    gold: Sequence[Sequence[Relation]], found: Sequence[Sequence[Relation]]
-) -> tuple[dict[str, float], list[Table]]:
-    """Values by name and tables, of the relations of each document."""
+def scores(gold: Sequence[Sequence[Relation]], found: Sequence[Sequence[Relation]]) -> Scores:
+    """Of the relations of each document."""
     found = [sorted(relations) for relations in found]
     values: dict[str, float] = {}
+    made_of: dict[str, Sequence[int]] = {}
+    of_labels: dict[str, Sequence[int]] = {}
     rows: list[tuple[str | int, ...]] = []
     for label in sorted({relation.label for side in (gold, found) for of in side for relation in of}):
         annotated, ours = ([[one for one in of if one.label == label] for of in side] for side in (gold, found))
-        both = {rule: challenges.micro(_counts(annotated, ours, rule)) for rule in _RULES}
+        counts = {rule: _counts(annotated, ours, rule) for rule in _RULES}
+        of_labels[label] = [*challenges.parts(counts["strict"]), *challenges.parts(counts["lenient"], counts["strict"])]
+        both = {rule: challenges.micro(of_rule) for rule, of_rule in counts.items()}
         values |= {f"{label}/{rule}_{name}": v for rule, rates in both.items() for name, v in rates._asdict().items()}
         rows.append((label, *(percent(rate) for rates in both.values() for rate in rates)))
     for mean in (challenges.micro, challenges.macro):
-        both = {rule: mean(_counts(gold, found, rule)) for rule in _RULES}
+        counts = {rule: _counts(gold, found, rule) for rule in _RULES}
+        both = {rule: mean(of_rule) for rule, of_rule in counts.items()}
         prefix, shown = ("", "all") if mean is challenges.micro else ("macro_", "mean over documents")
         values |= {f"{rule}_{prefix}{name}": v for rule, rates in both.items() for name, v in rates._asdict().items()}
+        both_rules = [*challenges.parts(counts["strict"]), *challenges.parts(counts["lenient"], counts["strict"])]
+        made_of |= {f"{rule}_{prefix}f1": both_rules for rule in _RULES}
         rows.append((shown, *(percent(rate) for rates in both.values() for rate in rates)))
     header = ("label", *(f"{rule} {rate}" for rule in _RULES for rate in ("precision", "recall", "F1")))
-    return values, [Table(header, rows, "Relations as n2c2 2018 track 2 counts them")]
+    keys = [*(f"{label}/strict_f1" for label in of_labels), "strict_f1", "strict_macro_f1"]
+    table = RateTable(header, rows, "Relations as n2c2 2018 track 2 counts them", keys)
+    return Scores(
+        values,
+        "strict_f1",
+        _counts(gold, found, "strict"),
+        lambda sums_4: challenges.micro(sums_4[None]).f1,
+        [table],
+        made_of=made_of,
+        of_labels=of_labels,
+    )
+
+
+def _shown(score: Callable[..., Scores], pairs: Sequence[tuple[Any, Any]], patients: Sequence[str]) -> list[Table]:
+    """The tables of relations or entities, annotated and found, as the page may show them."""
+    of: dict[str, set[str]] = {one.label: set() for pair in pairs for side in pair for one in side}
+    for (gold, _), patient in zip(pairs, patients, strict=True):
+        for one in gold:
+            of[one.label].add(patient)
+    names = page_scores.pooled(of)
+    renamed = [tuple([one._replace(label=names[one.label]) for one in side] for side in pair) for pair in pairs]
+    if not page_scores.is_enough(of):
+        return []
+    return page_scores.without_small_counts(score(*zip(*renamed, strict=True))).tables
 
 
 def _lenient(one: Relation, other: Relation) -> bool:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clinicalbert_jax.finetune.task import Scores, f1_scores
-from clinicalbert_jax.report.table import Table
+from clinicalbert_jax.finetune.task import CountTable, Scores, f1_scores
 
 
 def counts_ExM(gold: Sequence[str], found: Sequence[str], positives: Sequence[str]) -> np.ndarray:
@@ -23,6 +22,9 @@ def score(gold: Sequence[str], found: Sequence[str], labels: Sequence[str], posi
     counts = {label: counts_ExM(gold, found, (label,)).sum(0).tolist() for label in positives}
     scores = f1_scores("Relations by label", counts, counts_ExM(gold, found, positives))
     pairs = Counter(zip(gold, found, strict=True))
+    unrelated = sum(count for (one, other), count in pairs.items() if not {one, other} & set(positives))
+    for of in (scores.made_of, scores.of_labels):  # that count follows from the others
+        of.update({name: [*counts_, unrelated] for name, counts_ in of.items()})
     rows: list[tuple[str | int, ...]] = [(one, *(pairs[one, other] for other in labels)) for one in labels]
-    scores.tables.append(Table(("annotated", *labels), rows, "Annotated (rows) and found (columns)"))
+    scores.tables.append(CountTable(("annotated", *labels), rows, "Annotated (rows) and found (columns)", positives))
     return scores

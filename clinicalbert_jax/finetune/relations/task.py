@@ -6,7 +6,7 @@ Shape legend: N rows, l length of a row, C labels, E examples.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,8 +25,7 @@ from clinicalbert_jax.finetune.relations import candidates, marking
 from clinicalbert_jax.finetune.relations import scores as relation_scores
 from clinicalbert_jax.finetune.relations.candidates import Document, Kind, Pair
 from clinicalbert_jax.finetune.rows import Rows, joined
-from clinicalbert_jax.finetune.task import Scores, Task, TaskConfig, check_names, softmax
-from clinicalbert_jax.report.table import Table
+from clinicalbert_jax.finetune.task import CountTable, Scores, Task, TaskConfig, check_names, softmax
 
 
 class Decision(NamedTuple):
@@ -117,6 +116,21 @@ class Relations(Task, of=RelationsConfig):
         """The pair's label."""
         return (example.label,)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels that are relations."""
+        return self.positives
+
+    def renamed(
+        self, examples: Sequence[Pair], predictions: Sequence[Decision], names: Mapping[str, str]
+    ) -> tuple[Task, Sequence[Pair], Sequence[Decision]]:
+        """The pairs with other labels, but the same negative one."""
+        return (
+            replace(self, labels=tuple(dict.fromkeys(names.get(label, label) for label in self.labels))),
+            [replace(pair, label=names.get(pair.label, pair.label)) for pair in examples],
+            [decision._replace(label=names.get(decision.label, decision.label)) for decision in predictions],
+        )
+
     def rows(self, examples: Sequence[Pair | Document], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
         """A row a pair: see `marking`. Raises `UserError` for spans that are longer than a row."""
         word_tokenizer = WordTokenizer(tokenizer)
@@ -168,7 +182,7 @@ class Relations(Task, of=RelationsConfig):
         unread = [decision.unread for decision in predictions if decision.unread]
         if unread:
             rows: list[tuple[str | int, ...]] = [(where, unread.count(where)) for where in sorted(set(unread))]
-            scores.tables.append(Table(("left out", "pairs"), rows, "Pairs whose text is longer than a row"))
+            scores.tables.append(CountTable(("left out", "pairs"), rows, "Pairs whose text is longer than a row"))
         return scores
 
     def record(self, example: Pair | Document, prediction: Any, show_text: bool) -> dict[str, Any]:

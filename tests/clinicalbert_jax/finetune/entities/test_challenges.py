@@ -131,7 +131,8 @@ def test_the_rules_differ_as_documented():
         [Span(0, 4, "problem"), Span(5, 10, "problem"), Span(20, 24, "problem"), Span(30, 42, "problem")],
         [Span(1, 2, "test")],
     ]
-    values, tables = challenges.scores(gold, found)
+    scored = challenges.scores(gold, found)
+    values, tables = scored.values, scored.tables
     shown = {row[0]: row[1:] for row in tables[0].rows}
     assert shown["n2c2 2018 strict"] == ("0.0%", "0.0%", "0.0%")
     assert shown["n2c2 2018 lenient"][:2] == ("50.0%", "66.7%")  # one of five is not counted

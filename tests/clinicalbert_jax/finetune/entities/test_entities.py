@@ -146,7 +146,7 @@ def test_spans_that_cut_words_are_learned_by_overlap_and_counted():
     assert predictions[0].entities == (Span(0, 6, "A"), Span(7, 19, "A"), Span(20, 25, "B"))
     scores = task.score([example], predictions)
     assert scores.values["recall"] == pytest.approx(1 / 3)
-    assert scores.tables[-1].rows == [(2,)]
+    assert scores.tables[-1].rows == [("all", 2)]
     assert [error["error"] for error in scores.errors] == ["wrong boundary", "wrong boundary"]
     # Words need no space between them.
     beside = Document("d", 1, "", "liver-failure", (Span(5, 6, "A"), Span(6, 13, "B")))

@@ -71,7 +71,7 @@ def test_the_pairs_of_a_document_are_of_the_kinds_that_training_had(tmp_path):
     (tmp_path / "out.jsonl").write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
     documents = end_to_end.read(tmp_path / "out.jsonl", Reading())
     found = [document.relations for document in documents]
-    assert end_to_end.scores(found, found)[0]["strict_f1"] == 1
+    assert end_to_end.scores(found, found).values["strict_f1"] == 1
 
 
 def test_pairs_of_one_type_keep_the_order_that_training_had():
@@ -123,7 +123,7 @@ RELATIONS = st.lists(
 def test_relations_are_counted_as_the_script_of_n2c2_2018_does(documents):
     """Mark each annotated relation that is matched, drop the found ones that match a marked one, count what is left."""
     gold, found = zip(*documents, strict=True)
-    values, _ = end_to_end.scores(gold, found)
+    values = end_to_end.scores(gold, found).values
     for rule in ("strict", "lenient"):
         totals, means = np.zeros(3), []
         for annotated, ours in documents:
@@ -170,10 +170,25 @@ def test_the_command_scores_both_ways_and_prints_no_label(tmp_path, capsys):
     assert results["relations"]["secret/lenient_recall"] == 1
     assert results["entities"]["n2c2_2018_lenient_f1"] == 1
     assert "secret" not in capsys.readouterr().out
-    assert "100.0%" in (tmp_path / "scores.html").read_text()
+    page = (tmp_path / "scores.html").read_text()
+    assert "secret" not in page
+    assert "%" not in page.split("</head>")[1], "one document has no rates to show"
     with pytest.raises(UserError, match="--overwrite"):
         command(tmp_path, [gold], [found])
     assert command(tmp_path, [gold], [gold], overwrite=True)["relations"]["strict_f1"] == 1
+
+
+@pytest.mark.parametrize(("copies", "is_shown"), [(19, False), (20, True)])
+def test_its_page_names_a_label_that_twenty_documents_have(tmp_path, copies, is_shown):
+    records = [
+        {"id": f"{label}{n}", "text": TEXT, "entities": spans(DRUG, FEVER), "relations": [relation(DRUG, FEVER, label)]}
+        for label, count in (("common", 30), ("zyx", copies))
+        for n in range(count)
+    ]
+    command(tmp_path, records, records)
+    page = (tmp_path / "scores.html").read_text()
+    assert "100.0%" in page
+    assert ("zyx" in page) == ("common" in page) == is_shown
 
 
 @pytest.mark.parametrize(
