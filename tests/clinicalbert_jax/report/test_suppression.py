@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from clinicalbert_jax.report.suppression import FEW, SOME, Orders, Sums, shown
+from clinicalbert_jax.report.suppression import FEW, SOME, Orders, Sums, hidden_rows, shown
 
 pytestmark = pytest.mark.fast
 
@@ -102,3 +102,11 @@ def test_lists_with_a_total_have_no_solution() -> None:
 def test_counts_that_contradict_their_total_are_refused() -> None:
     with pytest.raises(ValueError, match="add up"):
         shown({"a": 5, "all": 6}, [("all", ["a"])])
+
+
+def test_rows_with_a_small_count_are_left_out_with_others_whose_sums_are_not_small() -> None:
+    rows = {"a": (5, 20, 30), "b": (60, 12, 13), "c": (50, 50, 50), "d": (0, 90, 90)}
+    assert hidden_rows(rows) == {"a", "b"}  # a alone would be the difference from all
+    assert hidden_rows(rows | {"b": (3, 12, 13)}) == {"a", "b", "c"}  # 5 + 3 are too few
+    assert hidden_rows({name: of for name, of in rows.items() if name != "a"}) == set()
+    assert hidden_rows({"a": (5, 5), "b": (1, 40)}) == {"a", "b"}

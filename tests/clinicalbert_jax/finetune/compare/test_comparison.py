@@ -210,6 +210,38 @@ def test_an_entry_of_the_grid_is_chosen_by_validation_alone() -> None:
 
 
 @pytest.mark.fast
+def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
+    """Of 500 documents the second model has 5 wrong: the pages have neither its score nor a difference from it."""
+
+    def entry(value: float, is_shown: bool) -> dict[str, Any]:
+        score = {"value": value, "low": value - 0.001, "high": value + 0.001, "is_shown": is_shown}
+        seeds = {"values": [value], "deviation": None, "validation": [value]}
+        curve = {"1": dict(score), "0.5": dict(score)}
+        rest = {"setting": {}, "num_steps": 1, "leakage": None, "cost": {"seconds": 1.0, "grid_seconds": 0.0}}
+        without = {"score_without_contaminated": dict(score), "calibration_error": value}
+        return {"score": score, "seeds": seeds, "curve": curve, **without, **rest}
+
+    found = {"documents": 500, "too_short": 0, "contaminated": 40, "fraction_of_runs": 0.1, "patients": None}
+    difference = {"value": 0.044, "low": 0.041, "high": 0.047, "p_value": 0.001, "claimed": True, "sentence": "4.4"}
+    task = {
+        "main": "accuracy",
+        "num_documents": 500,
+        "in_training_file": found,
+        "models": {"one": entry(0.946, True), "other": entry(0.99, False)},
+        "differences": [{"first": "one", "second": "other", **difference}],
+    }
+    models = {name: {"is_random": False, "is_known": True, "started_from": ""} for name in task["models"]}
+    document = {"fractions": [1.0, 0.5], "models": models, "num_differences": 1, "tasks": {"t": task}}
+    before = json.dumps(document)
+    for shown in (page.page(document), page.markdown(document), page.table_of_scores(document)):
+        assert "0.946" in shown
+        assert not [figure for figure in ("0.99", "0.98", "0.044", "0.041", "4.4") if figure in shown]
+    assert json.dumps(document) == before, "the exact results stay as they are"
+    task["num_documents"] = 7
+    assert "&lt;11 test documents" in page.page(document)
+
+
+@pytest.mark.fast
 def test_settings_are_set_by_dotted_name() -> None:
     path = toy_comparison.ROOT / "configs" / "finetune" / "entities.py"
     config = tasks_file._config(path, "here")
