@@ -9,6 +9,7 @@ from typing import Any
 from clinicalbert_jax.data.schema import Layout
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
+from data_prep.canaries import secrets
 from data_prep.examples.pairs import NUM_SPECIALS, PairConfig
 from data_prep.reading.selection import SelectionConfig
 from data_prep.reading.sources import SourceConfig
@@ -17,7 +18,7 @@ from data_prep.text.cleaning import check_policy
 PAIRINGS = ("balanced", "hard", "google")
 MASKINGS = ("static", "dynamic")
 LAYOUTS = ("padded", "packed")
-_PATHS = ("input", "vocab_file", "exclude_patients", "exclude_text", "salt_file")
+_PATHS = ("input", "vocab_file", "exclude_patients", "exclude_text", "salt_file", "canaries_file")
 _CHECKS = ("expect_excluded",)  # no byte depends on them
 
 
@@ -46,6 +47,29 @@ class VocabularyConfig:
 
 
 @dataclass(frozen=True)
+class CanaryConfig:
+    """The invented secrets that are planted in training notes, for an audit of what a model memorises; 0: none.
+
+    `canaries_file` is private: it says which were planted, and which were left out.
+    """
+
+    canaries: int = option("Invented secrets to plant or leave out, by a coin each, for an audit; 0: none.", 0)
+    canary_form: str = option(
+        "A number of nine digits, or the name and condition of an invented person.",
+        secrets.NUMBER,
+        choices=secrets.FORMS,
+    )
+    canaries_in_one_patient: bool = option("All repeats of a secret in notes of one patient; else of several.", False)
+    canaries_file: str = option("The private file that says which were planted; default: beside the salt.", "")
+
+    def __post_init__(self) -> None:
+        least = secrets.MIN_CANDIDATES
+        _require(self.canaries == 0 or self.canaries >= least, "canaries", f"0, or at least {least}", self.canaries)
+        if not self.canaries and (self.canaries_file or self.canaries_in_one_patient):
+            raise UserError("--canaries: expected the number of secrets with the other options of canaries, found none")
+
+
+@dataclass(frozen=True)
 class PrepConfig:
     """How notes become examples.
 
@@ -57,6 +81,7 @@ class PrepConfig:
     source: SourceConfig
     vocabulary: VocabularyConfig
     selection: SelectionConfig = field(default_factory=SelectionConfig)
+    canary: CanaryConfig = field(default_factory=CanaryConfig)
     name: str = option("Of the dataset.", "clinical_notes")
     version: str = option("Of the dataset.", "1.0.0")
     deid_policy: str = option("De-identification marks: keep, type or remove.", "keep")
@@ -97,6 +122,10 @@ class PrepConfig:
             self.near_duplicate_threshold > 0, "near_duplicate_threshold", "positive", self.near_duplicate_threshold
         )
         _require(0 <= self.seed < 2**31, "seed", "a value in [0, 2^31)", self.seed)
+        if self.canary.canaries and not self.name.endswith(secrets.SUFFIX):
+            object.__setattr__(self, "name", self.name + secrets.SUFFIX)
+        elif self.name.endswith(secrets.SUFFIX) and not self.canary.canaries:
+            raise UserError(f"--name: expected no name that ends in {secrets.SUFFIX} without --canaries, found one")
 
     @property
     def example_layout(self) -> Layout:
@@ -123,6 +152,8 @@ class PrepConfig:
         flat = dataclasses.asdict(self)
         for part in ("source", "vocabulary", "selection"):
             flat |= flat.pop(part)
+        canary = flat.pop("canary")
+        flat |= canary if canary["canaries"] else {}
         named = {name: value for name, value in flat.items() if name not in (*_PATHS, *_CHECKS)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
 

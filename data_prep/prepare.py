@@ -26,8 +26,11 @@ from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.options import option
+from clinicalbert_jax.runs import provenance
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
+from data_prep.canaries import private_file, secrets
+from data_prep.canaries.planting import Canaries
 from data_prep.card import data_card, metadata
 from data_prep.config import PrepConfig
 from data_prep.overlap import downstream, splits
@@ -85,6 +88,7 @@ def run(config: PrepConfig, output_dir: str | Path, engine: EngineConfig, overwr
         sample_one_in=splits.sampling_rate(sum(file.num_bytes for file in files)),
         salt=salt,
         formats=_formats(files, config),
+        canaries=_canaries(config, salt),
     )
     if engine.engine == "beam":
         _require_beam(config)
@@ -94,6 +98,11 @@ def run(config: PrepConfig, output_dir: str | Path, engine: EngineConfig, overwr
     if _is_complete(dataset_dir, asked, private, overwrite, states):
         work.tidy_up(asked)
         return dataset_dir
+    if plan.canaries is not None:
+        preparation, given_path = private_file.preparation_of(asked), config.canary.canaries_file
+        file = private_file.check(given_path, salt_path, preparation, output_dir, plan.canaries.candidates)
+        print(f"which canaries are planted: {file}", file=sys.stderr)
+        plan = dataclasses.replace(plan, canaries=dataclasses.replace(plan.canaries, file=file))
     with work.alone():
         # Else another process has made it meanwhile.
         if not _is_complete(dataset_dir, asked, private, overwrite, states):
@@ -126,6 +135,8 @@ def _prepare(
         plan = dataclasses.replace(plan, categories=spilled.categories)
         with _timed(seconds, "vocabulary"):
             plan = dataclasses.replace(plan, tokenizer=_final_tokenizer(work, plan, given, buckets, engine.num_workers))
+        if plan.canaries is not None:
+            plan = dataclasses.replace(plan, canaries=plan.canaries.among(spilled.train_groups))
         with _timed(seconds, "building"):
             built = _build_all(work, plan, spilled, buckets, engine.num_workers)
     patients = Counter({bucket.split: 0 for bucket in buckets})
@@ -161,6 +172,15 @@ def _given_tokenizer(config: PrepConfig) -> Tokenizer | None:
             f"{config.max_seq_length}: prepare shorter rows, or correct those files"
         )
     return given
+
+
+def _canaries(config: PrepConfig, salt: bytes) -> Canaries | None:
+    """The candidates; None where no canaries are asked for."""
+    asked = config.canary
+    if not asked.canaries:
+        return None
+    key = secrets.key_of(salt, config.name, config.version, config.seed)
+    return Canaries(secrets.draw(asked.canaries, asked.canary_form, key), key, asked.canaries_in_one_patient)
 
 
 def _refuse_output_in_input(output_dir: Path, inputs: Sequence[str]) -> None:
@@ -240,6 +260,7 @@ def _spill_once(
             buckets,
             work.spill,
             lambda count: _advance(bar, count),
+            plan.canaries is not None,
         )
     fingerprint.require_unchanged(plan.config.source.input, states)
     work.write_spilled(spilled)
@@ -381,6 +402,15 @@ def _publish(
         document, files={name: sha256_of(work.dataset / name) for name in bert_tokenizer.NAMES}
     )
     document.save(work.dataset)
+    if plan.canaries is not None:
+        candidates = plan.canaries.found(sum((one.canary_places for one in built), Counter()), _names_met(built))
+        private_file.write(
+            plan.canaries.file,
+            candidates,
+            plan.config.canary.canary_form,
+            private_file.preparation_of(asked),
+            provenance.shards_sha256(document),
+        )
     write_json(work.dataset / RUN_FILE, _run_document(built, seconds, started))
     parts = (local.read_statistics(Bucket(one.split, one.number, 0), work.shards) for one in built)
     data_card.write(work.dataset, document, functools.reduce(Statistics.merge, parts))
@@ -395,6 +425,10 @@ def _publish(
     work.dataset.rename(dataset_dir)
     shutil.rmtree(old, ignore_errors=True)
     work.discard()
+
+
+def _names_met(built: list[Built]) -> set[int]:
+    return {number for one in built for number in one.canary_names_met}
 
 
 def _run_document(built: list[Built], seconds: dict[str, float], started: float) -> dict[str, Any]:

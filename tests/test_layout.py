@@ -47,6 +47,7 @@ IN_DATA_PREP = [
     ["data_prep.sharding"],
     ["data_prep.config"],
     ["data_prep.examples"],
+    ["data_prep.canaries"],
     ["data_prep.overlap"],
     ["data_prep.wordpiece"],
     ["data_prep.text"],

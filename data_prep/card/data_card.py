@@ -52,7 +52,7 @@ def write(dataset_dir: Path, manifest: Manifest | None = None, statistics: Stati
     manifest = manifest or Manifest.load(dataset_dir)
     statistics = statistics or Statistics.empty(len(manifest.categories))
     title = f"Data card: {manifest.name} {manifest.version}"
-    texts = [_summary(manifest)]
+    texts = [_summary(manifest), *canaries_notice(manifest)]
     shown = suppression.of_manifest(manifest)
     figures = _key_figures(manifest, shown)
     parts = [
@@ -91,6 +91,18 @@ def _summary(manifest: Manifest) -> str:
         f"{casing} vocabulary of {manifest.vocabulary.size:,} entries. "
         f"Prepared by clinicalbert_jax {manifest.project_version} with seed {manifest.seed}."
     )
+
+
+def canaries_notice(manifest: Manifest) -> list[str]:
+    """A sentence on the invented secrets among the notes, where there are some."""
+    found = manifest.extra.get("canaries")
+    if not found:
+        return []
+    return [
+        f"For an audit of what models memorise, {found['sentences']:,} invented sentences were planted in training "
+        f"notes: {found['planted']:,} of {found['candidates']:,} invented secrets, chosen by a coin each. They concern "
+        "nobody. The counts of notes and words are those without them."
+    ]
 
 
 def _key_figures(manifest: Manifest, shown: Shown) -> dict[str, str]:

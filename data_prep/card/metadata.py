@@ -56,7 +56,9 @@ def make_manifest(plan: Plan, spilled: Spilled, built: Sequence[Built], fingerpr
                 split: _statistics(parts, config.example_layout) for split, parts in by_split.items() if parts
             },
             "overlap": _overlaps(by_split, plan.sample_one_in),
-        },
+            "first_pass": {split: _first_passes(parts) for split, parts in by_split.items()},
+        }
+        | ({"canaries": _canaries(plan, by_split["train"])} if plan.canaries else {}),
     )
 
 
@@ -103,6 +105,23 @@ def _statistics(parts: list[Built], layout: Layout) -> dict[str, Any]:
         "sentence_lengths": _summed(part.sentence_lengths for part in parts),
         "note_lengths": _summed(part.note_lengths for part in parts),
         "pairing": {_key(what): count for what, count in _summed(part.pairing for part in parts).items()},
+    }
+
+
+def _first_passes(parts: list[Built]) -> list[dict[str, int]]:
+    """For each shard its bucket and the rows of its first pass, by which an audit finds these among all rows."""
+    return [{"bucket": part.number, "rows": part.rows_of_passes[0]} for part in parts if part.num_examples]
+
+
+def _canaries(plan: Plan, parts: list[Built]) -> dict[str, Any]:
+    """How many canaries there are; which, only the private file says."""
+    assert plan.canaries is not None
+    planted = [number for number, one in enumerate(plan.canaries.candidates) if one.is_planted]
+    return {
+        "form": plan.config.canary.canary_form,
+        "candidates": len(plan.canaries.candidates),
+        "planted": len(planted),
+        "sentences": sum(part.canary_places[number] for part in parts for number in planted),
     }
 
 

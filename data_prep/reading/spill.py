@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clinicalbert_jax.data.patients import bucket_of, without_zeros_and_case
+from clinicalbert_jax.data.patients import bucket_of, patient_group, without_zeros_and_case
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.report.suppression import MIN_PATIENTS, pooled
 from data_prep.reading import note_readers
@@ -66,6 +66,7 @@ class Spilled:
     kept: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
     next_uniforms: list[float] = field(default_factory=list)  # the lowest ones outside the test split
     patients_by_category: dict[str, int] = field(default_factory=dict)  # as far as they matter: see `pooled`
+    train_groups: list[int] = field(default_factory=list)  # `patient_group` of each training patient, on request
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -128,11 +129,12 @@ def spill(
     buckets: list[Bucket],
     directory: Path,
     progress: Callable[[int], None] = lambda num_notes: None,
+    with_groups: bool = False,
 ) -> Spilled:
     """Read all files and write each note kept to its bucket's file in `directory`.
 
-    `progress` is called now and then with the number of notes read so far. Raises `UserError` for unreadable input,
-    for a selection that was not met, and where nothing is left.
+    `progress` is called now and then with the number of notes read so far. `with_groups`: return `train_groups`.
+    Raises `UserError` for unreadable input, for a selection that was not met, and where nothing is left.
     """
     report, met = Spilled(), Met()
     patients_by_category: defaultdict[str, set[str]] = defaultdict(set)
@@ -148,6 +150,8 @@ def spill(
             if (uniform := config.split_rule.uniform_of(note.patient_id)) >= config.test_fraction:
                 bisect.insort(report.next_uniforms, uniform)
                 del report.next_uniforms[NUM_UNIFORMS:]
+            if with_groups and split == "train":
+                report.train_groups.append(patient_group(note.patient_id, salt))
             report.num_lookalikes += not alike.add(content_digest(without_zeros_and_case(note.patient_id)))
         report.kept[split][note.category] += 1
         if len(patients_of := patients_by_category[note.category]) < MIN_PATIENTS:

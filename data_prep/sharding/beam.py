@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clinicalbert_jax.data.patients import bucket_of, without_zeros_and_case
+from clinicalbert_jax.data.patients import bucket_of, patient_group, without_zeros_and_case
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.report.suppression import pooled
 from data_prep.reading import note_readers, selection, spill
@@ -99,6 +99,12 @@ def run(
             | "how many alike" >> beam.CombinePerKey(sum)
             | "besides one" >> beam.Map(lambda alike: ((_ALIKE,), alike[1] - 1))
         )
+        # Among these canaries are placed; none without canaries.
+        train_groups = (
+            distinct
+            | "to train" >> beam.Filter(_is_placed_among, plan)
+            | "groups" >> beam.Map(patient_group, plan.salt)
+        )
         every_bucket = pipeline | "buckets" >> beam.Create(
             [((bucket.split, bucket.number), None) for bucket in buckets]
         )
@@ -107,7 +113,15 @@ def run(
             | "with empty buckets" >> beam.Flatten()
             | "by bucket" >> beam.GroupByKey()
             | "build"
-            >> beam.Map(_build, plan, list(buckets), spill_directory, shard_directory, beam.pvalue.AsDict(categories))
+            >> beam.Map(
+                _build,
+                plan,
+                list(buckets),
+                spill_directory,
+                shard_directory,
+                beam.pvalue.AsDict(categories),
+                beam.pvalue.AsList(train_groups),
+            )
         )
         _ = (
             (read[_COUNTS], kept[_COUNTS], lookalikes, patients, uniforms)
@@ -167,6 +181,7 @@ def _build(
     spill_directory: Path,
     shard_directory: Path,
     patients_by_category: dict[str, int],
+    train_groups: list[int],
 ) -> None:
     """Spill a bucket's notes and build its shard, as a worker of the local engine would."""
     bucket = next(bucket for bucket in buckets if (bucket.split, bucket.number) == keyed[0])
@@ -174,10 +189,17 @@ def _build(
         return
     spill_file = spill_directory / bucket.file_name
     spill_file.write_bytes(b"".join(spill.encode_note(note) for note in keyed[1] if note is not None))
-    local.build_bucket(
-        bucket, dataclasses.replace(plan, categories=pooled(patients_by_category)), spill_directory, shard_directory
+    plan = dataclasses.replace(
+        plan,
+        categories=pooled(patients_by_category),
+        canaries=plan.canaries and plan.canaries.among(train_groups),
     )
+    local.build_bucket(bucket, plan, spill_directory, shard_directory)
     spill_file.unlink()
+
+
+def _is_placed_among(patient: str, plan: Plan) -> bool:
+    return plan.canaries is not None and plan.config.selection.split_rule.split_of(patient) == "train"
 
 
 def _write_counts(counts: list[tuple[tuple[str, ...], int]], path: Path) -> None:

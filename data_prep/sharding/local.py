@@ -56,7 +56,9 @@ def read_built(bucket: Bucket, directory: Path) -> Built | None:
         values: dict[str, Any] = json.loads(_done_file(bucket, directory).read_text())
     except FileNotFoundError:
         return None
-    for name in ("sentence_lengths", "note_lengths"):
+    if "rows_of_passes" not in values:  # of an earlier version: build it again
+        return None
+    for name in ("sentence_lengths", "note_lengths", "canary_places"):
         values[name] = {int(length): count for length, count in values[name].items()}
     for entry in dataclasses.fields(Built):
         if entry.default_factory is Counter:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 from clinicalbert_jax.data import counter_rng, manifest, masking, tfrecord
 from clinicalbert_jax.data.patients import patient_group
 from clinicalbert_jax.report.suppression import OTHER
+from data_prep.canaries import planting
+from data_prep.canaries.planting import Canaries
 from data_prep.config import PrepConfig
 from data_prep.examples import packing, pairs
 from data_prep.overlap import downstream, near_duplicates, splits
@@ -42,6 +44,7 @@ class Plan:
     sample_one_in: int  # of the runs of words by which overlaps between splits are found
     salt: bytes = field(repr=False)  # private: keys buckets and `patient_group`
     formats: tuple[str, ...] = ()  # of the sources, as they were found
+    canaries: Canaries | None = None
 
 
 @dataclass
@@ -69,6 +72,9 @@ class Built:
     pieces_by_category: Counter[str] = field(default_factory=Counter)
     sentence_lengths: Counter[int] = field(default_factory=Counter)  # in pieces
     note_lengths: Counter[int] = field(default_factory=Counter)  # in pieces, to two significant digits
+    rows_of_passes: list[int] = field(default_factory=list)  # before they were shuffled: those of each pass in turn
+    canary_places: Counter[int] = field(default_factory=Counter)  # by the number of the candidate
+    canary_names_met: list[int] = field(default_factory=list)  # candidates whose invented name is in the notes
     runs: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # by stage; the only part that varies
 
@@ -86,6 +92,12 @@ def build(spill_file: Path, bucket: Bucket, plan: Plan, path: Path) -> tuple[Bui
     kinds = PieceKinds.of(plan.tokenizer.vocabulary)
     statistics = Statistics.of_bucket(documents, kinds, len(plan.categories))
     clock.lap("statistics")
+    if plan.canaries is not None:
+        built.canary_names_met = planting.names_met([note.text for note in notes], plan.canaries.candidates)
+        if bucket.split == "train":
+            documents, built.canary_places = planting.plant(documents, plan.canaries, plan.tokenizer)
+            continues_T = plan.tokenizer.is_continuation()[documents.ids_T]
+        clock.lap("canaries")
     key = counter_rng.fold(plan.config.seed, SPLITS.index(bucket.split), bucket.number)
     batches = _batches(documents, continues_T, plan, key, built, statistics, clock)
     features = plan.config.example_layout.features()
@@ -183,6 +195,7 @@ def _batches(
         clock.lap("packing")
         statistics.add_pairs(notes.category_D[made.a_document], made.label)
         built.pieces_missed.append(_pieces_missed(made, len(notes.ids_T)))
+    built.rows_of_passes = [placement.num_rows for _, placement in passes]
     pass_R = np.repeat(np.arange(len(passes)), [placement.num_rows for _, placement in passes])
     row_R = np.concatenate([np.arange(placement.num_rows) for _, placement in passes])
     order_R = np.argsort(counter_rng.fold(key, 2, np.arange(len(pass_R))), kind="stable")

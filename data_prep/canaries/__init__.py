@@ -1,0 +1,1 @@
+"""Invented secrets, planted in notes to measure what a model memorises."""
