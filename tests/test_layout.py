@@ -56,6 +56,7 @@ IN_DATA_PREP = [
     ["data_prep"],
 ]
 WITHOUT_JAX = [
+    "clinicalbert_jax.audit.command",
     "clinicalbert_jax.cli",
     "clinicalbert_jax.data.dataset",
     "clinicalbert_jax.data.prefetch",

@@ -115,7 +115,7 @@ def evaluate(
         "num_predictions": len(targets.ids_N),
         "num_pairs": len(targets.patients_M),
         "num_patients": targets.num_patients,
-        "resampling_unit": _unit(manifest),
+        "resampling_unit": unit(manifest),
         "unigram_entropy": summary.unigram_entropy(targets),
         "models": models,
         "warnings": [warning for source in sources for warning in warnings_of(source, manifest)],
@@ -151,7 +151,7 @@ def warnings_of(source: loading.Source, manifest: Manifest) -> list[str]:
     return []
 
 
-def _unit(manifest: Manifest) -> str:
+def unit(manifest: Manifest) -> str:
     """What a patient's number stands for in this data."""
     options = manifest.options
     documents = options.get("each_note_is_a_patient") or options.get("input_format") == "sentences"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clinicalbert_jax.audit import page as audit_page
 from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.manifest import INVENTED, Manifest
 from clinicalbert_jax.pretrained import huggingface
@@ -32,7 +33,9 @@ def write(directory: Path, run: Path, step: int) -> None:
         provenance.read_json(run / provenance.EVALUATION_FILE.format(split=split)) for split in ("test", "validation")
     ]
     evaluation = next((document for document in evaluations if document and _is_of(document, step)), None)
-    text = card(config, manifest, step, metrics_log.read(run), evaluation)
+    audited = provenance.read_json(run / provenance.AUDIT_FILE)
+    audit = audited if audited and audited.get("step") == step else None
+    text = card(config, manifest, step, metrics_log.read(run), evaluation, audit)
     (directory / CARD_FILE).write_text(text, encoding="utf-8")
     provenance.write(directory, config, manifest, step)
 
@@ -43,8 +46,11 @@ def card(
     step: int,
     metrics: Sequence[Mapping[str, Any]],
     evaluation: Mapping[str, Any] | None,
+    audit: Mapping[str, Any] | None = None,
 ) -> str:
-    """The card in Markdown. `metrics` are the run's records, `evaluation` the JSON of `evaluate`, if any."""
+    """The card in Markdown. `metrics` are the run's records, `evaluation` and `audit` the JSON of those commands, if
+    any.
+    """
     shown = suppression.of_manifest(manifest)
     validation = [record for record in metrics if record.get("kind") == "validation" and record["step"] <= step]
     results = validation[-1] if validation else {}
@@ -66,6 +72,7 @@ def card(
         _recipe(config, manifest, step),
         _compute(metrics, step),
         _results(results, evaluation, manifest, shown),
+        audit_page.section(audit),
         _use(),
     ]
     return "\n".join(sections)
@@ -104,13 +111,23 @@ def _data(manifest: Manifest, shown: Shown) -> str:
 Dataset `{manifest.name}` {manifest.version}. No patient is in two splits. Counts of pairs and tokens are after
 duplication, where the same notes are paired and masked again at random. Counts of notes and patients under {LEAST},
 and those from which they would follow, are not shown; categories of few patients are one, `other`.
-
+{_canaries(manifest)}
 {Table(["", *splits], rows).markdown()}
 {Table(["note category", "notes"], categories).markdown() if categories else "Categories of notes: not shown."}
 Notes left out, by reason: {plain(drops)}.
 
 **De-identification.** {_deidentified(manifest)} The tags of de-identification found in them (`[**...**]`, `___`) were
 {_TAGS.get(str(policy), "treated as the dataset's manifest says")}; the preparation de-identifies nothing itself.
+"""
+
+
+def _canaries(manifest: Manifest) -> str:
+    found = manifest.extra.get("canaries")
+    if not found:
+        return ""
+    return f"""
+**It holds canaries**: {found["sentences"]:,} invented sentences, planted to measure what a model memorises. The model
+can repeat them; they concern nobody. It is for audits, not for use.
 """
 
 

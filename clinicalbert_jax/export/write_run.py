@@ -26,6 +26,7 @@ class Options:
     step: str | None = option("Checkpoint: its number, or 'best' on the validation split; default: latest.", None)
     dtype: str = option("Type of the weights written.", "float32", choices=tuple(weight_names.DTYPES))
     encoder_only: bool = option("Leave out the pre-training heads: a BertModel.", False)
+    with_canaries: bool = option("Export a model of notes with planted canaries, which is for audits.", False)
     verify: bool = option("Compare with PyTorch what was written.", False)
     overwrite: bool = option("Replace an earlier export in --output_dir.", False)
 
@@ -46,6 +47,11 @@ def export(options: Options) -> int:
 
 
 def _pretrained(source: loading.Source, output: Path, options: Options) -> bool:
+    if workdir.manifest_of(source.directory).extra.get("canaries") and not options.with_canaries:
+        raise UserError(
+            "--with_canaries: expected this flag for a model that was trained on notes with planted canaries, which is "
+            "for audits: give it, or export a model trained on notes without"
+        )
     loaded = loading.load(source, options.step)
     assert loaded.step is not None  # of a run it is known
     parts = ("encoder", "pooler") if options.encoder_only else weight_names.PARTS

@@ -102,21 +102,35 @@ def histogram(
     return _figure(drawn, caption, description, HEIGHT)
 
 
-def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], caption: str, x_label: str, y_label: str) -> Markup:
-    """Lines through (x, y) points, one for each name; points that are not finite leave a gap. At most six lines."""
-    points = [point for line in series.values() for point in line if all(map(math.isfinite, point))]
+def line_chart(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    caption: str,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    log_y: bool = False,
+) -> Markup:
+    """Lines through (x, y) points, one for each name. At most six lines.
+
+    Points that are not finite leave a gap, as do those on a logarithmic axis that are not positive.
+    """
+
+    def is_shown(point: tuple[float, float]) -> bool:
+        return all(math.isfinite(v) and (v > 0 or not log) for v, log in zip(point, (log_x, log_y), strict=True))
+
+    points = [point for line in series.values() for point in line if is_shown(point)]
     if not points:
         return _block(f"{caption}: nothing to show yet.")
-    y = _Axis(min(p[1] for p in points), max(p[1] for p in points), HEIGHT - BOTTOM, TOP, rounded=True)
-    x = _Axis(min(p[0] for p in points), max(p[0] for p in points), _left(y, y_label), WIDTH - RIGHT)
+    lows, highs = (tuple(map(extreme, *points)) if len(points) > 1 else points[0] for extreme in (min, max))
+    y = _Axis(lows[1], highs[1], HEIGHT - BOTTOM, TOP, log_y, rounded=not log_y)
+    x = _Axis(lows[0], highs[0], _left(y, y_label), WIDTH - RIGHT, log_x)
     drawn = [_axes(x, y, x_label, y_label)]
     for number, (name, line) in enumerate(series.items()):
         path, pen = [], "M"
         for at, value in line:
-            finite = math.isfinite(at) and math.isfinite(value)
-            if finite:
+            if is_shown((at, value)):
                 path.append(f"{pen}{x(at):.1f} {y(value):.1f}")
-            pen = "L" if finite else "M"
+            pen = "L" if is_shown((at, value)) else "M"
         drawn.append(
             Markup('<path class="line s{}" d="{}"><title>{}</title></path>').format(number % 6, "".join(path), name)
         )
@@ -143,7 +157,7 @@ class _Axis:
     def __init__(self, low: float, high: float, begin: float, end: float, log: bool = False, rounded: bool = False):
         self.log = log
         if high <= low:
-            low, high = low - 0.5, high + 0.5
+            low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
         self.ticks = _powers(low, high) if log else _ticks(low, high)
         if rounded:
             step = self.ticks[1] - self.ticks[0]

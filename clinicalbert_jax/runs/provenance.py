@@ -14,6 +14,7 @@ from clinicalbert_jax.errors import UserError
 
 FILE_NAME = "pretraining.json"
 EVALUATION_FILE = "evaluation_{split}.json"
+AUDIT_FILE = "audit.json"
 
 
 def provenance(config: Config, manifest: Manifest, step: int) -> dict[str, Any]:

@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clinicalbert_jax.data import counter_rng, manifest, masking, tfrecord
+from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.data.patients import patient_group
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.report.suppression import OTHER
 from data_prep.canaries import planting
 from data_prep.canaries.planting import Canaries
@@ -98,7 +100,7 @@ def build(spill_file: Path, bucket: Bucket, plan: Plan, path: Path) -> tuple[Bui
             documents, built.canary_places = planting.plant(documents, plan.canaries, plan.tokenizer)
             continues_T = plan.tokenizer.is_continuation()[documents.ids_T]
         clock.lap("canaries")
-    key = counter_rng.fold(plan.config.seed, SPLITS.index(bucket.split), bucket.number)
+    key = _key(plan.config.seed, bucket.split, bucket.number)
     batches = _batches(documents, continues_T, plan, key, built, statistics, clock)
     features = plan.config.example_layout.features()
     built.num_examples = tfrecord.write_shard(path, batches, features)
@@ -108,6 +110,31 @@ def build(spill_file: Path, bucket: Bucket, plan: Plan, path: Path) -> tuple[Bui
     built.num_bytes, built.sha256 = path.stat().st_size, manifest.sha256_of(path)
     clock.lap("checksums")
     return built, statistics
+
+
+def rows_of_first_pass(manifest: Manifest, split: str, shard: int) -> npt.NDArray[np.int64]:
+    """Which rows of a shard are of the first pass over its notes: every split has such a pass, and every text is in it.
+
+    Raises `UserError` for a dataset that does not say how many they are.
+    """
+    recorded = manifest.extra.get("first_pass", {}).get(split, [])
+    if shard >= len(recorded):
+        raise UserError(
+            "--data_dir: expected a dataset that records its passes, found one of an earlier version: prepare the data "
+            "again, with the same options and salt, which gives the same shards, and name that directory"
+        )
+    num_rows = manifest.splits[split].shards[shard].num_examples
+    order_R = _order(_key(manifest.seed, split, recorded[shard]["bucket"]), num_rows)
+    return np.flatnonzero(order_R < recorded[shard]["rows"])
+
+
+def _key(seed: int, split: str, bucket: int) -> counter_rng.Keys:
+    return counter_rng.fold(seed, SPLITS.index(split), bucket)
+
+
+def _order(key: counter_rng.Keys, num_rows: int) -> npt.NDArray[np.int64]:
+    """The rows of all passes, one pass after the other, in the order in which they are written."""
+    return np.argsort(counter_rng.fold(key, 2, np.arange(num_rows)), kind="stable")
 
 
 def cleaned_notes(spill_file: Path, plan: Plan, drops: Counter[str], clock: "_Clock | None" = None) -> list[Note]:
@@ -198,7 +225,7 @@ def _batches(
     built.rows_of_passes = [placement.num_rows for _, placement in passes]
     pass_R = np.repeat(np.arange(len(passes)), [placement.num_rows for _, placement in passes])
     row_R = np.concatenate([np.arange(placement.num_rows) for _, placement in passes])
-    order_R = np.argsort(counter_rng.fold(key, 2, np.arange(len(pass_R))), kind="stable")
+    order_R = _order(key, len(pass_R))
     clock.lap("shuffling")
     every, placements = _together(passes)
     for start in range(0, len(order_R), _ROWS_AT_ONCE):

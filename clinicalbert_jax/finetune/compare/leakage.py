@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clinicalbert_jax.data import counter_rng
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.data.patients import patient_group
 from clinicalbert_jax.data.tfrecord import Arrays, Shard
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
-from data_prep.overlap import splits
+from data_prep.overlap import shard_texts, splits
 from data_prep.text import cleaning, sentences
 from data_prep.wordpiece.tokenizer import TokenizedNotes, Tokenizer, tokenize
 
@@ -63,7 +62,7 @@ def in_shards(
     met_R, groups_G = np.zeros(len(wanted_R), bool), np.empty(0, np.int64)
     for rows in _training_rows(data_dir, manifest):
         groups_G = np.union1d(groups_G, rows["patient_group"])
-        met_R |= _holds(_runs_of_rows(rows, tokenizer), wanted_R)
+        met_R |= _holds(shard_texts.of_rows(rows, tokenizer).runs()[0], wanted_R)
     asked = {patient_group(patient, salt) for patient in patients} if salt is not None else set()
     num_patients = len(asked & set(groups_G.tolist())) if salt is not None and patients else None
     return _counted(len(texts), document_R, np.isin(run_R, wanted_R[met_R]), num_patients)
@@ -94,7 +93,9 @@ def _runs_of_texts(texts: Sequence[str], tokenizer: Tokenizer, deid_policy: str)
     notes: TokenizedNotes = tokenize(tokenizer, documents, np.arange(len(texts)), np.zeros(len(texts), np.int32))
     begins_T = ~tokenizer.is_continuation()[notes.ids_T]
     begins_T[notes.sentence_offsets[:-1]] = True
-    run_R, note_R = splits.runs(_hashes(notes.ids_T), begins_T, notes.sentence_offsets[notes.document_offsets[1:]])
+    run_R, note_R = splits.runs(
+        shard_texts.hashes(notes.ids_T), begins_T, notes.sentence_offsets[notes.document_offsets[1:]]
+    )
     return run_R, notes.patient_D[note_R]  # which holds the numbers of the texts: some have no note
 
 
@@ -104,34 +105,6 @@ def _training_rows(data_dir: Path, manifest: Manifest) -> Iterator[Arrays]:
         opened = Shard(data_dir / shard.file, features)
         for start in range(0, len(opened), _ROWS_AT_ONCE):
             yield opened.read(range(start, min(start + _ROWS_AT_ONCE, len(opened))))
-
-
-def _runs_of_rows(rows: Arrays, tokenizer: Tokenizer) -> npt.NDArray[np.uint64]:
-    """The runs of each pair, its masked tokens restored.
-
-    Its segments are one text where the second follows the first. A segment may begin inside a word.
-    """
-    ids_NxL = rows["input_ids"].copy()
-    if "masked_lm_ids" in rows:
-        row_M, column_M = np.nonzero(rows["masked_lm_weights"])
-        ids_NxL[row_M, rows["masked_lm_positions"][row_M, column_M]] = rows["masked_lm_ids"][row_M, column_M]
-    sequence_NxL = rows["sequence_ids"] if "sequence_ids" in rows else rows["input_mask"]
-    special = np.zeros(len(tokenizer.vocabulary), bool)
-    special[[tokenizer.id_of[token] for token in ("[PAD]", "[CLS]", "[SEP]")]] = True
-    is_text_NxL = (sequence_NxL > 0) & ~special[ids_NxL]
-    row_T = np.nonzero(is_text_NxL)[0]
-    ids_T, pair_T = ids_NxL[is_text_NxL], sequence_NxL[is_text_NxL] - 1
-    is_random_T = rows["next_sentence_labels"][row_T, pair_T] > 0
-    text_T = np.stack([row_T, pair_T, rows["segment_ids"][is_text_NxL] * is_random_T])
-    last_T = np.append((text_T[:, 1:] != text_T[:, :-1]).any(0), True)[: len(ids_T)]
-    begins_T = ~tokenizer.is_continuation()[ids_T]
-    begins_T[1:] |= last_T[:-1]
-    begins_T[:1] = True
-    return splits.runs(_hashes(ids_T), begins_T, np.flatnonzero(last_T) + 1)[0]
-
-
-def _hashes(ids_T: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
-    return counter_rng.fold(np.arange(int(ids_T.max(initial=0)) + 1))[ids_T]
 
 
 def _holds(run_R: npt.NDArray[np.uint64], wanted_R: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,174 @@
+"""Losses of a model on masked tokens of windows and sentences.
+
+Each window is masked several times, by keys of (seed, window, number): a model and its reference see the same masks.
+What is done is kept in files, so that a run which was stopped continues.
+
+Shape legend: N rows, L length, P masked tokens a row, W windows, S sentences.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from clinicalbert_jax.audit.people import Sentence
+from clinicalbert_jax.audit.texts import Windows
+from clinicalbert_jax.data import counter_rng, masking
+from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.modeling import bert
+from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.training.losses import token_cross_entropy
+
+_TOKENS_AT_ONCE = 4096  # in a batch
+_WINDOWS_OF_A_PART = 512
+_SHORTEST = 16
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.integer]
+
+
+class Rows(NamedTuple):
+    """What a model reads, and which tokens it is to predict. Padding has id `pad` of the scorer."""
+
+    input_ids_NxL: Ints
+    segment_ids_NxL: Ints
+    lengths_N: Ints
+    positions_NxP: Ints
+    targets_NxP: Ints
+    weights_NxP: npt.NDArray[np.floating]
+
+
+class Scorer:
+    """One model on the default device."""
+
+    def __init__(self, loaded: loading.Loaded, tokens: Sequence[str]) -> None:
+        config = loaded.config
+        self._params, self._longest = jax.device_put(loaded.params), config.max_position_embeddings
+        self._cls, self._sep, self._mask = (tokens.index(token) for token in ("[CLS]", "[SEP]", "[MASK]"))
+
+        @jax.jit
+        def program(params: bert.Params, ids_BxL, segments_BxL, sequences_BxL, positions_BxP, targets_BxP):  # type: ignore[no-untyped-def]
+            first_Bx1 = jnp.zeros((len(ids_BxL), 1), jnp.int32)
+            outputs = bert.apply(config, params, ids_BxL, segments_BxL, sequences_BxL, positions_BxP, first_Bx1)
+            return token_cross_entropy(outputs.mlm_logits_BxPxV, targets_BxP)[0]
+
+        self._program = program
+
+    def losses(self, rows: Rows) -> Floats:
+        """The loss in nats of each row's masked tokens, N x P; 0 where a row has fewer."""
+        found_NxP = np.zeros(rows.positions_NxP.shape)
+        for chosen_B, arrays in _batches(rows, self._longest):
+            loss_BxP = np.asarray(self._program(self._params, *arrays), np.float64)[: len(chosen_B)]
+            found_NxP[chosen_B] = loss_BxP
+        return found_NxP * (rows.weights_NxP > 0)
+
+    def of_windows(
+        self, windows: Windows, policy: masking.Policy, maskings: int, seed: int, parts: Path, name: str
+    ) -> Floats:
+        """The mean loss of each window over all its masked tokens, W. Finished parts lie in `parts`."""
+        order_W = np.argsort(windows.length_W, kind="stable")
+        mean_W = np.zeros(len(order_W))
+        chunks = [order_W[start : start + _WINDOWS_OF_A_PART] for start in range(0, len(order_W), _WINDOWS_OF_A_PART)]
+        for number, chosen in enumerate(tqdm(chunks, f"scoring with the {name}", unit="part", disable=None)):
+            path = parts / f"{name}-{number:05d}.npz"
+            if not path.exists():
+                sums, counts = np.zeros(len(chosen)), np.zeros(len(chosen))
+                for masking_number in range(maskings):
+                    rows = self._masked(windows, chosen, policy, counter_rng.fold(seed, chosen, masking_number))
+                    sums += self.losses(rows).sum(1)
+                    counts += (rows.weights_NxP > 0).sum(1)
+                with atomic_output.file(path, flag="--output") as partial, partial.open("wb") as file:
+                    np.savez(file, mean=sums / np.maximum(counts, 1))
+            with np.load(path) as part:
+                mean_W[chosen] = part["mean"]
+        return mean_W
+
+    def of_sentences(self, sentences: Sequence[Sentence], doing: str) -> Floats:
+        """The pseudo-log-likelihood of the marked part of each sentence, S: each of its tokens masked in turn (Salazar
+        et al. 2020).
+        """
+        parts = [(s, place) for s, one in enumerate(sentences) for place in range(one.begin, one.end)]
+        scores_S = np.zeros(len(sentences))
+        longest = max((len(one.ids) for one in sentences), default=0) + 2
+        at_once = 4096
+        for start in tqdm(range(0, len(parts), at_once), doing, unit="part", disable=None, leave=False):
+            chunk = parts[start : start + at_once]
+            ids_NxL = np.zeros((len(chunk), longest), np.int32)
+            lengths_N = np.zeros(len(chunk), np.int32)
+            positions_NxP, targets_NxP = np.zeros((len(chunk), 1), np.int32), np.zeros((len(chunk), 1), np.int32)
+            for row, (s, place) in enumerate(chunk):
+                whole = [self._cls, *sentences[s].ids, self._sep]
+                targets_NxP[row], positions_NxP[row], lengths_N[row] = whole[place + 1], place + 1, len(whole)
+                whole[place + 1] = self._mask
+                ids_NxL[row, : len(whole)] = whole
+            ones_NxP = np.ones_like(positions_NxP, np.float32)
+            rows = Rows(ids_NxL, np.zeros_like(ids_NxL), lengths_N, positions_NxP, targets_NxP, ones_NxP)
+            np.subtract.at(scores_S, [s for s, _ in chunk], self.losses(rows)[:, 0])
+        return scores_S
+
+    def seconds_per_token(self, length: int, predictions: int) -> float:
+        """Of one batch, measured."""
+        count = max(1, _TOKENS_AT_ONCE // length)
+        ids_NxL = np.full((count, length), self._mask, np.int32)
+        positions_NxP = np.broadcast_to(np.arange(predictions, dtype=np.int32) % length, (count, predictions))
+        lengths_N, ones_NxP = np.full(count, length), np.ones_like(positions_NxP, np.float32)
+        rows = Rows(ids_NxL, np.zeros_like(ids_NxL), lengths_N, positions_NxP, positions_NxP * 0, ones_NxP)
+        self.losses(rows)  # compiles
+        started = time.perf_counter()
+        self.losses(rows)
+        return (time.perf_counter() - started) / (count * length)
+
+    def _masked(self, windows: Windows, chosen: Ints, policy: masking.Policy, keys: counter_rng.Keys) -> Rows:
+        """Windows as rows, as in training: two segments where the second follows the first."""
+        longest = int(windows.length_W[chosen].max()) + 3
+        pad = policy.unmaskable_ids[0]
+        ids_NxL = np.full((len(chosen), longest), pad, np.int32)
+        segments_NxL = np.zeros_like(ids_NxL)
+        lengths_N = np.zeros(len(chosen), np.int32)
+        for row, number in enumerate(chosen.tolist()):
+            ids = windows.ids_T[windows.offset_W[number] : windows.offset_W[number + 1]].tolist()
+            first, second = ids[: windows.first_W[number]], ids[windows.first_W[number] :]
+            whole = [self._cls, *first, self._sep, *([*second, self._sep] if second else [])]
+            ids_NxL[row, : len(whole)], lengths_N[row] = whole, len(whole)
+            segments_NxL[row, len(first) + 2 : len(whole)] = 1
+        masked = masking.mask(keys, ids_NxL, policy)
+        return Rows(
+            masked.input_ids,
+            segments_NxL,
+            lengths_N,
+            masked.masked_lm_positions,
+            masked.masked_lm_ids,
+            masked.masked_lm_weights,
+        )
+
+
+def _batches(rows: Rows, longest: int) -> Iterator[tuple[Ints, tuple[npt.NDArray, ...]]]:
+    """Numbers of the rows of a batch, and its arrays; few shapes, so that few programs are compiled."""
+    order_N = np.argsort(rows.lengths_N, kind="stable")
+    start = 0
+    while start < len(order_N):
+        length = min(longest, max(_SHORTEST, 1 << (int(rows.lengths_N[order_N[start]]) - 1).bit_length()))
+        count = max(1, _TOKENS_AT_ONCE // length)
+        chosen_B = order_N[start : start + count]
+        chosen_B = chosen_B[rows.lengths_N[chosen_B] <= length]
+        start += len(chosen_B)
+        width = min(length, rows.input_ids_NxL.shape[1])
+        arrays = []
+        for array, columns in ((rows.input_ids_NxL, width), (rows.segment_ids_NxL, width)):
+            padded_BxL = np.zeros((count, length), np.int32)
+            padded_BxL[: len(chosen_B), :columns] = array[chosen_B, :columns]
+            arrays.append(padded_BxL)
+        sequences_BxL = np.zeros((count, length), np.int32)
+        sequences_BxL[: len(chosen_B)] = np.arange(length) < rows.lengths_N[chosen_B][:, None]
+        arrays.append(sequences_BxL)
+        for array in (rows.positions_NxP, rows.targets_NxP):
+            padded_BxP = np.zeros((count, array.shape[1]), np.int32)
+            padded_BxP[: len(chosen_B)] = array[chosen_B]
+            arrays.append(padded_BxP)
+        yield chosen_B, tuple(arrays)
