@@ -1,7 +1,11 @@
-"""Notes of random words, prepared and learned by heart by a tiny model: what the audit's tests look at."""
+"""Notes of random words, prepared and memorised by a tiny model: what the audit's tests look at.
+
+python -m tests.clinicalbert_jax.audit.memorised DIRECTORY CANARIES STEPS
+"""
 
 import csv
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +20,13 @@ from data_prep.prepare import EngineConfig
 from data_prep.reading.selection import SelectionConfig
 from data_prep.reading.sources import SourceConfig
 
-NUM_PATIENTS, NOTES_OF_EACH, LENGTH = 160, 2, 48
+NUM_PATIENTS, NOTES_OF_EACH, LENGTH = 150, 2, 48
 WORDS = [f"{first}{middle}{last}" for first in "bdfglmnprst" for middle in "aeiou" for last in ("lin", "ter", "s", "x")]
 FORM = ["patient", "number", "is", "has", "a", "history", "of"]
 
 
-def write_notes(path: Path, seed: int, sentences: int = 4) -> None:
-    """Notes of `NUM_PATIENTS` patients, of four sentences; each note begins with words that all notes share."""
+def write_notes(path: Path, seed: int, sentences: int = 3) -> None:
+    """Notes of `NUM_PATIENTS` patients."""
     random = np.random.default_rng(seed)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -40,25 +44,30 @@ def write_vocabulary(path: Path) -> None:
     path.write_text("".join(f"{entry}\n" for entry in dict.fromkeys(entries)))
 
 
-def prepared(directory: Path, name: str, canaries: int = 0, seed: int = 0, **selection: object) -> Path:
+def prepared(directory: Path, name: str, canaries: int = 0, seed: int = 0, **settings: object) -> Path:
     """The dataset NAME of notes with a seed; half of the patients are held out."""
     notes, vocabulary = directory / f"{name}.csv", directory / "vocab.txt"
     write_notes(notes, seed)
     write_vocabulary(vocabulary)
-    config = PrepConfig(
+    canary = CanaryConfig(canaries, canaries_file=str(directory / f"{name}.json") if canaries else "")
+    config = dataclasses.replace(config_of(notes, vocabulary), canary=canary, **settings)  # type: ignore[arg-type]
+    return prepare.run(config, directory / name, EngineConfig(num_workers=1))
+
+
+def config_of(notes: Path, vocabulary: Path) -> PrepConfig:
+    """How notes are prepared."""
+    return PrepConfig(
         source=SourceConfig((str(notes),), text_column="text", patient_column="patient", category_column="kind"),
         vocabulary=VocabularyConfig(vocab_file=str(vocabulary)),
-        selection=dataclasses.replace(SelectionConfig(validation_fraction=0.0, test_fraction=0.5), **selection),  # type: ignore[arg-type]
-        canary=CanaryConfig(canaries, canaries_file=str(directory / f"{name}.json") if canaries else ""),
+        selection=SelectionConfig(validation_fraction=0.0, test_fraction=0.5),
         max_seq_length=LENGTH,
         dupe_factor=1,
         masking="dynamic",
     )
-    return prepare.run(config, directory / name, EngineConfig(num_workers=1))
 
 
 def trained(data_dir: Path, run: Path, steps: int) -> Path:
-    """A run on the data, long enough to know it by heart."""
+    """A run on the data, long enough to memorise it."""
     config = Config(
         model=ModelConfig(
             hidden_size=64,
@@ -77,3 +86,8 @@ def trained(data_dir: Path, run: Path, steps: int) -> Path:
     )
     pretrain(workdir.check_data(config, Manifest.load(data_dir), data_dir), data_dir, run)
     return run
+
+
+if __name__ == "__main__":
+    directory = Path(sys.argv[1])
+    trained(prepared(directory, "notes", canaries=int(sys.argv[2])), directory / "run", int(sys.argv[3]))

@@ -1,5 +1,6 @@
 """A run becomes a directory that PyTorch loads: whole or not at all, and equal to the run."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.export import write_run
 from clinicalbert_jax.inference import Inference
 from clinicalbert_jax.pretrained import huggingface, loading, weight_names
 from clinicalbert_jax.runs import checkpoint
@@ -184,3 +187,18 @@ def test_cased_text_stays_cased(tmp_path: Path, shared_data: Path) -> None:
     huggingface.write_directory(tmp_path / "out", config, params, tmp_path / "tokenizer")
     opened = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert opened.tokenize("The Boston [MASK] is here") == ["The", "Boston", "[MASK]", "is", "here"]
+
+
+def test_a_model_of_canaries_is_exported_on_request_only(run: Path, tmp_path: Path) -> None:
+    planted = shutil.copytree(run, tmp_path / "run")
+    manifest = Manifest.load(planted)
+    counts = {"form": "number", "candidates": 60, "planted": 31, "sentences": 1234}
+    dataclasses.replace(manifest, extra=manifest.extra | {"canaries": counts}).save(planted)
+    options = write_run.Options(workdir=str(planted), output_dir=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="--with_canaries: expected this flag"):
+        write_run.export(options)
+    assert not (tmp_path / "out").exists()
+    assert write_run.export(dataclasses.replace(options, with_canaries=True)) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "**It holds canaries**: 1,234 invented sentences" in card
+    assert "Not audited" in card

@@ -175,3 +175,15 @@ def test_every_text_of_a_chart_lies_inside_its_drawing_and_touches_no_other_tick
         assert all(box[2] <= left for left, box in zip(grid, labels, strict=False)), "left of the plot"
         ticks = sorted(box for box in found if box[3] == html.HEIGHT - html.BOTTOM + 16 + 3)
         assert all(one[2] <= other[0] + 6 for one, other in pairwise(ticks))
+
+
+def test_a_logarithmic_axis_has_equal_steps_for_equal_factors() -> None:
+    """Points that are not positive have no place on it, and leave a gap."""
+    line = [(0.0, 0.5), (0.001, 0.001), (0.01, 0.01), (0.1, 0.1), (1.0, 1.0)]
+    chart = ET.fromstring(html.line_chart({"found": line}, "ROC", "false", "true", log_x=True, log_y=True))
+    path = next(one for one in chart.iter("path") if one.get("class", "").startswith("line"))
+    drawn = [tuple(map(float, point.split())) for point in re.split("[ML]", path.get("d", ""))[1:]]
+    assert len(drawn) == 4
+    steps = [(x - before_x, y - before_y) for (before_x, before_y), (x, y) in pairwise(drawn)]
+    assert all(step == pytest.approx(steps[0], abs=0.2) for step in steps)
+    assert "nothing to show" in html.line_chart({"found": [(0.0, 1.0)]}, "ROC", "false", "true", log_x=True)

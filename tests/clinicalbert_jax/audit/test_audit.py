@@ -1,0 +1,313 @@
+"""An audit of a model that memorised its notes finds it, says so, and quotes none of them; and what it refuses."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clinicalbert_jax.audit import command, losses, page, people, planted, texts
+from clinicalbert_jax.audit.command import Options
+from clinicalbert_jax.audit.people import Sentence
+from clinicalbert_jax.audit.texts import Windows
+from clinicalbert_jax.data import masking
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.inference import Inference
+from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.runs import provenance
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
+from data_prep.canaries import private_file, secrets
+from data_prep.canaries.private_file import Content
+from data_prep.wordpiece.tokenizer import Tokenizer
+from tests import toy_dataset, toy_run
+from tests.clinicalbert_jax.audit import memorised
+
+ROOT = Path(__file__).parents[3]
+CANARIES, STEPS = 28, 1300
+NAMES = [f"Zyxquarrel{number}" for number in range(30)]
+
+
+def program(*arguments: str, config_home: str = "") -> str:
+    """What a program says, at the highest verbosity."""
+    environment = os.environ | {"XLA_FLAGS": ""} | ({"XDG_CONFIG_HOME": config_home} if config_home else {})
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the dataset `notes`, the private file notes.json and a run that memorised the notes."""
+    directory = tmp_path_factory.mktemp("memorised")
+    program("tests.clinicalbert_jax.audit.memorised", str(directory), str(CANARIES), str(STEPS))
+    return directory
+
+
+def data_of(directory: Path, name: str = "notes") -> Path:
+    return next((directory / name).glob("*/1.0.0"))
+
+
+@pytest.fixture(scope="module")
+def said(trained: Path) -> str:
+    """What the command says; its report lies in `trained / "report"`."""
+    conditions = [secrets.CONDITIONS[number % 5] for number in range(len(NAMES))]
+    (trained / "names.csv").write_text("".join(f"{n},{c}\n" for n, c in zip(NAMES, conditions, strict=True)))
+    return program(
+        "clinicalbert_jax.audit",
+        f"--model={trained / 'run'}",
+        f"--data_dir={data_of(trained)}",
+        f"--canaries={trained / 'notes.json'}",
+        f"--names={trained / 'names.csv'}",
+        f"--output={trained / 'report'}",
+        "--verbosity=1",
+    )
+
+
+@pytest.fixture(scope="module")
+def document(trained: Path, said: str) -> dict:
+    return json.loads((trained / "report" / "audit.json").read_text())
+
+
+def test_what_was_memorised_is_found(document: dict) -> None:
+    found = document["membership"]["attacks"]["loss"]["patient"]["own_text"]
+    assert found["auc"]["value"] > 0.9
+    assert found["auc"]["low"] > 0.5
+    assert found["true_positive_rate"] == {"0.01": None, "0.001": None}, "not with so few patients"
+    assert document["membership"]["fraction_of_shared_windows"] == 0.0
+
+
+def test_exposure_rises_with_repeats(document: dict) -> None:
+    rows = [row for row in document["canaries"]["by_repeats"] if row["planted"]]
+    few = [row["planted"]["mean"] for row in rows if row["repeats"] <= 2]
+    many = [row["planted"]["mean"] for row in rows if row["repeats"] >= 16]
+    left_out = [row["left_out"]["mean"] for row in document["canaries"]["by_repeats"] if row["left_out"]]
+    assert min(many) > 8 > max(few) + 1
+    assert np.mean(left_out) < 3
+
+
+def test_no_text_and_no_secret_is_in_the_report_or_said(trained: Path, said: str, document: dict) -> None:
+    candidates = private_file.read(trained / "notes.json", "--canaries").candidates
+    secret = [one.secret for one in candidates] + [one.secret.replace(" ", "") for one in candidates]
+    words = [*memorised.WORDS, *NAMES, "patient number is"]
+    written = [path for path in (trained / "report").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in written) == ["audit.html", "audit.json"]
+    card = page.section(document)
+    for text in (said, card, (trained / "run" / "audit.json").read_text(), *(path.read_text() for path in written)):
+        lowered = f" {text.lower()} "
+        assert not [one for one in secret if one in lowered]
+        assert not [one for one in words if f" {one.lower()} " in lowered or f">{one.lower()}" in lowered]
+
+
+def test_the_page_and_the_card_say_what_was_found(trained: Path, document: dict) -> None:
+    html = (trained / "report" / "audit.html").read_text()
+    for words in ("tells patients it was trained on from others", "median exposure", "cannot be measured here"):
+        assert words in html
+    for words in (
+        "Not tested: whole notes",
+        document["model_sha256"],
+        document["shards_sha256"],
+        "Exposure by repeats",
+    ):
+        assert words in html
+    card = page.section(document)
+    assert "tells patients it was trained on from others" in card
+    assert "Not audited" in page.section(None)
+
+
+def options_for(trained: Path, **changes: object) -> Options:
+    given = {"model": str(trained / "run"), "data_dir": str(data_of(trained)), "output": str(trained / "out")}
+    return Options(**given | {"canaries": str(trained / "notes.json")} | changes)  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_audited_is_refused(trained: Path, tmp_path: Path) -> None:
+    toy = toy_run.write(tmp_path / "toy", toy_dataset.write(tmp_path / "toy_data"))
+    other = memorised.prepared(tmp_path, "other", seed=1)
+    with_canaries = memorised.prepared(tmp_path, "second", canaries=28, seed=1)
+    mistakes = {
+        "expected a model with the vocabulary of": {"model": str(toy)},
+        "trained on another preparation": {"data_dir": str(other), "canaries": None},
+        "found those of another preparation": {"canaries": str(tmp_path / "second.json")},
+        "expected the private file of the canaries": {"canaries": None},
+        "expected the file that data_prep --canaries wrote": {"canaries": str(data_of(trained) / "manifest.json")},
+        "expected another model than --model": {"reference": str(trained / "run")},
+        "--names: expected a CSV file": {"names": str(trained / "notes.json")},
+    }
+    assert with_canaries.exists()
+    for message, changes in mistakes.items():
+        with pytest.raises(UserError, match=message) as raised:
+            command.check(options_for(trained, **changes))
+        assert "\n" not in str(raised.value)
+
+
+def read(data: Path, patients: int = 1000, most: int = 4) -> Windows:
+    return texts.read(data, Manifest.load(data), tokenizer_of(data), patients, most, 0)
+
+
+def tokenizer_of(data: Path) -> Tokenizer:
+    return Tokenizer(bert_tokenizer.read(data))
+
+
+def test_too_few_patients_are_refused(tmp_path: Path) -> None:
+    data = memorised.prepared(tmp_path, "notes", version="1.0.0")
+    with pytest.raises(UserError, match="at least 30 patients with text") as raised:
+        command.check_patients(read(data, patients=29))
+    assert "\n" not in str(raised.value)
+    command.check_patients(read(data, patients=30))
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+def test_windows_are_the_text_of_their_own_patient_once(tmp_path: Path, layout: str) -> None:
+    """Every token of the notes, of one pass of three, and none of a random next."""
+    data = memorised.prepared(tmp_path, "notes", layout=layout, dupe_factor=3, masking="static")
+    manifest = Manifest.load(data)
+    windows = read(data, most=10**6)
+    for split, is_member in (("train", True), ("test", False)):
+        tokens = int(windows.length_W[windows.is_member_W == is_member].sum())
+        expected = manifest.extra["statistics"][split]["num_pieces"]
+        assert 0.8 * expected < tokens <= expected, "all but the shortest"
+    assert (windows.times_W[windows.is_member_W] <= 1).all()
+    assert not windows.is_shared_W.any()
+    memorised_rows = {patient: [] for patient in range(memorised.NUM_PATIENTS)}
+    for number, row in enumerate((tmp_path / "notes.csv").read_text().splitlines()[1:]):
+        memorised_rows[number % memorised.NUM_PATIENTS].append(row.split(",", 2)[2].lower().replace(".", " ."))
+    tokenizer, notes = tokenizer_of(data), {" ".join(found) for found in memorised_rows.values()}
+    patients: dict[int, set[str]] = {}
+    for number, patient in enumerate(windows.patient_W.tolist()):
+        ids = windows.ids_T[windows.offset_W[number] : windows.offset_W[number + 1]]
+        text = " ".join(tokenizer.vocabulary[i] for i in ids).replace(" ##", "")
+        holding = {note for note in notes if text in note}
+        assert holding, "the text of a window is one piece of a patient's notes"
+        patients[patient] = patients.get(patient, holding) & holding
+    assert all(patients.values()), "and all windows of a patient are of the same patient's notes"
+
+
+def test_shared_and_repeated_text_is_known(tmp_path: Path) -> None:
+    data = memorised.prepared(tmp_path, "notes")
+    assert not read(data).is_shared_W.any()
+    rows = (tmp_path / "notes.csv").read_text().splitlines()
+    first = rows[1].split(",", 2)[2]
+    copied = [*rows[:2], *(f"{row.rsplit(',', 1)[0]},{first} {row.rsplit(',', 1)[1]}" for row in rows[2:])]
+    (tmp_path / "copied.csv").write_text("\n".join(copied) + "\n")
+    config = memorised.config_of(tmp_path / "copied.csv", tmp_path / "vocab.txt")
+    shared = read(memorised.prepare.run(config, tmp_path / "copied", memorised.EngineConfig(num_workers=1)))
+    assert 0.3 < shared.is_shared_W.mean() < 1
+    assert shared.times_W.max() > 20
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    directory = tmp_path_factory.mktemp("toy")
+    data = toy_dataset.write(directory / "data")
+    return data, toy_run.write(directory / "run", data)
+
+
+def some_windows(lengths: list[int], entries: int) -> Windows:
+    random, count = np.random.default_rng(0), len(lengths)
+    return Windows(
+        random.integers(5, entries, sum(lengths)),
+        np.append(0, np.cumsum(lengths)),
+        np.array([max(1, length // 2) for length in lengths]),
+        np.arange(count),
+        np.zeros(count, np.int64),
+        np.arange(count) % 2 == 0,
+        np.zeros(count, bool),
+        np.ones(count, np.int64),
+    )
+
+
+def test_losses_do_not_depend_on_the_batch_and_are_continued(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    """A window alone has the loss that it has among others, longer than a power of two below the longest row too."""
+    data, run = toy
+    tokens = tokenizer_of(data).vocabulary
+    scorer = losses.Scorer(loading.load(loading.find(run)), tokens)
+    policy = masking.policy(list(tokens), 5)
+    windows = some_windows([8, 13, 29, 20, 29, 9], len(tokens))
+    (tmp_path / "parts").mkdir()
+    together = scorer.of_windows(windows, policy, 3, 0, tmp_path / "parts", "model")
+    rows = scorer._masked(windows, np.arange(6), policy, masking.counter_rng.fold(0, np.arange(6), 0))
+    whole = scorer.losses(rows)
+    for number in range(6):
+        alone = losses.Rows(*(array[number : number + 1] for array in rows))
+        np.testing.assert_allclose(scorer.losses(alone), whole[number : number + 1], atol=1e-4)
+    stored = next((tmp_path / "parts").iterdir())
+    np.savez(stored, mean=np.arange(6.0))
+    again = scorer.of_windows(windows, policy, 3, 0, tmp_path / "parts", "model")
+    assert sorted(again.tolist()) == [0, 1, 2, 3, 4, 5], "what is done is not done again"
+    assert np.isfinite(together).all()
+
+
+def test_sentences_have_the_probabilities_of_inference(toy: tuple[Path, Path]) -> None:
+    data, run = toy
+    tokenizer = tokenizer_of(data)
+    ids = [tokenizer.id_of[f"word{number}"] for number in (3, 4, 5, 6)]
+    scorer = losses.Scorer(loading.load(loading.find(run)), tokenizer.vocabulary)
+    found = scorer.of_sentences([Sentence(ids, 1, 3), Sentence(ids, 0, 1)], "scoring")
+    bert = Inference.load(run)
+    expected = [
+        sum(
+            np.log(bert.fill_mask([text], candidates=[word])[0][0][0].probability)
+            for text, word in (("word3 [MASK] word5 word6", "word4"), ("word3 word4 [MASK] word6", "word5"))
+        ),
+        np.log(bert.fill_mask(["[MASK] word4 word5 word6"], candidates=["word3"])[0][0][0].probability),
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+class Pretended:
+    """A model that knows some sentences, and gives the others random scores."""
+
+    def __init__(self, known: list[list[int]]) -> None:
+        self._known, self._random = {tuple(ids) for ids in known}, np.random.default_rng(0)
+
+    def of_sentences(self, sentences: list[Sentence], doing: str) -> np.ndarray:
+        return np.array([self._random.normal() + 50 * (tuple(one.ids) in self._known) for one in sentences])
+
+
+def test_exposures_and_bound_of_a_model_that_knows_all_and_of_one_that_knows_nothing(toy: tuple[Path, Path]) -> None:
+    tokenizer = Tokenizer(letters())
+    candidates = [dataclasses.replace(one, num_places=one.repeats) for one in secrets.draw(400, secrets.NUMBER, 5)]
+    candidates[0] = dataclasses.replace(candidates[0], num_places=0)
+    content = Content(secrets.NUMBER, "", "0" * 64, tuple(candidates))
+    known = [list(people.sentence(one.parts, tokenizer).ids) for one in candidates if one.is_planted]
+    found = planted.findings(content, tokenizer, Pretended(known))
+    nothing = planted.findings(content, tokenizer, Pretended([]))
+    assert (found["audited"], found["not_audited"]) == (399, 1)
+    for row in found["by_repeats"]:
+        assert row["planted"]["median"] == found["ceiling_bits"] == 10
+        assert row["left_out"]["median"] < 3
+    assert found["epsilon"]["right"] == found["epsilon"]["guesses"]
+    assert found["epsilon"]["epsilon"] > 1
+    assert nothing["epsilon"]["epsilon"] < 0.5
+    assert abs(nothing["by_repeats"][0]["planted"]["mean"] - 1.44) < 0.5
+
+
+def letters() -> Settings:
+    characters = "abcdefghijklmnopqrstuvwxyz0123456789."
+    return Settings((*SPECIAL_TOKENS, *characters, *(f"##{one}" for one in characters)), True)
+
+
+def test_a_name_that_gives_its_person_away_is_found() -> None:
+    tokenizer = Tokenizer(letters())
+    listed = [(f"name{number}", secrets.CONDITIONS[number % 4]) for number in range(60)]
+    known = [list(people.sentence((f"{n} has a history of", c, "."), tokenizer).ids) for n, c in listed]
+    found, nothing = (people.findings(listed, tokenizer, Pretended(one)) for one in (known, []))
+    assert found is not None
+    assert nothing is not None
+    assert found["own_above_others"]["value"] == 1
+    assert nothing["own_above_others"]["low"] < 0.5 < nothing["own_above_others"]["high"]
+    assert people.findings(listed[:20], tokenizer, Pretended([])) is None
+
+
+def test_a_dataset_that_does_not_record_its_passes_is_refused(toy: tuple[Path, Path]) -> None:
+    data, _ = toy
+    with pytest.raises(UserError, match="prepare the data again, with the same options and salt"):
+        read(data)
+    assert provenance.AUDIT_FILE == command.JSON_FILE
