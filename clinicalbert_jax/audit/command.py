@@ -114,6 +114,11 @@ def check(options: Options) -> Inputs:
         if reference.directory.resolve() == source.directory.resolve():
             raise UserError("--reference: expected another model than --model, found the same")
         heldout.check_fits(reference, data_dir, manifest)
+        if (known := _provenance_of(reference)) and known["shards_sha256"] == provenance.shards_sha256(manifest):
+            raise UserError(
+                "--reference: expected a model that did not see these data, found one that was trained on them, which "
+                "hides what the other one kept: give the model that training started from, or any other BERT"
+            )
     return Inputs(
         source,
         reference,
@@ -216,12 +221,7 @@ def weights_sha256(source: loading.Source, step: int | None) -> str:
 
 def _require_trained_on(source: loading.Source, data_dir: Path, manifest: Manifest) -> str:
     """What the model started from; raises `UserError` unless it was trained on these very shards."""
-    if source.is_run:
-        known = provenance.provenance(
-            workdir.read_config(source.directory), workdir.manifest_of(source.directory), step=0
-        )
-    else:
-        known = provenance.read(source.directory)
+    known = _provenance_of(source)
     if not known:
         raise UserError(
             f"--model: expected a model that says what it was trained on, such as a run or its export, found none in "
@@ -233,6 +233,14 @@ def _require_trained_on(source: loading.Source, data_dir: Path, manifest: Manife
             "give the --data_dir that it was trained on"
         )
     return known["started_from"]
+
+
+def _provenance_of(source: loading.Source) -> dict[str, Any]:
+    """What is known of a model's training; empty where nothing is."""
+    if source.is_run:
+        config, manifest = workdir.read_config(source.directory), workdir.manifest_of(source.directory)
+        return provenance.provenance(config, manifest, step=0)
+    return provenance.read(source.directory)
 
 
 def _canaries(given: str | None, manifest: Manifest) -> Content | None:

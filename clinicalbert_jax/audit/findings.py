@@ -42,12 +42,14 @@ def membership_findings(
         }
         for name, score_W in scores.items()
     }
-    score_W = scores[RATIO if reference_W is not None else LOSS]
+    # The stronger attack, for that is the one to fear: a reference may have seen the same notes, and hide what is kept.
+    strongest = max(scores, key=lambda name: _auc_by_patient(windows, scores[name]))
+    score_W = scores[strongest]
     sides = _sides(windows, score_W, every_W, "patient")
     return {
         "attacks": attacks,
         "roc": {name: _roc(windows, one_W) for name, one_W in scores.items()},
-        "subsets_by": RATIO if reference_W is not None else LOSS,
+        "strongest": strongest,
         "by_category": {
             name: found
             for number, name in enumerate(categories)
@@ -90,6 +92,10 @@ def _told_apart(windows: Windows, score_W: Floats, chosen_W: Mask, unit: str) ->
         return None
     rates = {str(alpha): _document(membership.true_positive_rate(*sides, alpha=alpha)) for alpha in ALPHAS}
     return {"auc": _document(membership.auc(*sides)), "true_positive_rate": rates}
+
+
+def _auc_by_patient(windows: Windows, score_W: Floats) -> float:
+    return membership.auc(*_sides(windows, score_W, np.ones(len(score_W), bool), "patient")).value
 
 
 def _document(estimate: Estimate | None) -> Mapping[str, float] | None:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from clinicalbert_jax.audit.people import Sentence
 from clinicalbert_jax.audit.texts import Windows
 from clinicalbert_jax.data import counter_rng, masking
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import loading
@@ -61,10 +62,15 @@ class Scorer:
         self._program = program
 
     def losses(self, rows: Rows) -> Floats:
-        """The loss in nats of each row's masked tokens, N x P; 0 where a row has fewer."""
+        """The loss in nats of each row's masked tokens, N x P; 0 where a row has fewer.
+
+        Raises `UserError` for a model whose losses are not finite: an AUC of such would be a number all the same.
+        """
         found_NxP = np.zeros(rows.positions_NxP.shape)
         for chosen_B, arrays in _batches(rows, self._longest):
             loss_BxP = np.asarray(self._program(self._params, *arrays), np.float64)[: len(chosen_B)]
+            if not np.isfinite(loss_BxP).all():
+                raise UserError("--model or --reference: expected finite losses, found others: the weights are damaged")
             found_NxP[chosen_B] = loss_BxP
         return found_NxP * (rows.weights_NxP > 0)
 

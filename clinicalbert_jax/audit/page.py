@@ -84,7 +84,7 @@ def sentences(document: Document) -> list[str]:
 
 
 def _finding_of_membership(document: Document) -> str:
-    attack = document["membership"]["subsets_by"]
+    attack = document["membership"]["strongest"]
     found = document["membership"]["attacks"][attack]["patient"]["all_text"]
     auc = found["auc"]
     verdict = (
@@ -92,9 +92,10 @@ def _finding_of_membership(document: Document) -> str:
         if auc["low"] > 0.5
         else "was not seen to tell patients it was trained on from others"
     )
+    stronger = ", the stronger of two attacks" if len(document["membership"]["attacks"]) > 1 else ""
     return (
-        f"The model {verdict}: by {_ATTACKS[attack]}, a patient of the training notes looks more like one than another "
-        f"patient does with probability {interval(auc)}, where 0.5 is chance."
+        f"The model {verdict}: by {_ATTACKS[attack]}{stronger}, a patient of the training notes looks more like "
+        f"one than another patient does with probability {interval(auc)}, where 0.5 is chance."
     )
 
 
@@ -111,7 +112,7 @@ def _unit(document: Document) -> str:
 
 def _membership(document: Document) -> list[html.Block]:
     found = document["membership"]
-    name = _ATTACKS[found["subsets_by"]]
+    name = _ATTACKS[found["strongest"]]
     blocks: list[html.Block] = [
         _attacks(document),
         html.line_chart(
