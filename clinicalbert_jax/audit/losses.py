@@ -46,9 +46,14 @@ class Rows(NamedTuple):
 
 
 class Scorer:
-    """One model on the default device."""
+    """One model on the default device; raises `UserError` for a model without an MLM head."""
 
     def __init__(self, loaded: loading.Loaded, tokens: Sequence[str]) -> None:
+        if "mlm_head" in loaded.fresh_heads:
+            raise UserError(
+                "--model, --reference: expected a model with an MLM head, found one without: give one pre-trained with "
+                "it, such as a run or its export"
+            )
         config = loaded.config
         self._params, self._longest = jax.device_put(loaded.params), config.max_position_embeddings
         self._cls, self._sep, self._mask = (tokens.index(token) for token in ("[CLS]", "[SEP]", "[MASK]"))

@@ -273,6 +273,8 @@ def test_losses_do_not_depend_on_the_batch_and_are_continued(params: dict, tmp_p
     broken = losses.Scorer(loading.Loaded(CONFIG, damaged, tmp_path, (), None), tokens)
     with pytest.raises(UserError, match="expected finite losses"):
         broken.losses(rows)
+    with pytest.raises(UserError, match="expected a model with an MLM head"):
+        losses.Scorer(loading.Loaded(CONFIG, params, tmp_path, ("mlm_head",), None), tokens)
 
 
 def test_sentences_have_the_probabilities_of_inference(toy: tuple[Path, Path]) -> None:
