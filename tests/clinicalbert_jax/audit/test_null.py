@@ -40,7 +40,11 @@ def test_over_random_splits_the_interval_holds_one_half(tmp_path: Path, steps: i
             validation_fraction=0.0, test_fraction=0.5, split_key=f"{DEFAULT_SPLIT_KEY} {number}"
         )
         config = dataclasses.replace(
-            memorised.config_of(notes, vocabulary), selection=selection, dupe_factor=3, version=f"1.0.{number}"
+            memorised.config_of(notes, vocabulary),
+            selection=selection,
+            dupe_factor=3,
+            version=f"1.0.{number}",
+            seed=number,
         )
         data = run(config, tmp_path / "split", EngineConfig(num_workers=1))
         windows = texts.read(data, Manifest.load(data), tokenizer, 1000, 4, 0)
