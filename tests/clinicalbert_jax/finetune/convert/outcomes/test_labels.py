@@ -164,11 +164,20 @@ def test_a_version_of_codes_is_read_at_a_time(by_hand: Path, tmp_path: Path) -> 
     assert labels(tmp_path / "10", "labels") == {"2000": ["I10"]}
 
 
-@pytest.fixture(scope="module", params=["mimic_iii", "mimic_iv"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("mimic_iii", 200), id="mimic_iii"),
+        pytest.param(("mimic_iv", 200), id="mimic_iv"),
+        pytest.param(("mimic_iii", 2000), id="mimic_iii-2000", marks=pytest.mark.soak),
+        pytest.param(("mimic_iv", 2000), id="mimic_iv-2000", marks=pytest.mark.soak),
+    ],
+)
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Database:
-    """Synthetic tables of 2,000 or 500 patients, and the same read into SQLite by nothing of ours."""
-    directory = tmp_path_factory.mktemp(request.param)
-    synthetic.write(directory, request.param, {"mimic_iii": 2000, "mimic_iv": 500}[request.param], seed=7)
+    """Synthetic tables of so many patients, and the same read into SQLite by nothing of ours."""
+    layout, num_patients = request.param
+    directory = tmp_path_factory.mktemp(layout)
+    synthetic.write(directory, layout, num_patients, seed=7)
     connection = sqlite3.connect(":memory:")
     for path in sorted(directory.rglob("*.csv*")):
         name = path.name.lower().split(".")[0]
@@ -177,7 +186,7 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
                 header, *rows = csv.reader(file)
             connection.execute(f"create table {name} ({', '.join(header)})")
             connection.executemany(f"insert into {name} values ({', '.join('?' * len(header))})", rows)
-    if request.param == "mimic_iii":
+    if layout == "mimic_iii":
         summaries = (
             "select hadm_id, chartdate as day from noteevents where category = 'Discharge summary' and iserror = ''"
         )
