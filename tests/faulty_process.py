@@ -1,9 +1,9 @@
 """A command of ours in which a fault happens at a chosen moment: for tests of how the processes of a run end.
 
-python -m tests.faulty_process FAULT MOMENT COUNT TIME_FILE run_pretrain|finetune ARGUMENTS
+python -m tests.faulty_process FAULT MOMENT COUNT TIME_FILE run_pretrain|finetune|compare ARGUMENTS
 
-The fault happens at the COUNT-th time that this process reaches the moment, 'slow' from then on every time. Each time
-is written to TIME_FILE.
+The fault happens at the COUNT-th time that this process reaches the moment; 'slow' and 'unreachable' from then on every
+time. Each time is written to TIME_FILE.
 """
 
 import ctypes
@@ -34,6 +34,7 @@ MOMENTS = {
     "publication": ("clinicalbert_jax.runs.checksums", None, "publish"),
     "upload": ("clinicalbert_jax.runs.bucket", "Bucket", "put"),
     "prediction": ("clinicalbert_jax.finetune.predictor", "Predictor", "__call__"),
+    "between": ("clinicalbert_jax.finetune.compare.comparison", "_Progress", "trained"),
     "results": ("clinicalbert_jax.finetune.result_page", None, "page"),
 }
 
@@ -71,8 +72,18 @@ def slow() -> None:
     time.sleep(3)
 
 
+def paused() -> None:
+    """Slow once."""
+    time.sleep(3)
+
+
+def unreachable() -> None:
+    """A bucket that no longer answers."""
+    raise UserError(LINE)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
-    fault.__name__: fault for fault in (nothing, user_error, bug, full_disk, killed, blocked, slow)
+    fault.__name__: fault for fault in (nothing, user_error, bug, full_disk, killed, blocked, slow, paused, unreachable)
 }
 
 
@@ -86,7 +97,7 @@ def plant(fault: str, moment: str, count: int, time_file: Path) -> None:
     def reached(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == count or (calls > count and fault == "slow"):
+        if calls == count or (calls > count and fault in ("slow", "unreachable")):
             with time_file.open("a") as file:
                 file.write(f"{time.time()}\n")
             FAULTS[fault]()
@@ -105,6 +116,6 @@ if __name__ == "__main__":
 
         cli.run(run_pretrain.main, run_pretrain.Options)
     else:
-        from clinicalbert_jax.finetune import command as finetune
-
-        cli.run(finetune.run, finetune.Options)
+        package = {"finetune": "clinicalbert_jax.finetune", "compare": "clinicalbert_jax.finetune.compare"}[command]
+        module = importlib.import_module(f"{package}.command")
+        cli.run(module.run, module.Options)

@@ -27,6 +27,7 @@ from clinicalbert_jax.finetune.rows import RowBatches, Rows
 from clinicalbert_jax.finetune.task import Example, Scores, Task, json_line
 from clinicalbert_jax.modeling.bert import Params
 from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.runs import process_0
 from clinicalbert_jax.runs.state import State
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.training import mfu, train_loop, train_step
@@ -75,6 +76,10 @@ def run(
     tokenizer = bert_tokenizer.build(bert_tokenizer.read(pretrained.tokenizer_dir))
     rows = {split: task.rows(examples, tokenizer, split == "train") for split, examples in data.examples.items()}
     document = task_json.document(task, data.files)
+    process_0.check_same(
+        f"{config} {document}",
+        "expected the config and the data of process 0, found others: give every process the same command",
+    )
     predictor = Predictor(task.head, pretrained.config, make_mesh(config.mesh), config.dtype)
     run_configs = {
         seed: config.run_config(pretrained.config, str(source.directory), len(rows["train"]), seed)
@@ -96,8 +101,7 @@ def run(
         code = train_loop.run(job, directory, stop=stop)
         if code != train_loop.EXIT_DONE:
             return code
-        best = finetuned_model.load(loading.Source(directory, is_run=True))
-        params = jax.device_put(best.params, jax.tree.map(lambda x: x.sharding, program.abstract_state.params))
+        params = best_params(directory, program)
         seeds[seed], of_page[seed] = {}, {}
         for split in [split for split in rows if split != "train"]:
             examples = data.examples[split]
@@ -116,6 +120,18 @@ def run(
             partial.write_text(page, encoding="utf-8")
         print(result_page.text(results))
     return train_loop.EXIT_DONE
+
+
+def best_params(run: Path, program: train_step.Program) -> Params:
+    """The parameters of the best checkpoint, on all devices. Process 0 alone reads them, and chooses for all."""
+    loaded = None
+
+    def load() -> None:
+        nonlocal loaded
+        loaded = finetuned_model.load(loading.Source(run, is_run=True)).params
+
+    process_0.decides(load)
+    return process_0.scattered(loaded, program.abstract_state.params)
 
 
 def summary(

@@ -36,6 +36,21 @@ def decides(work: Callable[[], T]) -> T:
     return value
 
 
+def union(mine: set[T]) -> set[T]:
+    """In process 0 the elements that any process gives, in the others their own. All call it equally often."""
+    client, number = distributed.global_state.client, next(_numbers)
+    if client is None:
+        return mine
+    key = f"clinicalbert_jax/union/{number}"
+    if jax.process_index() > 0:
+        client.key_value_set_bytes(f"{key}/{jax.process_index()}", pickle.dumps(mine))
+        return mine
+    others = (client.blocking_key_value_get_bytes(f"{key}/{n}", _PATIENCE_MS) for n in range(1, jax.process_count()))
+    found = mine.union(*map(pickle.loads, others))
+    client.key_value_delete(key)
+    return found
+
+
 def check_same(value: str, otherwise: str) -> None:
     """Wait for all processes, as long as it takes; where one gives another `value`, a `UserError` ends them."""
     client = distributed.global_state.client

@@ -39,6 +39,7 @@ _ARRIVAL_S = 45  # in which all processes must have arrived, so that a run that 
 _HEARTBEAT_S = 30  # without a sign of life from one process, JAX ends the others
 _GRACE_S = 20  # for a checkpoint that is being written, and then for the others to end before process 0
 _LOST_GRACE_S = 5  # the latter where one of them is lost
+_LAST_MOMENT_S = 1  # between a process's word that it ends and its end: without process 0, JAX would end it by SIGABRT
 _FOREVER_S = 10**6
 
 # The exit code of the run and the process that announced it; the processes that are about to end.
@@ -130,12 +131,12 @@ def only_command(directory: Path) -> Iterator[None]:
 
 
 class AnyProcess:
-    """Whether any process of the run says so: the same answer in all, two calls late, so that no device waits for it.
+    """Whether any process of the run says so: the same answer in all, one call late, so that no device waits for it.
 
     All processes call it equally often. Where the process is alone, the answer is its own, at once.
     """
 
-    _LATE = 2
+    _LATE = 1
 
     def __init__(self, mesh: "Mesh") -> None:
         self._answers: deque[Any] = deque()
@@ -154,7 +155,7 @@ class AnyProcess:
         ]
 
     def __call__(self, said: bool) -> bool:
-        """Whether any process said so two calls ago."""
+        """Whether any process said so in the call before."""
         if self._alone:
             return said
         self._answers.append(self._any(self._said[said]))
@@ -233,4 +234,5 @@ def _leave(run: _Run, code: int) -> NoReturn:
             deadline = time.monotonic() + (_LOST_GRACE_S if code == EXIT_LOST else _GRACE_S)
             while len(run.client.key_value_dir_get(_ENDED)) < run.count - 1 and time.monotonic() < deadline:
                 time.sleep(0.1)
+            time.sleep(_LAST_MOMENT_S)
     end_process(code)

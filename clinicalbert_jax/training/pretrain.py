@@ -1,8 +1,10 @@
 """Pre-training as a job for the loop: a prepared dataset, masked language modelling and next sentence prediction."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -19,6 +21,8 @@ from clinicalbert_jax.training import init_from, mfu, train_loop, train_step
 from clinicalbert_jax.training.metrics import Averages
 from clinicalbert_jax.training.sharding import local_rows, put_batch
 from clinicalbert_jax.training.stop_request import StopRequest
+
+_BATCHES_AHEAD = 2  # of an evaluation, dispatched before the oldest must have ended: a stop has to wait for them
 
 
 def pretrain(
@@ -74,10 +78,13 @@ def evaluate(
     def load(numbers: Sequence[int]) -> list[dict[str, jax.Array]]:
         return [put_batch(dataset.eval_batch(number, size, rows_R), rows_R, size, program.mesh) for number in numbers]
 
-    averages = Averages()
+    averages, in_flight = Averages(), deque[Any]()
     with Prefetcher(load, range(count), program.config.data.num_threads, group_size=1) as batches:
         for batch in batches:
-            averages.add(program.eval_step(params, batch))
+            in_flight.append(program.eval_step(params, batch))
+            averages.add(in_flight[-1])
+            if len(in_flight) > _BATCHES_AHEAD:
+                jax.block_until_ready(in_flight.popleft())
             after_batch()
     return averages.read()[0]
 

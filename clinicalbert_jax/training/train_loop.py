@@ -199,8 +199,9 @@ class _Loop:
                 self._checkpoints.check()
                 self._in_flight.append((done, happened["skipped_in_a_row"]))
                 last = done == self._config.steps
-                stop = self._is_stopped()
-                state = self._recovered(state, done, ahead=0 if last or stop else _STEPS_AHEAD)
+                state = self._recovered(state, done, ahead=0 if last else _STEPS_AHEAD)
+                if stop := self._is_stopped():  # asked after the wait, in which most requests come
+                    state = self._recovered(state, done, ahead=0)
                 score = None
                 if done % self._config.log_every == 0:
                     self._log(done)
@@ -274,7 +275,8 @@ class _Loop:
         self._meter.flush()
         if self._mirror and (news := self._mirror.news()):
             self._progress.say(news)
-        new = self._job.training.corrupt - self._reported
+        # Each process meets those of its own rows.
+        new = process_0.union(self._job.training.corrupt - self._reported) - self._reported
         self._reported |= new
         for file, record in sorted(new):
             self._progress.say(f"warning: record {record} of {file} is damaged; its row has no weight")

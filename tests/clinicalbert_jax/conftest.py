@@ -1,6 +1,11 @@
-"""A small run in this process, and one that stopped half-way, for the tests of faults."""
+"""A small run in this process, for the tests of faults, and a bucket of a real S3 server."""
 
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from clinicalbert_jax.data.manifest import Manifest
@@ -43,3 +48,30 @@ def pretrain(config: Config, data_dir: Path, run: Path, stop: StopRequest | None
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)
     return start(config, data_dir, run, stop=stop)
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A real S3 server on this machine."""
+    moto_server = pytest.importorskip("moto.server", reason="moto is of the test extra")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of it, with a dataset."""
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is of the test extra")
+    host, port = server.get_host_and_port()
+    for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    s3fs.S3FileSystem.clear_instance_cache()
+    files = s3fs.S3FileSystem()
+    name = f"hospital-{secrets.token_hex(4)}"
+    files.mkdir(name)
+    files.put(str(toy_dataset.write(tmp_path / "toy", num_train=40)), f"{name}/data", recursive=True)
+    yield f"s3://{name}"
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -11,6 +11,7 @@ from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.training import distributed, stop_request
 from data_prep.reading import salt_file
 
 
@@ -32,6 +33,11 @@ class Options:
 
 def run(options: Options) -> int:
     """Check, train what is not done, and write the page. Returns the exit code."""
+    with stop_request.StopRequest() as stop:
+        return _run(options, stop)
+
+
+def _run(options: Options, stop: stop_request.StopRequest) -> int:
     directory = atomic_output.local_path(options.workdir, "--workdir")
     workdir.check_path(directory)
     fractions = _fractions(options.fractions)
@@ -44,11 +50,11 @@ def run(options: Options) -> int:
     salt = salt_file.load(options.salt_file, directory)[0] if options.salt_file else None
 
     from clinicalbert_jax.finetune.compare import comparison
-    from clinicalbert_jax.training import distributed, xla
+    from clinicalbert_jax.training import xla
 
     xla.configure()
     with distributed.only_command(directory):
-        return comparison.run(directory, found, tasks, fractions, options.seeds, salt)
+        return comparison.run(directory, found, tasks, fractions, options.seeds, salt, stop)
 
 
 def _fractions(given: Sequence[str]) -> list[float]:

@@ -31,6 +31,7 @@ from clinicalbert_jax.report.number_formats import duration
 from clinicalbert_jax.runs import checksums, workdir
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.training import train_loop
+from clinicalbert_jax.training.stop_request import StopRequest
 from data_prep.wordpiece.tokenizer import Tokenizer
 
 IDENTITY, RESULTS = "comparison.json", "results.json"
@@ -43,6 +44,7 @@ def run(
     fractions: Sequence[float],
     num_seeds: int,
     salt: bytes | None,
+    stop: StopRequest,
 ) -> int:
     """Train what is missing and write the page; returns the exit code."""
     if jax.process_count() > 1:
@@ -55,7 +57,7 @@ def run(
         compiled: trainings.Compiled = {}
         for model in models:
             name = task.compared.name
-            chosen = _compare(directory, task, model, compiled, fractions, num_seeds, progress)
+            chosen = _compare(directory, task, model, compiled, fractions, num_seeds, progress, stop)
             if chosen is None:
                 return train_loop.EXIT_RESUME
             of_fraction, grid_seconds[name, model.name] = chosen
@@ -145,6 +147,7 @@ def _compare(
     fractions: Sequence[float],
     num_seeds: int,
     progress: "_Progress",
+    stop: StopRequest,
 ) -> tuple[dict[float, Scored], float] | None:
     """The scores of a model on a task by fraction, and the seconds of the grid; None where a signal asked to stop."""
     loaded = trainings.load(model, compiled)
@@ -153,7 +156,7 @@ def _compare(
     def result(fraction: float, setting: int, seed: int) -> Result | None:
         training = Training(data.compared.name, model.name, fraction, setting, seed)
         if (done := trainings.read(training.file(directory))) is None:
-            if trainings.train(training, data, loaded, rows, directory) != train_loop.EXIT_DONE:
+            if trainings.train(training, data, loaded, rows, directory, stop) != train_loop.EXIT_DONE:
                 return None
             done = trainings.read(training.file(directory))
             assert done is not None

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from clinicalbert_jax.config import Config, ModelConfig
 from clinicalbert_jax.files import atomic_output
-from clinicalbert_jax.finetune import finetuned_model, heads, run, task_json
+from clinicalbert_jax.finetune import heads, run, task_json
 from clinicalbert_jax.finetune.compare.data import TaskData
 from clinicalbert_jax.finetune.compare.models import ComparedModel
 from clinicalbert_jax.finetune.predictor import Predictor
@@ -30,6 +29,7 @@ from clinicalbert_jax.modeling.bert import Params
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.training import train_loop, train_step
+from clinicalbert_jax.training.stop_request import StopRequest
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def rows_of(data: TaskData, loaded: Loaded) -> dict[str, Rows]:
     return {name: data.task.rows(of_split, tokenizer, name == "train") for name, of_split in data.examples.items()}
 
 
-def train(training: Training, data: TaskData, loaded: Loaded, rows: Mapping[str, Rows], workdir: Path) -> int:
+def train(
+    training: Training, data: TaskData, loaded: Loaded, rows: Mapping[str, Rows], workdir: Path, stop: StopRequest
+) -> int:
     """Train, choose the best checkpoint by validation, predict the test set and keep the result; the exit code.
 
     Continues what an earlier process has left of the same training.
@@ -104,11 +106,10 @@ def train(training: Training, data: TaskData, loaded: Loaded, rows: Mapping[str,
     task_json.keep(running, run_config, task_json.document(data.task, data.compared.files), loaded.tokenizer_dir)
     program, predictor = _compiled(loaded, data.task, run_config)
     job = run.training_job(config, program, data.task, used, rows, predictor, loaded.params)
-    code = train_loop.run(job, running)
+    code = train_loop.run(job, running, stop=stop)
     if code != train_loop.EXIT_DONE:
         return code
-    best = finetuned_model.load(loading.Source(running, is_run=True))
-    params = jax.device_put(best.params, jax.tree.map(lambda x: x.sharding, program.abstract_state.params))
+    params = run.best_params(running, program)
     logits = predictor(params, rows["test"])
     validation = data.task.decode(
         data.examples["validation"], rows["validation"], predictor(params, rows["validation"])

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -24,31 +23,6 @@ pytestmark = [
     pytest.mark.soak,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of moto's and s3fs's own libraries
 ]
-
-
-@pytest.fixture
-def server() -> Iterator[Any]:
-    """A real S3 server on this machine."""
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def bucket(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of it, with a dataset."""
-    host, port = server.get_host_and_port()
-    for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    s3fs.S3FileSystem.clear_instance_cache()
-    files = s3fs.S3FileSystem()
-    name = f"hospital-{secrets.token_hex(4)}"
-    files.mkdir(name)
-    files.put(str(toy_dataset.write(tmp_path / "toy", num_train=40)), f"{name}/data", recursive=True)
-    yield f"s3://{name}"
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def losses(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], list[np.ndarray]]:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import random
 import shutil
 import signal
@@ -16,6 +17,7 @@ import pytest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.compare import command, models, page, results, tasks_file, trainings
 from clinicalbert_jax.finetune.inputs.reading import Reading
+from clinicalbert_jax.training.stop_request import EXIT_RESUME, StopRequest
 from tests.clinicalbert_jax.finetune.compare import toy_comparison
 
 
@@ -92,6 +94,23 @@ def test_killed_three_times_it_ends_in_the_same_page(finished: Path, place: Path
     whole, killed = (json.loads((path / "results.json").read_text()) for path in (finished, tmp_path / "killed"))
     assert without_time(killed) == without_time(whole)
     assert page.page(without_cost(killed)) == page.page(without_cost(whole))
+
+
+@pytest.mark.fast
+def test_a_stop_in_a_training_ends_the_command_once_it_is_saved(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(job: Any, directory: Path, stop: StopRequest) -> int:
+        stop.something_to_save()
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while not stop.requested and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert stop.requested
+        return EXIT_RESUME
+
+    monkeypatch.setattr(trainings.train_loop, "run", stopped)
+    assert command.run(options(place, tmp_path)) == EXIT_RESUME
 
 
 def without_cost(document: dict[str, Any]) -> dict[str, Any]:
