@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).parents[3]
 MODEL = [
@@ -53,7 +54,7 @@ class BucketRun:
                 (machine / name).mkdir(parents=True, exist_ok=True)
             environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
                 "JAX_PLATFORMS": "cpu",
-                "JAX_COMPILATION_CACHE_DIR": str(machines.parent / "compiled"),  # saves time, and changes nothing
+                "JAX_COMPILATION_CACHE_DIR": str(machines.parent / f"compiled{number}"),  # saves time alone
                 "HOME": str(machine),
                 "XDG_CACHE_HOME": str(machine / "cache"),
                 "TMPDIR": str(machine / "tmp"),
@@ -115,6 +116,7 @@ class BucketRun:
 def _run(environment: dict[str, str], work: Path, log: Path, command: list[str]) -> None:
     """What Python does with the command, in a process that has imported most of it."""
     import jax
+    from jax._src import compiler
 
     import run_pretrain
     from clinicalbert_jax import cli
@@ -128,6 +130,9 @@ def _run(environment: dict[str, str], work: Path, log: Path, command: list[str])
     jax.config.update("jax_compilation_cache_dir", environment["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # JAX lets process 0 alone write the cache. The others would compile what it has, and gloo, which waits 30 seconds
+    # for the slowest process, would give up on a loaded machine.
+    compiler.distributed = SimpleNamespace(global_state=SimpleNamespace(process_id=0, client=None))
     sys.argv = command
     try:
         cli.run(run_pretrain.main, run_pretrain.Options)

@@ -58,7 +58,7 @@ def test_ten_kills(
     show("| kill | run | process | seconds | started from step | steps logged | whole in the bucket |")
 
     others = {1, 2, 4} - {count}
-    kills, number, lost, copied_at = 0, 0, 0, None
+    kills, number, copied_at = 0, 0, None
     while True:
         url = f"{bucket}/killed{number}"
         run = BucketRun(tmp_path / f"machines{number}", data, url, count, steps)
@@ -70,10 +70,6 @@ def test_ten_kills(
             time.sleep(rng.uniform(0, 1))
         else:  # joining, copying, restoring, compiling
             time.sleep(rng.uniform(0, until_first_step / 2))
-        if run.has_ended() and run.codes() == [134] * count and lost < 3:
-            lost += 1  # on a loaded machine: gloo waits 30 seconds for the slowest process
-            show(f"| none | {number} | | | {run.origin()} | {run.steps()} | gloo has lost a process: started again |")
-            continue
         if run.has_ended():
             assert run.codes() == [0] * count, run.said()
             found, ours = losses(url, tmp_path / f"reader{number}", monkeypatch)
@@ -126,7 +122,7 @@ def test_an_outage_of_a_minute(
 ) -> None:
     """The run continues, warns once, and sends the rest when the bucket is back; it keeps its lease."""
     run = BucketRun(
-        tmp_path / "machines", f"{bucket}/data", f"{bucket}/run", 2, *LONG, "--config.train.checkpoint_every=100"
+        tmp_path / "machines", f"{bucket}/data", f"{bucket}/run", 2, *LONG, "--config.train.checkpoint_every=40"
     )
     files = s3fs.S3FileSystem(use_listings_cache=False)
     wait_until(lambda: object_store_steps(files, f"{bucket}/run"), run)
@@ -144,7 +140,7 @@ def test_an_outage_of_a_minute(
         run.processes[1].terminate()
         run.wait()
         assert run.codes() == [75, 75], run.said()
-        assert after > before + 100
+        assert after > before + 40
         assert said.count("; training continues, and it is tried again\n") == 1
         assert run.said()[0].count("warning: ") == 1
         last = check_bucket(f"{bucket}/run", tmp_path / "reader", monkeypatch)[-1]
