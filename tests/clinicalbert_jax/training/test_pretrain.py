@@ -51,11 +51,13 @@ def test_each_damaged_record_is_reported_once() -> None:
     said: list[str] = []
     written: list[Any] = []
     job: Any = SimpleNamespace(
-        training=SimpleNamespace(corrupt=corrupt), program=SimpleNamespace(config=SimpleNamespace(train=None))
+        training=SimpleNamespace(corrupt=corrupt),
+        program=SimpleNamespace(config=SimpleNamespace(train=None), mesh=None),
     )
     loop = train_loop._Loop(
         job,
-        SimpleNamespace(mirror_fault=None),  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        None,
         SimpleNamespace(write=lambda step, kind, scalars, file: written.append((file, int(scalars["record"])))),  # type: ignore[arg-type]
         SimpleNamespace(say=said.append),  # type: ignore[arg-type]
         SimpleNamespace(flush=lambda: None),  # type: ignore[arg-type]
