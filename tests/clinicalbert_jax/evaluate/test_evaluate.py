@@ -138,7 +138,7 @@ def test_the_text_says_what_is_resampled(data_dir: Path) -> None:
             "num_predictions": 4,
             "num_pairs": 0,
             "num_patients": 4,
-            "resampling_unit": heldout._unit(dataclasses.replace(manifest, options=options)),
+            "resampling_unit": heldout.unit(dataclasses.replace(manifest, options=options)),
             "unigram_entropy": 0.0,
             "models": [{"source": "m", "step": None} | summary.figures(targets, scores, ["a"], with_nsp=False)],
             "warnings": [],
