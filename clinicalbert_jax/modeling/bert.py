@@ -143,7 +143,8 @@ class Encoder(nnx.Module):
         def layer_of(state: nnx.State, x_BxLxD: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
             return nnx.merge(graph, state)(x_BxLxD, attend, dropout_key)
 
-        # Traced, differentiated and lowered once, then called by every layer. XLA inlines the calls: no float32 bit changes.
+        # Traced, differentiated and lowered once, then called by every layer. XLA inlines the calls, and the bits of a
+        # float32 step stay the same.
         run: Callable[..., jax.Array] = jax.jit(layer_of)
         if remat:
             run = jax.checkpoint(run, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
