@@ -122,8 +122,9 @@ def _differences(document: Document) -> Table:
     ]
     header = ("task", "models", "difference", "p", "claimed", "in words")
     caption = (
-        f"Paired by document. Claimed: what remains after correction for {document['num_differences']} differences "
-        "(Holm), so that in 95 of 100 such comparisons no difference is claimed where there is none"
+        "Paired by document; in brackets over documents, p over documents and seeds. Claimed: what remains after "
+        f"correction for {document['num_differences']} differences (Holm), so that in 95 of 100 such comparisons no "
+        "difference is claimed where there is none"
     )
     return Table(header, rows, caption)
 
