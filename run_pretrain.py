@@ -74,6 +74,7 @@ def _pretrain(options: Options, stop: stop_request.StopRequest) -> int:
 def _checked(config: Config, manifest: Manifest, data_dir: Path, run: Path) -> Config:
     """The config that the run has with these data; raises `UserError` where it cannot be started or continued so."""
     workdir.check_path(run)
+    workdir.check_free(run, (data_dir, config.init_from))
     config = init_from.adopt_architecture(config, manifest, data_dir, run)
     config = workdir.check_data(config, manifest, data_dir)
     workdir.check_same_run(run, config, manifest)

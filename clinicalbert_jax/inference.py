@@ -136,6 +136,10 @@ class Inference:
         for number, ids in enumerate(pieces, start=1):
             if not ids:
                 raise UserError(f"--candidates: expected words, found nothing in number {number}")
+            if self.tokenizer.token_to_id("[UNK]") in ids:
+                raise UserError(
+                    f"--candidates: expected words of the vocabulary, found [UNK] in number {number}: drop it"
+                )
         mask = _mask_id(self.tokenizer)
         slots = [(number, place) for number, found in enumerate(places) for place in found]
         scores = np.zeros((len(slots), len(candidates)))

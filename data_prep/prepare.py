@@ -48,6 +48,7 @@ from data_prep.wordpiece.tokenizer import Tokenizer
 
 RUN_FILE = "run.json"  # time and stages: the one file of a dataset that differs from run to run
 _BYTES_PER_PIECE = 3.6  # of clinical text; sizing only
+_MANY_UNKNOWN = 0.05  # of the tokens: a fitting vocabulary leaves under one in a hundred
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _prepare(
     held = sum(one.drops[shards.HOLDS_EXCLUDED] for one in built)
     excluded = _excluded_text_notices(config, held)
     small = small_splits.notices(patients, spilled.next_uniforms, config.selection.split_rule)
-    for line in (*spilled.notices(config.selection), *excluded, *small):
+    for line in (*spilled.notices(config.selection), *excluded, *small, *_unknown_notices(built)):
         print(line, file=sys.stderr)
     with _timed(seconds, "publishing"):
         _publish(work, plan, spilled, built, asked, dataset_dir, seconds, started)
@@ -460,6 +461,17 @@ def _excluded_text_notices(config: PrepConfig, num_held: int) -> list[str]:
             "of these notes, or give --expect_excluded=0 where no note should hold their text"
         )
     return [f"--exclude_text: {num_held:,} notes hold text of it and are left out"]
+
+
+def _unknown_notices(built: list[Built]) -> list[str]:
+    """Say where the vocabulary does not fit the notes: that of another language, or of an uncased model."""
+    unknown, pieces = sum(one.num_unknown_pieces for one in built), sum(one.num_pieces for one in built)
+    if unknown <= _MANY_UNKNOWN * pieces:
+        return []
+    return [
+        f"warning: {unknown / pieces:.0%} of the tokens are [UNK]: check that --vocab_file is of the language and "
+        "casing of the notes, and --encoding that of the files"
+    ]
 
 
 def _peak_bytes() -> int:

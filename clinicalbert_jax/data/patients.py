@@ -16,6 +16,8 @@ from clinicalbert_jax.errors import UserError
 _SURROUNDING = r"[\s\x00-\x1f\x7f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\"'`\u2018-\u201f\xab\xbb]"
 _OUTER = re.compile(rf"\A(?:{_SURROUNDING}|=(?=[\"']))+|{_SURROUNDING}+\Z")
 _WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0*")
+_SCIENTIFIC = re.compile(r"-?[0-9](\.[0-9]+)?([eE])\+[0-9]{2,3}")
+_DASH = re.compile(r"[\u2010-\u2015\u2212]")
 # How pandas and R write a missing value (pandas' default `na_values`), and MySQL.
 _MISSING = re.compile(r"-?[Nn]a[Nn]|-?1\.#(IND|QNAN)|<NA>|#?N/?A|n/a|NULL|null|NaT|None|\\N")
 _FLOATS_SKIP_INTEGERS = 2**53
@@ -27,10 +29,12 @@ def identifier(value: Any) -> str:
     """The one spelling of a patient's identifier; '' where it is missing.
 
     `value` is a cell as any reader gives it. Text loses outer white space, quotation marks and byte-order marks, and is
-    in Unicode's NFC. The text `123.0`, the floats and decimals 123.0 and the integer 123 are all '123'. Leading zeros
-    and case are kept (see `count_lookalikes`), and so is text such as '1e3'. A list or a mapping identifies nobody.
+    in Unicode's NFC with ASCII digits. The text `123.0`, the floats and decimals 123.0 and the integer 123 are all
+    '123', and so is `1e+05`, as R writes it, '100000'. Leading zeros and case are kept (see `count_lookalikes`), and so
+    is text such as '1e3'. A list or a mapping identifies nobody.
 
-    Raises `UserError` for a float from 2^53 on, whose last digits are lost.
+    Raises `UserError` for a float from 2^53 on and for text such as `1.23457E+11`, as spreadsheets write long numbers:
+    their last digits are lost.
     """
     if isinstance(value, bytes):
         try:
@@ -38,7 +42,9 @@ def identifier(value: Any) -> str:
         except UnicodeDecodeError:
             return value.hex()
     if isinstance(value, str):
-        text = _OUTER.sub("", value if value.isascii() else unicodedata.normalize("NFC", value))
+        text = _OUTER.sub("", value if value.isascii() else _with_ascii_digits(unicodedata.normalize("NFC", value)))
+        if "+" in text and (scientific := _SCIENTIFIC.fullmatch(text)):
+            return _written_out(text, scientific[2])
         whole = _WHOLE_NUMBER.fullmatch(text)
         return "" if _MISSING.fullmatch(text) else whole[1] if whole else text
     if value is None or value != value or isinstance(value, list | tuple | dict | set):  # NaN differs from itself
@@ -53,14 +59,35 @@ def identifier(value: Any) -> str:
     return str(value)
 
 
+def _with_ascii_digits(text: str) -> str:
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+
+
+def _written_out(text: str, exponent_sign: str) -> str:
+    """A number in scientific notation with all its digits.
+
+    R writes whole numbers so where that is shorter, and exactly; spreadsheets (with a capital E) and `%g` round.
+    """
+    number = f"{Decimal(text):f}"
+    if exponent_sign == "E" or "." in number or len(text) >= len(number) or abs(int(number)) >= _FLOATS_SKIP_INTEGERS:
+        raise UserError(
+            "expected identifiers as text or integers, found a number in scientific notation, whose last digits may be "
+            "lost: write the column of identifiers as text"
+        )
+    return number
+
+
 def count_lookalikes(identifiers: Iterable[str]) -> int:
-    """How many distinct identifiers differ from another only by leading zeros or case: probably one person twice."""
+    """How many distinct identifiers differ from another only by what looks alike: probably one person twice."""
     distinct = set(identifiers)
-    return len(distinct) - len({without_zeros_and_case(one) for one in distinct})
+    return len(distinct) - len({without_lookalikes(one) for one in distinct})
 
 
-def without_zeros_and_case(one: str) -> str:
-    """An identifier without what `count_lookalikes` overlooks."""
+def without_lookalikes(one: str) -> str:
+    """An identifier without leading zeros and case, and with one form of each character (NFKC) and of the dash."""
+    if not one.isascii():
+        one = "".join(c for c in unicodedata.normalize("NFKC", one) if unicodedata.category(c) != "Cf")
+        one = _DASH.sub("-", one)
     return one.casefold().lstrip("0")
 
 

@@ -40,6 +40,7 @@ def _run(options: Options, stop: stop_request.StopRequest) -> int:
     results = [directory / name for name in ("results.json", "results.html")]
     if any(path.exists() for path in results) and not any(directory.glob("seed-*")):
         raise UserError("--workdir: expected a new directory or an earlier experiment, found others' results in it")
+    workdir.check_free(directory, [options.model])
     source = loading.find(options.model)
     loading.check_rows(source, config.task.max_seq_length, config.task.pairs)
     files = {"train": Path(options.train), "validation": Path(options.validation)}
@@ -61,6 +62,7 @@ def _run(options: Options, stop: stop_request.StopRequest) -> int:
 
     data = experiment.Data(files, examples, options.reading.counts)
     experiment.check_patients(data)
+    experiment.warn_of_copies(data)
     xla.configure()
     with distributed.only_command(directory):
         return experiment.run(config, task, data, source, directory, options.show_text, stop)

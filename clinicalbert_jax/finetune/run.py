@@ -50,7 +50,9 @@ def check_patients(data: Data) -> None:
     """Raise `UserError` where a patient is in two splits: the model would be evaluated on its training patients."""
     everyone = {example.patient for examples in data.examples.values() for example in examples if example.patient}
     if alike := patients.count_lookalikes(everyone):
-        print(f"warning: {alike} patients differ from another only by leading zeros or letter case")
+        print(
+            f"warning: {alike} patients differ from another only by leading zeros or case, or by forms of a character"
+        )
     of = {split: {e.patient for e in examples if e.patient} for split, examples in data.examples.items()}
     for first in of:
         for second in of:
@@ -59,6 +61,15 @@ def check_patients(data: Data) -> None:
                     f"{data.files[first]} and {data.files[second]}: expected no patient in both, found {len(shared)}: "
                     "split the data by patient"
                 )
+
+
+def warn_of_copies(data: Data) -> None:
+    """Say how many records that are evaluated are among those of training, word for word."""
+    trained = {example.content for example in data.examples["train"]}
+    for split, examples in data.examples.items():
+        copies = 0 if split == "train" else sum(example.content in trained for example in examples)
+        if copies:
+            print(f"warning: {copies:,} of {len(examples):,} records of --{split} are also in --train, word for word")
 
 
 def run(

@@ -126,8 +126,10 @@ def read_config(directory: Path) -> ModelConfig:
     if path is None:
         raise UserError(f"expected a model's {CONFIG_FILE} in {directory}, found none")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        kind = document.get("model_type", "bert")
+        document = json.loads(path.read_text("utf-8-sig"))
+        # Old files name no type. A RoBERTa has the same weights, but other positions.
+        classes = document.get("architectures") or ()
+        kind = document.get("model_type") or ("bert" if all(str(one).startswith("Bert") for one in classes) else "")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}): restore it from a copy") from None
     if kind != "bert" or "num_hidden_layers" not in document:
@@ -258,7 +260,7 @@ def _config_document(
 
 def _shards(index: Path) -> list[Path]:
     try:
-        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        found = json.loads(index.read_text("utf-8-sig"))["weight_map"].values()
         names = sorted({safe_names.check(name, index) for name in found})
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{index} cannot be read ({type(error).__name__}): restore it from a copy") from None

@@ -3,6 +3,7 @@
 Finding one reads a few small files and loads no JAX, so that a mistake is answered at once; loading it does the rest.
 """
 
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from clinicalbert_jax.runs import object_store, workdir
 from clinicalbert_jax.tokenizer_files.settings import Settings
 
 BEST = "best"
+
+_MOST_PADDING = 128  # rows of an embedding table beyond the tokens: tables are padded to a multiple of it, or of less
 
 
 class Source(NamedTuple):
@@ -105,6 +108,13 @@ def load(source: Source, step: str | None = None) -> Loaded:
     if step is not None:
         raise UserError(f"--step: expected a run's directory to choose a checkpoint from, found {source.directory}")
     overrides, params, fresh = huggingface.load_pretrained(source.directory)
+    tokenizer = tokenizer_of(source)
+    if tokenizer is not None and overrides["vocab_size"] - len(tokenizer.tokens) >= _MOST_PADDING:
+        print(
+            f"warning: {source.directory}: the embedding table has {overrides['vocab_size']:,} rows, the tokenizer "
+            f"{len(tokenizer.tokens):,} tokens: make sure that it is this model's and whole",
+            file=sys.stderr,
+        )
     return Loaded(ModelConfig(**overrides), params, source.directory, tuple(fresh), None)
 
 

@@ -133,6 +133,11 @@ def from_huggingface(
             setting = _SETTING_OF_ROWS.get(weight.name)
             hint = f"; config.json says {setting}={weight.shape[0]}: set it to the rows that were trained"
             _require_shape(weight.name, array.shape, weight.shape, hint if setting else "")
+            if not np.isfinite(array).all():
+                raise UserError(
+                    f"{weight.name}: expected finite numbers, found NaN or infinity: restore the weights from a copy, "
+                    "or save them in float32 if they overflowed in float16"
+                )
         else:
             array = _initial(weight, config, generator)
         array = np.ascontiguousarray(array.T) if weight.transposed else array

@@ -6,6 +6,7 @@ config.json  manifest.json  tokenizer/  metrics.jsonl  events.out.tfevents.*  ch
 import dataclasses
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def check_path(run: Path) -> None:
             f"--workdir: expected a path without '{ascii(found[0])[1:-1]}', which checkpoint libraries do not read "
             f"literally, found {ascii(path)[1:-1]}: give another directory, or rename it"
         )
+
+
+def check_free(run: Path, inputs: Iterable[str | Path]) -> None:
+    """Raise `UserError` where `run` is one of the `inputs` of a command, or holds a configuration that no run wrote."""
+    for given in inputs:
+        path = Path(given).expanduser()
+        if given and run.exists() and path.exists() and run.samefile(path):
+            raise UserError(f"--workdir: expected a directory of its own, found an input of this command, {run}")
+    if (run / CONFIG_FILE).exists() and not (run / CHECKPOINTS).exists():
+        try:
+            checksummed_json.read(run / CONFIG_FILE)
+        except (OSError, ValueError):
+            raise UserError(
+                f"--workdir: expected a new directory or an earlier run, found another {CONFIG_FILE} in {run}: give "
+                "another directory"
+            ) from None
 
 
 def check_data(config: Config, manifest: Manifest, data_dir: Path) -> Config:

@@ -186,6 +186,11 @@ def _lines(file: Path) -> tuple[str, ...]:
         raise UserError(f"{file} cannot be read ({type(error).__name__}): expected UTF-8, one entry a line") from None
     while lines and not lines[-1]:
         lines.pop()
+    for number, line in enumerate(lines, 1):
+        if line != line.strip(" \t") or "\t" in line:
+            raise UserError(
+                f"{file}: expected one entry a line, found white space beside it on line {number}: remove it"
+            )
     return tuple(lines)
 
 

@@ -3,6 +3,7 @@
 Shape legend: S shingles.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -22,8 +23,9 @@ SHINGLE_WORDS = 13  # as in Brown et al. (2020), appendix C
 def load_excluded(paths: Sequence[str]) -> np.ndarray:
     """The sorted shingles of the texts of downstream files: uint64 [S]; raises `UserError` for one without any.
 
-    .json and .jsonl: every string; .csv: every cell; .tsv: the first column as one running text if it is one token
-    a line, else every cell; anything else: running text. Any of them may be .gz.
+    .json and .jsonl: every string; .csv: every cell; .tsv and .conll: every cell, and the first column as one running
+    text, for files of one token a line; anything else: running text, and the first column likewise. Any of them may be
+    gzipped, and in UTF-16 where its byte order mark says so.
     """
     found = [np.empty(0, np.uint64)]
     for path in paths:
@@ -47,12 +49,15 @@ def _texts(path: str) -> Iterator[str]:
     file = Path(path).expanduser()
     try:
         data = file.read_bytes()
-        if file.suffix == ".gz":
+        if file.suffix.lower() == ".gz" or data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)
+        # What is decoded wrongly is met by no note.
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"--exclude_text: {path}: expected text in UTF-8, found other bytes: convert it") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"--exclude_text: {path} cannot be read ({type(error).__name__})") from None
-    text = data.decode("utf-8-sig", errors="replace")
-    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
+    suffix = Path(file.name.lower().removesuffix(".gz")).suffix
     try:
         if suffix == ".json":
             yield from _strings(json.loads(text))
@@ -64,6 +69,7 @@ def _texts(path: str) -> Iterator[str]:
             yield from _cells(text, suffix)
         else:
             yield text
+            yield _first_column(text)
     except (ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"--exclude_text: {path} cannot be read as {suffix[1:]} ({type(error).__name__})") from None
 
@@ -84,8 +90,11 @@ def _strings(value: object) -> Iterator[str]:
 
 def _cells(text: str, suffix: str) -> Iterator[str]:
     if suffix != ".csv":
-        first = [line.split(None, 1)[0] for line in text.splitlines() if line.strip()]
-        yield " ".join(first)
+        yield _first_column(text)
     csv.field_size_limit(1 << 27)
     for row in csv.reader(io.StringIO(text, newline=""), delimiter="," if suffix == ".csv" else "\t"):
         yield from row
+
+
+def _first_column(text: str) -> str:
+    return " ".join(line.split(None, 1)[0] for line in text.splitlines() if line.strip())

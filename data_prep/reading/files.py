@@ -4,6 +4,7 @@ Whatever goes wrong becomes one line. pyarrow's and the stores' own messages may
 names of files may be those of patients, so that a message has the `label` of a file: its number in --input.
 """
 
+import codecs
 import gzip
 import io
 import zlib
@@ -14,6 +15,9 @@ from typing import IO, Any
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import patterns
+
+_GZIP = b"\x1f\x8b"
+_OF_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def is_url(given: str) -> bool:
@@ -84,14 +88,15 @@ def expand(given: str, label: str = "--input") -> list[tuple[str, int]]:
 
 @contextmanager
 def reading(url: str, label: str) -> Iterator[IO[bytes]]:
-    """A file's bytes, uncompressed; whatever goes wrong on the way becomes one line."""
+    """A file's bytes, gunzipped where its name or its first bytes say so; what goes wrong becomes one line."""
     try:
         with opened(url) as raw:
-            if url.endswith(".gz"):
-                with gzip.GzipFile(fileobj=raw) as stream:
-                    yield io.BufferedReader(stream, 1 << 20)  # type: ignore[arg-type, type-var]
+            stream = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
+            if url.lower().endswith(".gz") or stream.peek(2)[:2] == _GZIP:
+                with gzip.GzipFile(fileobj=stream) as unpacked:
+                    yield io.BufferedReader(unpacked, 1 << 20)  # type: ignore[arg-type, type-var]
             else:
-                yield raw
+                yield stream
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise UserError(f"{label}: expected a whole gzip file, found a damaged one: fetch it again") from None
     except FileNotFoundError:
@@ -102,11 +107,17 @@ def reading(url: str, label: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def reading_text(url: str, label: str, encoding: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
-    """A file's text. Bytes that are none of the encoding's become U+FFFD; a byte order mark is passed over."""
-    if encoding.lower().replace("-", "").replace("_", "") == "utf8":
-        encoding = "utf-8-sig"
-    with reading(url, label) as stream, io.TextIOWrapper(stream, encoding, errors="replace", newline=newline) as text:
-        yield text
+    """A file's text. Bytes that are none of the encoding's become U+FFFD; a byte order mark is passed over.
+
+    Raises `UserError` for UTF-8 that begins with the byte order mark of UTF-16.
+    """
+    is_utf_8 = encoding.lower().replace("-", "").replace("_", "") == "utf8"
+    with reading(url, label) as stream:
+        if is_utf_8 and stream.peek(2)[:2] in _OF_UTF_16:  # type: ignore[attr-defined]
+            raise UserError(f"{label}: expected text in {encoding}, found UTF-16: give --encoding=utf-16")
+        encoding = "utf-8-sig" if is_utf_8 else encoding
+        with io.TextIOWrapper(stream, encoding, errors="replace", newline=newline) as text:
+            yield text
 
 
 def opened(url: str) -> Any:

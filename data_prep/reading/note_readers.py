@@ -17,7 +17,7 @@ from typing import Any
 from clinicalbert_jax.data.patients import identifier
 from clinicalbert_jax.errors import UserError
 from data_prep.reading import csv_rows, files
-from data_prep.reading.sources import Source, SourceConfig, own_columns, parse_json, rows_of_csv
+from data_prep.reading.sources import Source, SourceConfig, cause_in_json, own_columns, parse_json, rows_of_csv
 
 NO_CATEGORY = "uncategorised"
 
@@ -56,7 +56,7 @@ def read(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator
     num_notes = num_undecodable = num_untimed = 0
     for note in readers[source.format](source, config, counts):
         num_notes += 1
-        num_undecodable += "\ufffd" in note.text
+        num_undecodable += is_undecodable(note)
         num_untimed += note.time == _UNREADABLE_TIME
         yield note
     num_rows = num_notes + counts.total() - before
@@ -78,6 +78,11 @@ def read(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator
             "the form 2130-05-31, with or without 13:05:00 behind it, so that a patient's notes cannot be ordered: "
             "write the times so, or allow them by --max_malformed_fraction"
         )
+
+
+def is_undecodable(note: Note) -> bool:
+    """Whether a note holds bytes that are invalid in the encoding, or zeros, as where UTF-16 is read as UTF-8."""
+    return "\ufffd" in note.text or "\0" in note.text
 
 
 def sortable_time(value: Any) -> str:
@@ -109,11 +114,7 @@ def _probable_cause(source: Source, config: SourceConfig) -> str:
             "probably line breaks or delimiters in fields without quotation marks: write the file again with all "
             "fields quoted"
         )
-    if "\0" in sample:
-        return "probably another encoding: give --encoding=utf-16 or the right one"
-    if sample.lstrip().startswith("["):
-        return "probably since the file is one JSON array: write each object on a line of its own"
-    return "probably since an object spans several lines, or --text_column holds no text"
+    return cause_in_json(sample) or "probably since an object spans several lines, or --text_column holds no text"
 
 
 def _read_csv(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinicalbert_jax.data.patients import DEFAULT_SPLIT_KEY, SplitRule, identifier, without_zeros_and_case
+from clinicalbert_jax.data.patients import DEFAULT_SPLIT_KEY, SplitRule, identifier, without_lookalikes
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
 from data_prep.reading.note_readers import Note
@@ -75,7 +75,7 @@ def select(
     """
     categories = {_category(category) for category in config.categories}
     excluded = excluded_patients(config)
-    alike = {without_zeros_and_case(one): one for one in excluded}
+    alike = {without_lookalikes(one): one for one in excluded}
     met = set() if met is None else met
     seen = DigestSet()
     for note in notes:
@@ -86,7 +86,7 @@ def select(
             met.add(("form", *_form(note.patient_id)))
             if note.patient_id in excluded:
                 met.add(("excluded", note.patient_id))
-            elif other := alike.get(without_zeros_and_case(note.patient_id)):
+            elif other := alike.get(without_lookalikes(note.patient_id)):
                 met.add(("lookalike", other))
         if categories and category not in categories:
             drops["other category"] += 1

@@ -103,7 +103,7 @@ def resolve(config: SourceConfig) -> list[Source]:
             label = f"{of_entry}, file {place} of {len(found)}" if len(found) > 1 else of_entry
             source = Source(url, len(sources), "", size, label)
             format_ = _detect_format(source, config)
-            compressed = url.endswith(".gz") or format_ == "parquet"
+            compressed = url.lower().endswith(".gz") or format_ == "parquet"
             num_bytes = size * (COMPRESSION if compressed else 1)
             sources.append(dataclasses.replace(source, format=format_, num_bytes=num_bytes))
     if len({source.url for source in sources}) < len(sources):
@@ -311,6 +311,9 @@ def _others(columns: Sequence[str], source: Source, config: SourceConfig) -> str
         with files.reading_text(source.url, source.label, config.encoding, newline="") as text:
             delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
             cause = csv_rows.cause_in_header(text.read(1 << 16), delimiter)
+    elif source.format == "jsonl":
+        with files.reading_text(source.url, source.label, config.encoding) as text:
+            cause = cause_in_json(text.read(1 << 16))
     return f"{len(columns)} columns" + (f" ({cause})" if cause else "")
 
 
@@ -326,6 +329,15 @@ def rows_of_csv(text: Any, source: Source, config: SourceConfig) -> Any:
     """The rows of a CSV file, read as the options say; raises `csv.Error` for a row that breaks the rules."""
     delimiter = csv_rows.delimiter_of(config.csv_delimiter, source.url)
     return csv_rows.rows(text, delimiter, config.csv_quoting, config.csv_escape)
+
+
+def cause_in_json(sample: str) -> str:
+    """Why the file that begins with `sample` is not read as JSON lines."""
+    if "\0" in sample:
+        return "probably another encoding: give --encoding=utf-16 or the right one"
+    if sample.lstrip().startswith("["):
+        return "probably since the file is one JSON array: write each object on a line of its own"
+    return "probably since an object spans several lines" if sample.lstrip().startswith("{\n") else ""
 
 
 def parse_json(line: str) -> dict[str, Any] | None:

@@ -8,11 +8,11 @@ import bisect
 import math
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clinicalbert_jax.data.patients import bucket_of, patient_group, without_zeros_and_case
+from clinicalbert_jax.data.patients import bucket_of, patient_group, without_lookalikes
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.report.suppression import MIN_PATIENTS, pooled
 from data_prep.reading import note_readers
@@ -54,14 +54,15 @@ class Spilled:
     """What stage 1 did. `num_read` = the sum of `kept` + the sum of `drops`; `kept` counts by split and category.
 
     `num_undecodable` counts notes kept that hold bytes which are invalid in the encoding (they are left out),
-    `num_lookalikes` patients whose identifier differs from another one only by leading zeros or case, and
-    `num_excluded_met` patients of `--exclude_patients` who have notes.
+    `num_lookalikes` patients whose identifier differs from another one only by `without_lookalikes`,
+    `num_excluded_met` patients of `--exclude_patients` who have notes, and `num_empty_files` files without a row.
     """
 
     num_read: int = 0
     num_undecodable: int = 0
     num_lookalikes: int = 0
     num_excluded_met: int = 0
+    num_empty_files: int = 0
     drops: Counter[str] = field(default_factory=Counter)
     kept: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
     next_uniforms: list[float] = field(default_factory=list)  # the lowest ones outside the test split
@@ -73,12 +74,19 @@ class Spilled:
         """The categories of the dataset, in alphabetical order: those of few patients are one."""
         return pooled(self.patients_by_category)
 
-    def check(self, source_config: SourceConfig, config: SelectionConfig, met: Met) -> None:
+    def check(self, files: Sequence[Source], source_config: SourceConfig, config: SelectionConfig, met: Met) -> None:
         """Raise `UserError` for too many malformed rows, a selection that was not met, and where nothing is left."""
         malformed = self.drops["malformed row"]
         if malformed > source_config.max_malformed_fraction * self.num_read:
             raise UserError(
                 f"--input: {malformed:,} of {self.num_read:,} rows are malformed: correct the files, or allow it by "
+                "--max_malformed_fraction"
+            )
+        are_encoded = any(file.format != "parquet" for file in files)
+        if are_encoded and self.num_undecodable > max(1, source_config.max_malformed_fraction * self.num_read):
+            raise UserError(
+                f"--input: {self.num_undecodable:,} of {self.num_read:,} notes hold undecodable bytes, probably since "
+                f"the files are not in {source_config.encoding}: give --encoding (such as cp1252), or allow them by "
                 "--max_malformed_fraction"
             )
         if self.num_read:
@@ -98,8 +106,10 @@ class Spilled:
         if self.num_lookalikes:
             lines.append(
                 f"warning: {self.num_lookalikes:,} patients' identifiers differ from another one only by leading zeros "
-                "or case: if they are the same people, write their identifiers alike"
+                "or case, or by forms of a character: if they are the same people, write their identifiers alike"
             )
+        if self.num_empty_files:
+            lines.append(f"warning: {self.num_empty_files:,} files of --input have no rows")
         if self.num_undecodable:
             lines.append(
                 f"warning: {self.num_undecodable:,} notes hold undecodable bytes, which are left out: give the "
@@ -122,7 +132,7 @@ def plan_buckets(files: Iterable[Source], config: SelectionConfig) -> list[Bucke
 
 
 def spill(
-    files: Iterable[Source],
+    files: Sequence[Source],
     source_config: SourceConfig,
     config: SelectionConfig,
     salt: bytes,
@@ -143,7 +153,7 @@ def spill(
     for bucket in buckets:
         (directory / bucket.file_name).unlink(missing_ok=True)  # a killed run's
     writer = _Writer(directory, buckets)
-    for note in select(read_all(files, source_config, report.drops), config, report.drops, met):
+    for note in select(read_all(files, source_config, report), config, report.drops, met):
         split = config.split_rule.split_of(note.patient_id)
         writer.write(Bucket(split, bucket_of(note.patient_id, counts[split], salt), counts[split]), note)
         if patients.add(content_digest(note.patient_id)):
@@ -152,26 +162,30 @@ def spill(
                 del report.next_uniforms[NUM_UNIFORMS:]
             if with_groups and split == "train":
                 report.train_groups.append(patient_group(note.patient_id, salt))
-            report.num_lookalikes += not alike.add(content_digest(without_zeros_and_case(note.patient_id)))
+            report.num_lookalikes += not alike.add(content_digest(without_lookalikes(note.patient_id)))
         report.kept[split][note.category] += 1
         if len(patients_of := patients_by_category[note.category]) < MIN_PATIENTS:
             patients_of.add(note.patient_id)
         report.num_read += 1
-        report.num_undecodable += "\ufffd" in note.text
+        report.num_undecodable += note_readers.is_undecodable(note)
         if report.num_read % 1024 == 0:
             progress(report.num_read)
     writer.close()
     report.patients_by_category = {category: len(of) for category, of in patients_by_category.items()}
     report.num_read += sum(report.drops.values())
     progress(report.num_read)
-    report.check(source_config, config, met)
+    report.check(files, source_config, config, met)
     return report
 
 
-def read_all(files: Iterable[Source], config: SourceConfig, drops: Counter[str]) -> Iterator[Note]:
-    """The notes of all files, one file after the other."""
+def read_all(files: Iterable[Source], config: SourceConfig, report: Spilled) -> Iterator[Note]:
+    """The notes of all files, one file after the other; counts the rest in the `report`."""
     for file in files:
-        yield from note_readers.read(file, config, drops)
+        num_notes, num_dropped = 0, report.drops.total()
+        for note in note_readers.read(file, config, report.drops):
+            num_notes += 1
+            yield note
+        report.num_empty_files += not num_notes and report.drops.total() == num_dropped
 
 
 def load_bucket(path: Path) -> list[Note]:

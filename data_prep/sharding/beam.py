@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clinicalbert_jax.data.patients import bucket_of, patient_group, without_zeros_and_case
+from clinicalbert_jax.data.patients import bucket_of, patient_group, without_lookalikes
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.report.suppression import pooled
 from data_prep.reading import note_readers, selection, spill
@@ -36,7 +36,7 @@ logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
 
 Key = tuple[str, int]  # split and bucket number: a Bucket without its `of`
 _COUNTS = "counts"
-_READ, _DROPPED, _KEPT, _UNDECODABLE = "read", "dropped", "kept", "undecodable"
+_READ, _DROPPED, _KEPT, _UNDECODABLE, _EMPTY = "read", "dropped", "kept", "undecodable", "empty"
 _ALIKE, _MET, _PATIENTS, _UNIFORM = "alike", "met", "patients", "uniform"
 
 
@@ -95,7 +95,7 @@ def run(
         )
         lookalikes = (
             distinct
-            | "alike" >> beam.Map(lambda patient: (without_zeros_and_case(patient), 1))
+            | "alike" >> beam.Map(lambda patient: (without_lookalikes(patient), 1))
             | "how many alike" >> beam.CombinePerKey(sum)
             | "besides one" >> beam.Map(lambda alike: ((_ALIKE,), alike[1] - 1))
         )
@@ -131,7 +131,7 @@ def run(
             | "write counts" >> beam.Map(_write_counts, counts_file)
         )
     spilled, met = _read_counts(counts_file)
-    spilled.check(plan.config.source, plan.config.selection, met)
+    spilled.check(files, plan.config.source, plan.config.selection, met)
     return spilled
 
 
@@ -151,6 +151,7 @@ class _Read(beam.DoFn):
         for one in met:
             yield beam.pvalue.TaggedOutput(_COUNTS, ((_MET, *one), 1))
         yield beam.pvalue.TaggedOutput(_COUNTS, ((_READ,), num_kept + drops.total()))
+        yield beam.pvalue.TaggedOutput(_COUNTS, ((_EMPTY,), int(not num_kept + drops.total())))
         for reason, count in drops.items():
             yield beam.pvalue.TaggedOutput(_COUNTS, ((_DROPPED, reason), count))
 
@@ -168,7 +169,7 @@ class _KeepFirst(beam.DoFn):
         split = self._split_rule.split_of(note.patient_id)
         yield (split, bucket_of(note.patient_id, self._counts[split], self._salt)), note
         yield beam.pvalue.TaggedOutput(_COUNTS, ((_KEPT, split, note.category), 1))
-        if "\ufffd" in note.text:
+        if note_readers.is_undecodable(note):
             yield beam.pvalue.TaggedOutput(_COUNTS, ((_UNDECODABLE,), 1))
         if len(equals) > 1:
             yield beam.pvalue.TaggedOutput(_COUNTS, ((_DROPPED, "exact duplicate"), len(equals) - 1))
@@ -213,6 +214,8 @@ def _read_counts(path: Path) -> tuple[Spilled, Met]:
             spilled.num_read += count
         elif key[0] == _UNDECODABLE:
             spilled.num_undecodable += count
+        elif key[0] == _EMPTY:
+            spilled.num_empty_files += count
         elif key[0] == _ALIKE:
             spilled.num_lookalikes += count
         elif key[0] == _UNIFORM:

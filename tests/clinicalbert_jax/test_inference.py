@@ -97,6 +97,8 @@ def test_candidate_of_several_pieces_is_scored_whole(model: Inference) -> None:
     )
     assert scores["community-acquired"] == pytest.approx(expected, rel=1e-4)
     assert scores["no"] == pytest.approx(probability("[MASK]", 1, "no"), rel=1e-4)
+    with pytest.raises(UserError, match=r"found \[UNK\] in number 2"):
+        model.fill_mask([text], candidates=["no", "no zyxquarrel"])
 
 
 @pytest.mark.fast

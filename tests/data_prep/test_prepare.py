@@ -28,6 +28,7 @@ from data_prep.config import PrepConfig, VocabularyConfig
 from data_prep.prepare import EngineConfig
 from data_prep.reading.selection import SelectionConfig
 from data_prep.reading.sources import SourceConfig
+from data_prep.sharding.shards import Built
 from data_prep.sharding.work_directory import Work
 from data_prep.synthetic import write
 
@@ -570,3 +571,13 @@ def test_a_mistake_is_one_line(corpus: Path, tmp_path: Path, mistake: str) -> No
     assert expected in last
     assert "Traceback" not in result.stderr
     assert not result.stdout
+
+
+@pytest.mark.fast
+def test_a_vocabulary_that_does_not_fit_the_notes_is_said() -> None:
+    def notices(*counts: tuple[int, int]) -> list[str]:
+        return prepare._unknown_notices([Built("train", 0, num_pieces=n, num_unknown_pieces=u) for n, u in counts])
+
+    assert notices() == notices((0, 0)) == notices((100, 0), (100, 10)) == []
+    (line,) = notices((100, 100), (100, 50))
+    assert line.startswith("warning: 75% of the tokens are [UNK]: check that --vocab_file")

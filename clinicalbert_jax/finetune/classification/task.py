@@ -165,7 +165,8 @@ class ClassificationConfig(TaskConfig):
         text_b = fields.text(record, self.text_b_column) if self.text_b_column else ""
         labels = self._labels(record) if annotated else ()
         patient = fields.patient(record, self.patient_column)
-        id_ = fields.identifier(record, f"line-{line}", self.group_column or self.id_column)
+        group = fields.patient(record, self.group_column, "the document that the row is of")
+        id_ = group or fields.identifier(record, f"line-{line}", self.id_column)
         return Document(id_, line, patient, text, text_b, labels)
 
     def _labels(self, record: Record) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from clinicalbert_jax.finetune.inputs.record_files import Record
 from clinicalbert_jax.finetune.inputs.tags import Span
 
 _LONGEST_NAME = 200  # characters; what is longer is text in the wrong field
+# As programs write them. Not 'None' or 'NA', which may be labels.
+_MISSING = ("NaN", "nan", "<NA>", "NULL", r"\N")
 
 
 def text(record: Record, field: str) -> str:
@@ -26,6 +28,8 @@ def name(record: Record, field: str) -> str:
     if isinstance(value, bool):
         value = str(value).lower()
     value = str(value).strip() if isinstance(value, str | int) else ""
+    if value in _MISSING:
+        raise BadRecord(f"expected a name in the field {field!r}, found a missing value such as NaN or NULL")
     if not record_files.is_text(value) or len(value) > _LONGEST_NAME or any(c in value for c in "\t\r\n"):
         raise BadRecord(
             f"expected a name in the field {field!r} (one line of 1 to {_LONGEST_NAME} characters, or a whole "
@@ -51,8 +55,11 @@ def identifier(record: Record, default: str, field: str = "id") -> str:
     return name(record, field) if field in record else default
 
 
-def patient(record: Record, column: str) -> str:
-    """Whom the record is about in the one spelling of `patients.identifier`; '' where no column is named."""
+def patient(record: Record, column: str, what: str = "a patient") -> str:
+    """Whom the record is about in the one spelling of `patients.identifier`; '' where no column is named.
+
+    `what` else the column identifies, such as a stay in hospital, has one spelling as well.
+    """
     if not column:
         return ""
     try:
@@ -60,7 +67,7 @@ def patient(record: Record, column: str) -> str:
     except UserError as error:
         raise BadRecord(str(error)) from None
     if not record_files.is_text(found) or len(found) > _LONGEST_NAME:
-        raise BadRecord(f"expected the identifier of a patient in the field {column!r}, found none")
+        raise BadRecord(f"expected the identifier of {what} in the field {column!r}, found none")
     return found
 
 

@@ -81,3 +81,23 @@ def test_numbers_keep_every_digit_or_are_refused() -> None:
 def test_lookalikes_are_counted() -> None:
     assert count_lookalikes(["1", "2", "x", "1"]) == 0
     assert count_lookalikes(["1", "01", "001", "Ab", "aB", "0"]) == 3
+    assert count_lookalikes(["P-1", "P\u20111", "P\u22121", "\uff30-1", "P\u200b-1", "P1"]) == 4
+
+
+@given(whole_numbers, st.sampled_from(["\uff10", "\u0660", "\u0966"]))
+def test_digits_of_any_script_are_digits(number: int, zero: str) -> None:
+    written = "".join(chr(ord(zero) + int(digit)) for digit in str(number))
+    assert identifier(written) == identifier(f"{written}.0") == str(number)
+
+
+@given(st.integers(1, 9), st.integers(7, 14))
+def test_scientific_notation_is_read_as_r_writes_it(digit: int, exponent: int) -> None:
+    assert identifier("1e+05") == "100000"
+    assert identifier(f"{digit}e+{exponent:02d}") == str(digit * 10**exponent)
+    assert identifier(f"{digit}.5e+{exponent:02d}") == str(digit * 10**exponent + 10**exponent // 2)
+
+
+@pytest.mark.parametrize("text", ["1.23457E+11", "1E+05", "1.234568e+09", "1.5e+00", "1e+16", "-1.23457E+11"])
+def test_digits_that_a_spreadsheet_has_rounded_away_are_missed(text: str) -> None:
+    with pytest.raises(UserError, match="scientific notation, whose last digits may be lost"):
+        identifier(text)

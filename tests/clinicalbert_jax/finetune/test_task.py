@@ -63,6 +63,16 @@ def test_patients_are_in_one_split_and_lookalikes_are_warned_of(capsys: pytest.C
         run.check_patients(data("7", "7"))
 
 
+def test_records_of_training_among_those_evaluated_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    def pairs(*texts: str) -> list[Pair]:
+        return [Pair(str(number), 1, "", (text, "b"), 0) for number, text in enumerate(texts)]
+
+    data = run.Data({}, {"train": pairs("zyx", "c"), "validation": pairs("d", "zyx"), "test": pairs("e")}, Counter())
+    run.warn_of_copies(data)
+    expected = "warning: 1 of 2 records of --validation are also in --train, word for word\n"
+    assert capsys.readouterr().out == expected
+
+
 @pytest.mark.parametrize(("workdir", "expected"), [("gs://bucket/run", "found a URL"), ("taken", "others' results")])
 def test_results_are_written_neither_over_others_nor_to_a_url(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workdir: str, expected: str

@@ -213,6 +213,7 @@ def test_pytorch_bin_is_read(tmp_path: Path) -> None:
     ("extra", "message"),
     [
         ({"model_type": "roberta"}, "found another architecture"),
+        ({"model_type": None, "architectures": ["RobertaForMaskedLM"]}, "found another architecture"),
         ({"position_embedding_type": "relative_key"}, "absolute positions"),
         ({"is_decoder": True}, "variant of BERT"),
         ({"hidden_act": "silu"}, "model.hidden_act: expected one of"),
@@ -221,6 +222,35 @@ def test_pytorch_bin_is_read(tmp_path: Path) -> None:
 def test_other_architectures_are_refused(tmp_path: Path, extra: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         huggingface.load_pretrained(write_model(tmp_path / "model", TINY, **extra))
+
+
+@pytest.mark.fast
+def test_a_byte_order_mark_is_no_part_of_a_config_or_an_index(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "model", TINY, model_type=None, architectures=["BertModel"])
+    (source / "model.safetensors").rename(source / "a.safetensors")
+    index = {"weight_map": dict.fromkeys(random_tensors(TINY), "a.safetensors")}
+    for path, text in ((source / "config.json", None), (source / "model.safetensors.index.json", json.dumps(index))):
+        path.write_text("\ufeff" + (text or path.read_text()))
+    assert huggingface.load_pretrained(source)[0]["vocab_size"] == TINY.vocab_size
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    tensors = random_tensors(TINY)
+    tensors["bert.pooler.dense.bias"][3] = value
+    with pytest.raises(UserError, match=r"bert\.pooler\.dense\.bias: expected finite numbers"):
+        huggingface.load_pretrained(write_model(tmp_path / "model", TINY, tensors))
+
+
+@pytest.mark.fast
+def test_a_table_of_many_more_rows_than_tokens_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = dataclasses.replace(TINY, vocab_size=300)
+    source = write_model(tmp_path / "model", config)
+    for tokens, said in ((300, False), (173, False), (172, True)):
+        write_tokenizer(source, entries(tokens))
+        loading.load(loading.find(source))
+        assert ("the embedding table has 300 rows, the tokenizer 172 tokens" in capsys.readouterr().err) == said
 
 
 @pytest.mark.fast

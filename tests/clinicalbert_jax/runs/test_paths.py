@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.runs import workdir
 from clinicalbert_jax.runs.checkpoint import Checkpoints, recover
@@ -84,3 +85,20 @@ def test_a_checkpoint_that_cannot_be_read_is_not_whole(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"checkpoint of step 3 could not be written .*params, optimizer, progress"):
         saved_and_restored(tmp_path / "[x]")
     assert recover(tmp_path / "[x]")[0] is None
+
+
+@pytest.mark.fast
+def test_no_input_and_no_directory_of_something_else_becomes_a_run(tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tmp_path / "model"
+    workdir.check_free(run, [model])  # neither is there
+    model.mkdir()
+    (tmp_path / "link").symlink_to(model)
+    for path in (model, tmp_path / "link"):
+        with pytest.raises(UserError, match="expected a directory of its own, found an input"):
+            workdir.check_free(path, ["", model])
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match=r"another config\.json"):
+        workdir.check_free(model, [])
+    run.mkdir()
+    checksummed_json.write(run / "config.json", {"model": {}})
+    workdir.check_free(run, [model])

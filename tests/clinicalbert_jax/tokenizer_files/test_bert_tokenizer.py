@@ -196,3 +196,11 @@ def test_casing_that_no_file_says_is_that_of_the_vocabulary(directory: Path) -> 
 def test_data_preparation_refuses_added_tokens_with_white_space() -> None:
     with pytest.raises(UserError, match="added tokens without white space"):
         Tokenizer(Settings(ENTRIES, True, added_tokens=(AddedToken("short of breath"),)))
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("entry", ["pain ", " pain", "pain\t7"])
+def test_an_entry_with_white_space_which_no_text_would_meet_is_refused(tmp_path: Path, entry: str) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, "fever", entry]) + "\n")
+    with pytest.raises(UserError, match="white space beside it on line 7"):
+        bert_tokenizer.read(tmp_path)

@@ -22,11 +22,18 @@ NOTE = f"Before it. {RUN.upper()}, after it."
         ("a.tsv", f"1\tzero {RUN}\n"),
         ("ner.tsv", "".join(f"{word}\tB-Disease\n" for word in RUN.split()) + "\nOther\tO\n"),
         ("ner.conll", "".join(f"{word} NN O\n" for word in RUN.split())),
+        ("ner.bio", "".join(f"{word}\tO\n" for word in RUN.split())),
+        ("NER.TXT", "".join(f"{word} O\n" for word in RUN.split())),
         ("a.rel", f"10030778|{RUN}|nine|0|5\n"),
     ],
 )
 def test_a_note_that_holds_text_of_a_test_file_is_found(tmp_path, name, content):
-    for path, data in ((tmp_path / name, content.encode()), (tmp_path / f"{name}.gz", gzip.compress(content.encode()))):
+    forms = {
+        name: content.encode(),
+        f"{name}.GZ": gzip.compress(content.encode()),
+        f"a-{name}": content.encode("utf-16"),
+    }
+    for path, data in ((tmp_path / name, data) for name, data in forms.items()):
         path.write_bytes(data)
         excluded = downstream.load_excluded([str(path)])
         assert downstream.holds_any(NOTE, excluded)
@@ -44,7 +51,10 @@ def test_without_excluded_text_nothing_is_found():
     assert not downstream.holds_any(NOTE, downstream.load_excluded([]))
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.json", b"{secret"), ("a.jsonl", b"secret"), ("a.txt.gz", b"secret")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.json", b"{secret"), ("a.jsonl", b"secret"), ("a.txt.gz", b"secret"), ("a.txt", b"secret \xe9")],
+)
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="--exclude_text") as caught:

@@ -1,5 +1,6 @@
 """Paths and URLs of notes: what exists under a name is read, and nothing else that the name would match."""
 
+import gzip
 import os
 import string
 from pathlib import Path
@@ -69,3 +70,30 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     for given in ("link", "link.csv", "link/*"):
         ((url, _),) = files.expand(os.path.join(tmp_path, given))  # noqa: PTH118
         assert Path(url).read_bytes() == b"right"
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "A.TXT.GZ", "a.txt"])
+@pytest.mark.parametrize("where", ["local", "url"])
+def test_a_gzip_file_is_known_by_its_content(tmp_path: Path, name: str, where: str) -> None:
+    url = str(tmp_path / name) if where == "local" else f"memory://{tmp_path}/{name}"
+    filesystem, path = fsspec.core.url_to_fs(url)
+    for content in (gzip.compress(b"caf\xc3\xa9"), b"caf\xc3\xa9", b""):
+        filesystem.pipe_file(path, content)
+        if content[:1] == b"c" and name != "a.txt":
+            with pytest.raises(UserError, match="damaged"), files.reading_text(url, "--input", "utf-8") as text:
+                text.read()
+            continue
+        with files.reading_text(url, "--input", "utf-8") as text:
+            assert text.read() == ("caf\xe9" if content else "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF_8"])
+def test_utf_16_is_not_read_as_utf_8(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.txt"
+    for mark, other in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        path.write_bytes(mark + "caf\xe9".encode(other))
+        utf_8 = files.reading_text(str(path), "--input", encoding)
+        with pytest.raises(UserError, match="found UTF-16: give --encoding=utf-16"), utf_8:
+            pass
+        with files.reading_text(str(path), "--input", "utf-16") as text:
+            assert text.read() == "caf\xe9"

@@ -205,3 +205,31 @@ def test_identifiers_that_look_alike_are_warned_of_without_showing_them(tmp_path
     (warning,) = report.notices(SelectionConfig())
     assert warning.startswith("warning: 3 patients' identifiers differ from another one only by leading zeros or case")
     assert not any(who in warning for who in people if who != "5")
+
+
+def spilled_directory(directory, **settings):
+    config = SourceConfig((str(directory),), patient_column="directory", **settings)
+    files = sources.resolve(config)
+    buckets = spill.plan_buckets(files, SelectionConfig())
+    return spill.spill(files, config, SelectionConfig(), SALT, buckets, directory.parent)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le"])
+def test_a_directory_of_notes_in_another_encoding_is_refused(tmp_path, encoding):
+    for number in range(20):
+        (tmp_path / "d" / str(number)).mkdir(parents=True)
+        (tmp_path / "d" / str(number) / "a.txt").write_bytes(f"m\xfcde {number}".encode(encoding))
+    with pytest.raises(UserError, match=r"--input: 20 of 20 notes hold undecodable bytes.*--encoding"):
+        spilled_directory(tmp_path / "d")
+    assert spilled_directory(tmp_path / "d", max_malformed_fraction=1.0).num_undecodable == 20
+    report = spilled_directory(tmp_path / "d", encoding=encoding)
+    assert (report.num_undecodable, report.num_read) == (0, 20)
+
+
+def test_files_without_rows_are_counted(tmp_path):
+    (tmp_path / "a.csv").write_text("who,body\n1,tea\n")
+    (tmp_path / "b.csv").write_text("who,body\n")
+    config = SourceConfig((str(tmp_path / "*.csv"),), text_column="body", patient_column="who")
+    files = sources.resolve(config)
+    report = spill.spill(files, config, SelectionConfig(), SALT, spill.plan_buckets(files, SelectionConfig()), tmp_path)
+    assert report.notices(SelectionConfig()) == ["warning: 1 files of --input have no rows"]

@@ -111,7 +111,7 @@ def test_many_malformed_rows_end_with_their_cause_and_few_are_skipped(tmp_path: 
 
 def test_rows_of_a_group_are_one_document(tmp_path: Path) -> None:
     config = ClassificationConfig(group_column="admission", patient_column="who")
-    table = "who,admission,text,label\n1,7,first,yes\n2,8,other,no\n1.0,7,second,yes\n"
+    table = "who,admission,text,label\n1,7,first,yes\n2,8,other,no\n1.0,7.0,second,yes\n"
     read = config.read(written(tmp_path / "a.csv", table), Reading())
     assert read == [
         Document("7", 2, "1", "first\nsecond", "", ("yes",)),
@@ -122,6 +122,12 @@ def test_rows_of_a_group_are_one_document(tmp_path: Path) -> None:
         config.read(path, Reading())
     assert SECRET not in str(caught.value)
     assert len(config.read(path, Reading("skip"))) == 2
+    for missing in ("NaN", "NULL", ""):
+        path = written(tmp_path / "c.csv", table + f"3,{missing},{SECRET},no\n")
+        with pytest.raises(UserError, match="line 5: expected the identifier of the document"):
+            config.read(path, Reading())
+    floats = "".join(f'{{"who": {who}, "admission": {who}.0, "text": "a", "label": "x"}}\n' for who in (1, 2, 2))
+    assert [one.id for one in config.read(written(tmp_path / "d.jsonl", floats), Reading())] == ["1", "2"]
 
 
 def test_answers_as_columns_are_those_of_squad(tmp_path: Path) -> None:
@@ -153,3 +159,11 @@ def test_labels_that_are_text_are_refused_without_quoting_them() -> None:
         assert SECRET not in str(caught.value)
     codes = [Document(str(n), n, "", "a", "", tuple(f"{(n * k) % 90}.{k}" for k in range(9))) for n in range(100)]
     assert len(ClassificationConfig(multi_label=True).task(codes).labels) > 100
+
+
+@pytest.mark.parametrize("missing", ["NaN", "nan", "<NA>", "NULL", "\\N"])
+def test_a_missing_value_is_no_label(tmp_path: Path, missing: str) -> None:
+    path = written(tmp_path / "a.csv", f"text,label\na,None\nb,NA\nc,{missing}\n")
+    with pytest.raises(UserError, match="line 4: expected a name in the field 'label', found a missing value"):
+        texts(path)
+    assert texts(path, on_bad_record="skip") == [("a", "None"), ("b", "NA")]
