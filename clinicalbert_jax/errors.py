@@ -4,7 +4,7 @@ import re
 
 _END = r"\S*?([:;,)]?)(?=\s|$)"  # of a URL in a sentence
 _CREDENTIALS = (
-    (re.compile(r"(\w://)[^\s/?#]*@"), r"\1"),  # USER:PASSWORD@
+    (re.compile(r"((?<!\bh)\w://)[^\s/?#]*@"), r"\1"),  # USER:PASSWORD@, but not hf://NAME@REVISION
     (re.compile(r"(\w://)[^\s/]*:\S*@" + _END), r"\1...\2"),  # the same with a '/', '?' or '#', or what may be that
     (re.compile(r"(\w://[^\s?#]*)[?#]" + _END), r"\1\2"),  # ?token=
 )

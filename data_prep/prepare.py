@@ -216,6 +216,8 @@ def _is_complete(
                 f"{dataset_dir} was prepared otherwise ({differences}): give another --version or --output_dir, or "
                 "--overwrite to replace it"
             )
+        if any(path.is_dir() for path in dataset_dir.iterdir()):
+            raise UserError(f"--overwrite: {dataset_dir} holds directories beside a dataset, such as a run: move them")
         atomic_output.refuse_inputs(dataset_dir, (url for of_files in states for url in of_files), "--overwrite")
     elif dataset_dir.is_symlink() or (dataset_dir.exists() and any(dataset_dir.iterdir())):
         raise UserError(

@@ -17,6 +17,7 @@ _SURROUNDING = r"[\s\x00-\x1f\x7f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe
 _OUTER = re.compile(rf"\A(?:{_SURROUNDING}|=(?=[\"']))+|{_SURROUNDING}+\Z")
 _WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0*")
 _SCIENTIFIC = re.compile(r"-?[0-9](\.[0-9]+)?([eE])\+[0-9]{2,3}")
+_THOUSANDS = re.compile(r"[0-9]{1,3}(?:[.,' ][0-9]{3})+")
 _DASH = re.compile(r"[\u2010-\u2015\u2212]")
 # How pandas and R write a missing value (pandas' default `na_values`), and MySQL.
 _MISSING = re.compile(r"-?[Nn]a[Nn]|-?1\.#(IND|QNAN)|<NA>|#?N/?A|n/a|NULL|null|NaT|None|\\N")
@@ -48,6 +49,8 @@ def identifier(value: Any) -> str:
         whole = _WHOLE_NUMBER.fullmatch(text)
         return "" if _MISSING.fullmatch(text) else whole[1] if whole else text
     if value is None or value != value or isinstance(value, list | tuple | dict | set):  # NaN differs from itself
+        return ""
+    if isinstance(value, float | Decimal) and math.isinf(value):
         return ""
     if isinstance(value, float) and abs(value) >= _FLOATS_SKIP_INTEGERS and math.isfinite(value):
         raise UserError(
@@ -84,10 +87,12 @@ def count_lookalikes(identifiers: Iterable[str]) -> int:
 
 
 def without_lookalikes(one: str) -> str:
-    """An identifier without leading zeros and case, and with one form of each character (NFKC) and of the dash."""
+    """An identifier without leading zeros, case and separators of thousands, and with one form of each character."""
     if not one.isascii():
         one = "".join(c for c in unicodedata.normalize("NFKC", one) if unicodedata.category(c) != "Cf")
         one = _DASH.sub("-", one)
+    if _THOUSANDS.fullmatch(one):
+        one = re.sub("[^0-9]", "", one)
     return one.casefold().lstrip("0")
 
 

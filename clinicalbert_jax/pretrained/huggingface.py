@@ -116,7 +116,8 @@ def find(source: str | Path) -> Path:
 def is_export(directory: Path) -> bool:
     """Whether a directory is a model that `export` wrote, which --overwrite may replace."""
     ours = any((directory / name).exists() for name in (provenance.FILE_NAME, workdir.TASK_FILE))
-    return ours and (directory / CONFIG_FILE).exists() and not (directory / workdir.CHECKPOINTS).exists()
+    holds_others = any(path.is_dir() for path in directory.iterdir())  # such as a run that was started in it
+    return ours and (directory / CONFIG_FILE).exists() and not holds_others
 
 
 def read_config(directory: Path) -> ModelConfig:

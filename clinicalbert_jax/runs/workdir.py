@@ -162,6 +162,10 @@ def read_config(workdir: Path) -> Config:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"--workdir: expected a run in {workdir}, found no {CONFIG_FILE} there") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
+        if not (workdir / CHECKPOINTS).exists():
+            raise UserError(
+                f"--workdir: expected a run in {workdir}, found a {CONFIG_FILE} that is not as it was written by one"
+            ) from None
         raise UserError(
             f"{path} is not as it was written ({type(error).__name__}): restore it from a copy, such as the one in "
             f"{workdir / CHECKPOINTS}/STEP/run"

@@ -196,6 +196,10 @@ def test_another_option_is_refused(corpus: Path, dataset: Path) -> None:
     changed = config(corpus, max_seq_length=64)
     with pytest.raises(UserError, match=r"--max_seq_length was 128, is 64.*--overwrite"):
         prepare.run(changed, corpus / "one", EngineConfig())
+    (dataset / "run").mkdir()
+    with pytest.raises(UserError, match="holds directories beside a dataset, such as a run: move them"):
+        prepare.run(changed, corpus / "one", EngineConfig(), overwrite=True)
+    (dataset / "run").rmdir()
     before = contents(dataset)
     assert prepare.run(config(corpus), corpus / "one", EngineConfig()) == dataset
     assert contents(dataset) == before

@@ -63,7 +63,8 @@ def test_text_stays_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", [None, math.nan, "", " ", '""', "NaN", "NULL", "\\N", "<NA>", "\ufeff", [], ["1"], {}]
+    "missing",
+    [None, math.nan, "", " ", '""', "NaN", "NULL", "\\N", "<NA>", "\ufeff", [], ["1"], {}, math.inf, Decimal("-inf")],
 )
 def test_missing(missing: object) -> None:
     assert identifier(missing) == ""
@@ -82,6 +83,7 @@ def test_lookalikes_are_counted() -> None:
     assert count_lookalikes(["1", "2", "x", "1"]) == 0
     assert count_lookalikes(["1", "01", "001", "Ab", "aB", "0"]) == 3
     assert count_lookalikes(["P-1", "P\u20111", "P\u22121", "\uff30-1", "P\u200b-1", "P1"]) == 4
+    assert count_lookalikes(["1234567", "1,234,567", "1.234.567", "1 234 567", "1,2", "12", "12-345", "12345"]) == 3
 
 
 @given(whole_numbers, st.sampled_from(["\uff10", "\u0660", "\u0966"]))

@@ -498,3 +498,6 @@ def test_only_an_export_of_ours_may_be_replaced(tmp_path: Path) -> None:
     assert atomic_output.check_directory(model, True, huggingface.is_export) == model.resolve()
     with pytest.raises(UserError, match="an input of this command"):
         atomic_output.check_directory(model, True, huggingface.is_export, [model])
+    (model / "run").mkdir()
+    with pytest.raises(UserError, match="expected an earlier output"):
+        atomic_output.check_directory(model, True, huggingface.is_export)

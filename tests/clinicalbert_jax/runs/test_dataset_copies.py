@@ -165,7 +165,9 @@ def test_a_run_records_no_credentials() -> None:
     assert Config(init_from="s3://bucket/run").init_from == "s3://bucket/run"
 
 
-@pytest.mark.parametrize("text", ["gs://bucket/a@b/c: found none", "https://host:80/a, b", "a@b.org or x?y"])
+@pytest.mark.parametrize(
+    "text", ["gs://bucket/a@b/c: found none", "https://host:80/a, b", "a@b.org or x?y", "hf://bert@REV"]
+)
 def test_what_holds_no_credentials_stays(text: str) -> None:
     assert redacted(text) == text
 

@@ -102,3 +102,13 @@ def test_no_input_and_no_directory_of_something_else_becomes_a_run(tmp_path: Pat
     run.mkdir()
     checksummed_json.write(run / "config.json", {"model": {}})
     workdir.check_free(run, [model])
+
+
+@pytest.mark.fast
+def test_the_config_of_a_model_is_not_taken_for_a_damaged_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match=r"expected a run in .*, found a config\.json that is not as it was written"):
+        workdir.read_config(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="restore it from a copy"):
+        workdir.read_config(tmp_path)
