@@ -76,6 +76,14 @@ def probable_cause(sample: str, delimiter: str, escape: str) -> str:
     return "probably another encoding: give --encoding" if "\ufffd" in sample else ""
 
 
+def not_one_column(name: str, header: Sequence[str]) -> str:
+    """What a `header` has instead of one column `name`, without quoting it."""
+    if name in header:
+        return "several"
+    is_alike = any(other.strip().lower() == name.strip().lower() for other in header)
+    return "one that differs by white space or case" if is_alike else "none"
+
+
 def cause_in_header(sample: str, delimiter: str) -> str:
     """As `probable_cause`, as far as the first line tells it."""
     header = sample.split("\n", 1)[0]

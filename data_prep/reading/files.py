@@ -139,5 +139,7 @@ def parquet(url: str, label: str) -> Iterator[Any]:
     try:
         with opened(url) as raw, pyarrow.parquet.ParquetFile(raw) as file:
             yield file
+    except UnicodeDecodeError:
+        raise UserError(f"{label}: expected text in UTF-8, found other bytes: write the Parquet file again") from None
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{label} cannot be read as Parquet ({type(error).__name__})") from None

@@ -29,6 +29,8 @@ MIMIC_IV_CATEGORIES = {
     "AR": "Radiology addendum",
 }
 
+_NO_ERROR = ("", "0", "f", "false")  # of ISERROR; as MIMIC-III has it, 1 or nothing
+
 _ISO_TIME = re.compile(r"\d{4}-\d\d(-\d\d([ T]\d\d:\d\d.{0,22})?)?")
 _UNREADABLE_TIME = "\uffff"
 
@@ -177,7 +179,7 @@ def _mimic_rows(header: list[str], source: Source, config: SourceConfig) -> Any:
 
         def mimic_iii(row: list[str]) -> tuple[Note | None, str]:
             row.append("")  # what an absent column holds
-            if row[error].strip() in ("1", "1.0"):
+            if row[error] and identifier(row[error]).lower() not in _NO_ERROR:
                 return None, "marked as error"
             if not (whose := identifier(row[patient])):
                 return None, "no patient"
@@ -228,13 +230,24 @@ def _read_parquet(source: Source, config: SourceConfig, counts: Counter[str]) ->
     number = 0
     with files.parquet(source.url, source.label) as file:
         for batch in file.iter_batches(batch_size=512, columns=sorted({c for c in columns if c}), use_threads=False):
-            for record in batch.to_pylist():
+            for record in _without_nanoseconds(batch).to_pylist():
                 number += 1
                 note, reason = _own_note([record[c] if c else None for c in columns], source, config, number)
                 if note is None:
                     counts[reason] += 1
                 else:
                     yield note
+
+
+def _without_nanoseconds(batch: Any) -> Any:
+    """The batch with times in microseconds, which Python has; pandas writes nanoseconds."""
+    import pyarrow as pa
+
+    def cast(column: Any) -> Any:
+        is_finer = pa.types.is_timestamp(column.type) and column.type.unit == "ns"
+        return column.cast(pa.timestamp("us", column.type.tz), safe=False) if is_finer else column
+
+    return pa.RecordBatch.from_arrays(list(map(cast, batch.columns)), names=batch.schema.names)
 
 
 def _read_text(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator[Note]:

@@ -297,10 +297,10 @@ def own_columns(config: SourceConfig) -> tuple[str, str, str, str, str]:
 def _require_columns(source: Source, needed: Sequence[str], found: Sequence[str], config: SourceConfig) -> None:
     for name in needed:
         if found.count(name) != 1:
+            what = csv_rows.not_one_column(name, found)
             raise UserError(
-                f"{source.label}: expected one column {name}, found {'several' if name in found else 'none'} among "
-                f"{_others(found, source, config)}: name the columns by --text_column, --patient_column, --id_column, "
-                "--time_column, --category_column"
+                f"{source.label}: expected one column {name}, found {what} among {_others(found, source, config)}: "
+                "name the columns by --text_column, --patient_column, --id_column, --time_column, --category_column"
             )
 
 

@@ -44,8 +44,11 @@ def read_table(path: Path, required: Sequence[str], reading: Reading) -> Iterato
 
 
 def is_text(value: Any) -> bool:
-    """Whether a field holds something to read: a string of Unicode with a character that is not white space."""
-    if not isinstance(value, str) or not value.strip():
+    """Whether a field holds something to read: a string of Unicode with a character that is not white space.
+
+    Zeros are not: they stand in UTF-16 that is read as UTF-8.
+    """
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
         return False
     try:
         value.encode()
@@ -93,7 +96,7 @@ def _check_header(path: Path, header: list[str], required: Sequence[str], readin
     # The names found are not shown: in a table without a header they would be a record.
     for name in required:
         if header.count(name) != 1:
-            found = "none" if name not in header else "several"
+            found = csv_rows.not_one_column(name, header)
             raise UserError(
                 f"{path}, line 1: expected a column named {name!r} among the {len(header)} there, found {found}: "
                 f"{advice} ({reading.cause(path)})"

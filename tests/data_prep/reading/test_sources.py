@@ -488,3 +488,44 @@ def test_mimic_iii_as_it_is_downloaded(tmp_path, capfd):
     assert "passed over, since they hold no notes: 0 detail files, 3 tables" in capfd.readouterr().err
     (tmp_path / "OTHER.csv").write_bytes(as_csv([["1", SECRET]], ["ROW_ID", "SUBJECT_ID"]))
     assert "expected the columns of NOTEEVENTS" in refusal(tmp_path)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("value", "is_error"), [("1", 1), ("1.0", 1), ("true", 1), ("t", 1), ("0", 0), ("FALSE", 0)])
+def test_every_spelling_of_iserror_is_known(tmp_path, value, is_error):
+    (tmp_path / "NOTEEVENTS.csv").write_bytes(mimic_iii(("3", "One."), ISERROR=value))
+    notes, counts = read(tmp_path / "NOTEEVENTS.csv")
+    assert (len(notes), counts) == ((0, {"marked as error": 1}) if is_error else (1, {}))
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_times_of_pandas_are_read(tmp_path, zone):
+    when = pyarrow.array([1577923200000000001], pyarrow.timestamp("ns", zone))
+    table = pyarrow.table({"who": ["12"], "body": ["a"], "when": when})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    notes, _ = read(tmp_path / "a.parquet", text_column="body", patient_column="who", time_column="when")
+    assert notes[0].time.startswith("2020-01-02 00:00:00")
+
+
+@pytest.mark.fast
+def test_parquet_that_is_not_in_utf_8_is_refused(tmp_path):
+    latin = pyarrow.array(["caf\u00e9 zanzibar".encode("latin-1")], pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 1, latin.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"who": ["12"], "body": text}), tmp_path / "a.parquet")
+    assert "in UTF-8, found other" in refusal(tmp_path / "a.parquet", text_column="body", patient_column="who")
+
+
+@pytest.mark.fast
+def test_a_column_of_almost_the_name_is_said(tmp_path):
+    (tmp_path / "a.csv").write_bytes(as_csv([["12", "a"]], ["who", " Body"]))
+    message = refusal(tmp_path / "a.csv", text_column="body", patient_column="who")
+    assert "expected one column body, found one that differs by white space or case among 2 columns" in message
+    (tmp_path / "a.csv").write_bytes(as_csv([["12", "a"]], ["who", "text"]))
+    assert "found none" in refusal(tmp_path / "a.csv", text_column="body", patient_column="who")
+
+
+@pytest.mark.fast
+def test_a_json_array_is_named_as_the_cause(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps([{"who": "1", "body": SECRET}], indent=1))
+    assert "one JSON array" in refusal(tmp_path / "a.jsonl", text_column="body", patient_column="who")

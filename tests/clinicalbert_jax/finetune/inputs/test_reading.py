@@ -167,3 +167,14 @@ def test_a_missing_value_is_no_label(tmp_path: Path, missing: str) -> None:
     with pytest.raises(UserError, match="line 4: expected a name in the field 'label', found a missing value"):
         texts(path)
     assert texts(path, on_bad_record="skip") == [("a", "None"), ("b", "NA")]
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_utf_16_without_a_mark_is_refused_by_every_reader(tmp_path: Path, kind: str) -> None:
+    config, name, content = FILES[kind]
+    path = written(tmp_path / name, content.replace("WHO", "1"), "utf-16-le")
+    with pytest.raises(UserError):
+        config.read(path, Reading())
+    with pytest.raises(UserError):
+        config.read(path, Reading(), annotated=False)
+    assert config.read(path, Reading(encoding="utf-16-le"))
