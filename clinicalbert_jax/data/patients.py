@@ -26,6 +26,10 @@ _FLOATS_SKIP_INTEGERS = 2**53
 DEFAULT_SPLIT_KEY = "clinicalbert_jax"
 
 
+class RoundedIdentifierError(UserError):
+    """An identifier that a program has rounded, so that different people would be one."""
+
+
 def identifier(value: Any) -> str:
     """The one spelling of a patient's identifier; '' where it is missing.
 
@@ -34,8 +38,8 @@ def identifier(value: Any) -> str:
     '123', and so is `1e+05`, as R writes it, '100000'. Leading zeros and case are kept (see `count_lookalikes`), and so
     is text such as '1e3'. A list or a mapping identifies nobody.
 
-    Raises `UserError` for a float from 2^53 on and for text such as `1.23457E+11`, as spreadsheets write long numbers:
-    their last digits are lost.
+    Raises `RoundedIdentifierError` for a float from 2^53 on and for text such as `1.23457E+11`, as spreadsheets write
+    long numbers: their last digits are lost.
     """
     if isinstance(value, bytes):
         try:
@@ -53,7 +57,7 @@ def identifier(value: Any) -> str:
     if isinstance(value, float | Decimal) and math.isinf(value):
         return ""
     if isinstance(value, float) and abs(value) >= _FLOATS_SKIP_INTEGERS and math.isfinite(value):
-        raise UserError(
+        raise RoundedIdentifierError(
             "expected identifiers as text or integers, found a float from 2^53 on, whose last digits are lost: "
             "write the column of identifiers as text"
         )
@@ -73,7 +77,7 @@ def _written_out(text: str, exponent_sign: str) -> str:
     """
     number = f"{Decimal(text):f}"
     if exponent_sign == "E" or "." in number or len(text) >= len(number) or abs(int(number)) >= _FLOATS_SKIP_INTEGERS:
-        raise UserError(
+        raise RoundedIdentifierError(
             "expected identifiers as text or integers, found a number in scientific notation, whose last digits may be "
             "lost: write the column of identifiers as text"
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from clinicalbert_jax.data.patients import identifier
+from clinicalbert_jax.data.patients import RoundedIdentifierError, identifier
 from clinicalbert_jax.errors import UserError
 from data_prep.reading import csv_rows, files
 from data_prep.reading.sources import Source, SourceConfig, cause_in_json, own_columns, parse_json, rows_of_csv
@@ -56,11 +56,14 @@ def read(source: Source, config: SourceConfig, counts: Counter[str]) -> Iterator
     readers |= {"parquet": _read_parquet, "text": _read_text, "sentences": _read_sentences}
     before, malformed = counts.total(), counts["malformed row"]
     num_notes = num_undecodable = num_untimed = 0
-    for note in readers[source.format](source, config, counts):
-        num_notes += 1
-        num_undecodable += is_undecodable(note)
-        num_untimed += note.time == _UNREADABLE_TIME
-        yield note
+    try:
+        for note in readers[source.format](source, config, counts):
+            num_notes += 1
+            num_undecodable += is_undecodable(note)
+            num_untimed += note.time == _UNREADABLE_TIME
+            yield note
+    except RoundedIdentifierError as error:
+        raise UserError(f"{source.label}: {error}") from None
     num_rows = num_notes + counts.total() - before
     malformed = counts["malformed row"] - malformed
     if malformed > max(1, config.max_malformed_fraction * num_rows):

@@ -9,7 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinicalbert_jax.data.patients import DEFAULT_SPLIT_KEY, SplitRule, identifier, without_lookalikes
+from clinicalbert_jax.data.patients import (
+    DEFAULT_SPLIT_KEY,
+    RoundedIdentifierError,
+    SplitRule,
+    identifier,
+    without_lookalikes,
+)
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.options import option
 from data_prep.reading.note_readers import Note
@@ -113,7 +119,10 @@ def excluded_patients(config: SelectionConfig) -> frozenset[str]:
     for number, line in enumerate(lines, 1):
         if any(separator in line.strip() for separator in ",;\t"):
             raise UserError(f"{expected}, found several columns on line {number}: keep the identifiers only")
-    found = list(filter(None, map(identifier, lines)))
+    try:
+        found = list(filter(None, map(identifier, lines)))
+    except RoundedIdentifierError as error:
+        raise UserError(f"--exclude_patients: {error}") from None
     if not found:
         raise UserError(f"{expected}, found no identifier in the file")
     if len(found) > 1 and not _has_digit(found[0]) and all(map(_has_digit, found[1:])):

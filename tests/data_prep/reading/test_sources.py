@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from clinicalbert_jax.errors import UserError
 from data_prep.reading import note_readers, sources
 from data_prep.reading.note_readers import Note
+from data_prep.reading.selection import SelectionConfig, excluded_patients
 from data_prep.reading.sources import SourceConfig
 
 SECRET = "zanzibar"  # no message may hold it
@@ -529,3 +530,15 @@ def test_a_column_of_almost_the_name_is_said(tmp_path):
 def test_a_json_array_is_named_as_the_cause(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps([{"who": "1", "body": SECRET}], indent=1))
     assert "one JSON array" in refusal(tmp_path / "a.jsonl", text_column="body", patient_column="who")
+
+
+@pytest.mark.fast
+def test_where_an_identifier_was_rounded_is_said(tmp_path):
+    (tmp_path / "a.csv").write_bytes(as_csv([["1.23457E+11", "a"]], ["who", "body"]))
+    message = refusal(tmp_path / "a.csv", text_column="body", patient_column="who")
+    assert message.startswith(
+        "--input: expected identifiers as text or integers, found a number in scientific notation"
+    )
+    with pytest.raises(UserError, match="--exclude_patients: expected identifiers as text"):
+        (tmp_path / "out.txt").write_text("1\n1.23457E+11\n")
+        excluded_patients(SelectionConfig(exclude_patients=str(tmp_path / "out.txt")))
