@@ -111,11 +111,14 @@ def reading_text(url: str, label: str, encoding: str, newline: str | None = None
 
     Raises `UserError` for UTF-8 that begins with the byte order mark of UTF-16.
     """
-    is_utf_8 = encoding.lower().replace("-", "").replace("_", "") == "utf8"
+    codec = codecs.lookup(encoding).name
     with reading(url, label) as stream:
-        if is_utf_8 and stream.peek(2)[:2] in _OF_UTF_16:  # type: ignore[attr-defined]
-            raise UserError(f"{label}: expected text in {encoding}, found UTF-16: give --encoding=utf-16")
-        encoding = "utf-8-sig" if is_utf_8 else encoding
+        if stream.peek(2)[:2] in _OF_UTF_16:  # type: ignore[attr-defined]
+            if codec == "utf-8":
+                raise UserError(f"{label}: expected text in {encoding}, found UTF-16: give --encoding=utf-16")
+            if codec in ("utf-16-le", "utf-16-be"):
+                stream.read(2)
+        encoding = "utf-8-sig" if codec == "utf-8" else encoding
         with io.TextIOWrapper(stream, encoding, errors="replace", newline=newline) as text:
             yield text
 

@@ -1,5 +1,6 @@
 """How annotated files are opened and read, and what happens at a record that cannot be used."""
 
+import codecs
 import contextlib
 import gzip
 import zlib
@@ -116,10 +117,12 @@ class Reading:
         if not path.is_file():
             raise UserError(f"expected a file, found none at {path}")
         open_file = gzip.open if path.name.lower().endswith(".gz") else open
-        utf8 = self.encoding.lower().replace("-", "") == "utf8"
-        encoding, errors = ("utf-8-sig", "surrogateescape") if utf8 else (self.encoding, "strict")
+        codec = codecs.lookup(self.encoding).name
+        encoding, errors = ("utf-8-sig", "surrogateescape") if codec == "utf-8" else (self.encoding, "strict")
         try:
             with open_file(path, "rt", encoding=encoding, errors=errors, newline=newline) as file:
+                if codec in ("utf-16-le", "utf-16-be") and file.read(1) != "\ufeff":
+                    file.seek(0)
                 yield cast(IO[str], file)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise UserError(f"{path}: damaged ({type(error).__name__}): restore it from a copy") from None

@@ -178,3 +178,6 @@ def test_utf_16_without_a_mark_is_refused_by_every_reader(tmp_path: Path, kind: 
     with pytest.raises(UserError):
         config.read(path, Reading(), annotated=False)
     assert config.read(path, Reading(encoding="utf-16-le"))
+    for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
+        path = written(tmp_path / name, "\ufeff" + content.replace("WHO", "1"), encoding)
+        assert [one.patient for one in config.read(path, Reading(encoding=encoding.replace("-", "_")))] == ["1"]
