@@ -38,8 +38,9 @@ from typing import Any, NoReturn, TypeVar
 from absl import app, flags
 from ml_collections import config_flags
 
+from clinicalbert_jax import errors
 from clinicalbert_jax.config import validated
-from clinicalbert_jax.errors import UserError, redacted
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import patterns
 from clinicalbert_jax.options import CONFIG_FILE, POSITIONAL, Option
 
@@ -102,7 +103,10 @@ def outcome(error: BaseException | None) -> tuple[int, str]:
     elif isinstance(error, UserError):
         line = str(error)
     elif isinstance(error, OSError) and error.errno:
-        line = f"cannot read or write {error.filename or 'a file'} ({os.strerror(error.errno)})"
+        file = str(error.filename or "a file")
+        label = errors.labelled(file)
+        file = file if label == file else label.split("/")[0]  # no names of files in a directory
+        line = f"cannot read or write {file} ({os.strerror(error.errno)})"
     else:
         out_of_memory = isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED")
         what = "out of memory" if out_of_memory else "unexpected error"
@@ -147,7 +151,20 @@ def _built(options: type, arguments: tuple[str, ...], values: flags.FlagValues) 
             if option.kind == CONFIG_FILE and value is not None:
                 value = _checked_config(value)
             found[entry.name] = _entries(value) if isinstance(value, list) else value
+            if option.labelled:
+                _label(entry.name, found[entry.name])
     return options(**found)
+
+
+def _label(name: str, value: str | tuple[str, ...] | None) -> None:
+    """Have messages call a path by the option that names it, however the path is spelled; `errors.label` says why."""
+    entries = [value] if isinstance(value, str) else value or []
+    for number, path in enumerate(entries, 1):
+        label = f"--{name}" if len(entries) == 1 else f"--{name} entry {number} of {len(entries)}"
+        if path not in ("", "-"):  # standard input
+            local = Path(path).expanduser() if path.startswith("~/") else Path(path)
+            for spelling in (path, Path(path), local, local.absolute(), os.path.realpath(local)):
+                errors.label(spelling, label)
 
 
 def _entries(values: list[str]) -> tuple[str, ...]:
@@ -288,5 +305,6 @@ def _fail(message: str) -> NoReturn:
 
 
 def _printable(message: str) -> str:
-    """One line without credentials, whatever a path or URL in it holds."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in redacted(" ".join(message.split("\n"))))
+    """One line without credentials, and without names of files of notes, whatever a path or URL in it holds."""
+    line = errors.redacted(" ".join(errors.labelled(message).split("\n")))
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

@@ -17,7 +17,7 @@ class Options:
     """The options of the command."""
 
     model: str = option("A run, the directory of a Hugging Face BERT, or hf://NAME on its hub.")
-    input: str = option("One text a line ('-': standard input), or .jsonl with `id` and `text`.")
+    input: str = option("One text a line ('-': standard input), or .jsonl with `id` and `text`.", labelled=True)
     output: str = option("The file to write: FILE.parquet or FILE.npz.")
     pooling: str = option("Mean over all tokens, or the vector of [CLS].", "mean", choices=("mean", "cls"))
     overwrite: bool = option("Replace the output if it exists.", False)

@@ -15,7 +15,9 @@ class Options:
 
     texts: tuple[str, ...] = option("Texts with one [MASK] or more.", (), kind=POSITIONAL)
     model: str = option("A run, the directory of a Hugging Face BERT, or hf://NAME on its hub.")
-    input: str | None = option("File with one text a line ('-': standard input), instead of arguments.", None)
+    input: str | None = option(
+        "File with one text a line ('-': standard input), instead of arguments.", None, labelled=True
+    )
     top_k: int = option("How many predictions to give for each [MASK].", 5, lowest=1)
     candidates: tuple[str, ...] = option("Score these words or phrases, comma-separated, and no others.", ())
     json: bool = option("Print one JSON object for each text instead of a table.", False)

@@ -15,7 +15,9 @@ class Options:
 
     texts: tuple[str, ...] = option("Two texts.", (), kind=POSITIONAL)
     model: str = option("A run, the directory of a Hugging Face BERT, or hf://NAME on its hub.")
-    input: str | None = option("File with one pair a line, separated by a tab ('-': standard input).", None)
+    input: str | None = option(
+        "File with one pair a line, separated by a tab ('-': standard input).", None, labelled=True
+    )
     json: bool = option("Print one JSON object for each pair instead of a table.", False)
     show_text: bool = option("Print the texts as well.", False)
 

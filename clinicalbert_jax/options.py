@@ -13,6 +13,7 @@ class Option(NamedTuple):
     kind: str = FLAG
     choices: tuple[str, ...] = ()
     lowest: float | None = None
+    labelled: bool = False  # a path whose name may be that of a patient: see `errors`
 
 
 def option(help: str, default: Any = MISSING, **details: Any) -> Any:

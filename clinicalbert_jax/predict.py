@@ -22,7 +22,7 @@ class Options:
     """The options of the command."""
 
     model: str = option("A fine-tuned model: a seed's run, or an exported directory.")
-    input: str = option("The records to predict for.")
+    input: str = option("The records to predict for.", labelled=True)
     output: str = option("Beginning of the names of the files to write.")
     step: str = option("Checkpoint of a run: its number, or 'best' by validation.", loading.BEST)
     reading: Reading
@@ -37,7 +37,7 @@ def main(options: Options) -> None:
     trained = task_json.read(source.directory)
     path, output = Path(options.input), atomic_output.local_path(options.output, "--output")
     if not path.is_file():
-        raise UserError(f"--input: expected a file, found none at {path}")
+        raise UserError("--input: expected a file, found none")
     if not output.parent.is_dir():
         raise UserError(f"--output: expected a name in an existing directory, found {output}")
     for end in trained.settings.task_with_labels(trained.labels).files([], [], options.show_text):

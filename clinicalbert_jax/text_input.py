@@ -34,7 +34,7 @@ def read_records(file: str) -> tuple[list[str], list[str]]:
     name = file.lower().removesuffix(".gz")
     if name.endswith(_TABLES):
         raise UserError(
-            f'--input={file}: expected one text a line, or .jsonl of {{"id": ..., "text": ...}}, found a table'
+            f'--input: expected one text a line, or .jsonl of {{"id": ..., "text": ...}}, found a table'
         )
     if not name.endswith(_JSON_LINES):
         lines = _numbered(file)
@@ -47,7 +47,7 @@ def read_records(file: str) -> tuple[list[str], list[str]]:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             id_ = text = None
         if not isinstance(text, str) or not isinstance(id_, str | int):
-            raise UserError(f'--input={file}: expected {{"id": ..., "text": "..."}} on line {number}, found otherwise')
+            raise UserError(f'--input: expected {{"id": ..., "text": "..."}} on line {number}, found otherwise')
         ids.append(str(id_))
         texts.append(text)
     return ids, texts
@@ -58,7 +58,7 @@ def _numbered(file: str) -> list[tuple[int, str]]:
     content = _content(file).replace("\r\n", "\n").replace("\r", "\n")
     lines = [(n, line) for n, line in enumerate(content.split("\n"), start=1) if line.strip()]
     if not lines:
-        raise UserError(f"--input={file}: expected one text a line, found none")
+        raise UserError("--input: expected one text a line, found none")
     return lines
 
 
@@ -69,9 +69,9 @@ def _content(file: str) -> str:
             data = gzip.decompress(data)
         content = data.decode("utf-8-sig")  # without the byte-order mark of Windows programs
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"--input={file}: expected a text file, found none ({type(error).__name__})") from None
+        raise UserError(f"--input: expected a text file, found none ({type(error).__name__})") from None
     except UnicodeDecodeError:
-        raise UserError(f"--input={file}: expected text in UTF-8, found other bytes: convert the file") from None
+        raise UserError("--input: expected text in UTF-8, found other bytes: convert the file") from None
     if "\0" in content:
-        raise UserError(f"--input={file}: expected text in UTF-8, found zero bytes, as of UTF-16: convert the file")
+        raise UserError("--input: expected text in UTF-8, found zero bytes, as of UTF-16: convert the file")
     return content

@@ -31,7 +31,7 @@ class VocabularyConfig:
     many of the corpus's words are added to `vocab_file`.
     """
 
-    vocab_file: str = option("A BERT vocab.txt, or a tokenizer's directory.", "")
+    vocab_file: str = option("A BERT vocab.txt, or a tokenizer's directory.", "", labelled=True)
     do_lower_case: bool | None = option("Lower-case the text; default: as the vocabulary has it.", None)
     train_vocab: bool = option("Train a WordPiece vocabulary on the notes.", False)
     vocab_size: int = option("Of the vocabulary trained.", 28_996)
@@ -88,7 +88,9 @@ class PrepConfig:
     near_duplicate_threshold: float = option(
         "Similarity from which a note copies an earlier one of its patient; over 1: none.", 0.8
     )
-    exclude_text: tuple[str, ...] = option("Downstream test files: notes that share text with them are left out.", ())
+    exclude_text: tuple[str, ...] = option(
+        "Downstream test files: notes that share text with them are left out.", (), labelled=True
+    )
     max_seq_length: int = option("Tokens in a row.", 128)
     max_predictions_per_seq: int = option(
         "Masked tokens in a row at most; 0: 15 % of max_seq_length, rounded up to a multiple of four.", 0

@@ -8,14 +8,31 @@ converted corpora. A fine-tuned model has the names of its labels.
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from absl import flags
 
+from clinicalbert_jax import cli, errors, fill_mask, text_input
+from clinicalbert_jax.audit import command as audit
+from clinicalbert_jax.audit import people
+from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune.compare import command as compare
+from clinicalbert_jax.finetune.compare import data as compare_data
+from clinicalbert_jax.finetune.compare import tasks_file
+from clinicalbert_jax.finetune.convert import command as convert
+from clinicalbert_jax.finetune.relations import end_to_end
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
+from data_prep import command as data_prep
+from data_prep.canaries import private_file
+from data_prep.overlap import downstream
+from data_prep.wordpiece import tokenizer
 
 ROOT = Path(__file__).parents[1]
 MARKER = "Zyxquarrel"
@@ -172,62 +189,77 @@ URL = f"--input=ftp://{MARKER}:{MARKER}@localhost:1/x.csv"
 SPLIT_PAIR = f'{{"text": "{MARKER}", "head": {{"start": 0, "end": 1, "type": "A"}}, "tail": 3}}'
 # By what is wrong: a file, its content, the command, and what its message says.
 FAILING = {
-    "a column that is not there": ("a.csv", f"A,B\n{MARKER},{MARKER}\n", OWN_NOTES, "expected one column text"),
+    "a column that is not there": (f"{MARKER}.csv", f"A,B\n{MARKER},{MARKER}\n", OWN_NOTES, "expected one column text"),
     "broken JSON": (
-        "a.jsonl",
+        f"{MARKER}.jsonl",
         '{"text": "x"}\n' + f'{{"text": "{MARKER}"\n' * 3,
         OWN_NOTES,
         "3 of 4 rows are malformed",
     ),
-    "another type in JSON": ("a.jsonl", f'["{MARKER}"]\n', OWN_NOTES, "expected one column text"),
-    "no Parquet": ("a.parquet", MARKER, OWN_NOTES, "cannot be read as Parquet"),
-    "no gzip": ("a.csv.gz", MARKER, OWN_NOTES, "expected a whole gzip file"),
-    "an open quotation mark": ("a.csv", f'text\n"{MARKER}\n', OWN_NOTES, "1 of 1 rows are malformed"),
+    "another type in JSON": (f"{MARKER}.jsonl", f'["{MARKER}"]\n', OWN_NOTES, "expected one column text"),
+    "no Parquet": (f"{MARKER}.parquet", MARKER, OWN_NOTES, "cannot be read as Parquet"),
+    "no gzip": (f"{MARKER}.csv.gz", MARKER, OWN_NOTES, "expected a whole gzip file"),
+    "an open quotation mark": (f"{MARKER}.csv", f'text\n"{MARKER}\n', OWN_NOTES, "1 of 1 rows are malformed"),
     "a category never met": (
-        *("a.csv", f"text,c\n{MARKER},x\n"),
+        *(f"{MARKER}.csv", f"text,c\n{MARKER},x\n"),
         *((*OWN_NOTES, "--category_column=c", f"--categories={MARKER}"), "--categories"),
     ),
     "a list that is CSV": (
-        *("a.csv", f"text,patient\n{MARKER},{MARKER}\n"),
+        *(f"{MARKER}.csv", f"text,patient\n{MARKER},{MARKER}\n"),
         *((*OWN_NOTES, "--exclude_patients=FILE"), "--exclude_patients"),
     ),
     "a vocabulary without specials": (
         *(
-            "v.txt",
+            f"{MARKER}.txt",
             f"{MARKER}\n",
             (*TRAIN_VOCAB[:4], "--each_note_is_a_patient", "--vocab_file=FILE"),
             "expected a BERT vocabulary",
         ),
     ),
-    "a setting with text": ("a.csv", "text\nx\n", (*OWN_NOTES, f"--max_seq_length={MARKER}"), "expected an integer"),
-    "a choice with text": ("a.csv", "text\nx\n", (*OWN_NOTES, f"--pairing={MARKER}"), "expected one of balanced"),
-    "a stray word": ("a.csv", "text\nx\n", (*OWN_NOTES, MARKER), "a word that belongs to none"),
-    "a URL with a user": ("a.csv", "text\nx\n", (*OWN_NOTES[:2], URL, *OWN_NOTES[3:]), "cannot be reached"),
-    "a tag that is none": ("a.tsv", f"{MARKER}\t{MARKER}\n", finetune("entities"), "line 1: expected a tag"),
+    "a setting with text": (
+        f"{MARKER}.csv",
+        "text\nx\n",
+        (*OWN_NOTES, f"--max_seq_length={MARKER}"),
+        "expected an integer",
+    ),
+    "a choice with text": (
+        f"{MARKER}.csv",
+        "text\nx\n",
+        (*OWN_NOTES, f"--pairing={MARKER}"),
+        "expected one of balanced",
+    ),
+    "a stray word": (f"{MARKER}.csv", "text\nx\n", (*OWN_NOTES, MARKER), "a word that belongs to none"),
+    "a URL with a user": (f"{MARKER}.csv", "text\nx\n", (*OWN_NOTES[:2], URL, *OWN_NOTES[3:]), "cannot be reached"),
+    "a tag that is none": (f"{MARKER}.tsv", f"{MARKER}\t{MARKER}\n", finetune("entities"), "line 1: expected a tag"),
     "labels that are text": (
         *(
-            "a.csv",
+            f"{MARKER}.csv",
             f"text,label\nx,{MARKER + ' was well' * 10}\ny,{MARKER + ' was ill' * 10}\n",
         ),
         *(finetune("classification"), "found what looks like text"),
     ),
-    "a pair without spans": ("a.jsonl", f"{SPLIT_PAIR}\n", finetune("relations"), "line 1: expected"),
+    "a pair without spans": (f"{MARKER}.jsonl", f"{SPLIT_PAIR}\n", finetune("relations"), "line 1: expected"),
     "a score that is none": (
         *(
-            "a.tsv",
+            f"{MARKER}.tsv",
             f"sentence1\tsentence2\tscore\nx\ty\t{MARKER}\n",
             finetune("similarity"),
             "line 2: expected a number",
         ),
     ),
-    "questions that are none": ("a.json", f'{{"data": "{MARKER}"}}', finetune("questions"), "the layout of SQuAD"),
+    "questions that are none": (
+        f"{MARKER}.json",
+        f'{{"data": "{MARKER}"}}',
+        finetune("questions"),
+        "the layout of SQuAD",
+    ),
     "no BERT": ("config.json", f'{{"model_type": "{MARKER}"}}', FILL_MASK, "another architecture"),
     "no JSON in a model": ("config.json", MARKER, FILL_MASK, "cannot be read (JSONDecodeError)"),
     "no run": ("config.json", f'{{"model": "{MARKER}"}}', REPORT, "is not as it was written"),
     "a damaged manifest": ("manifest.json", f'{{"name": "{MARKER}"}}', VERIFY, "was changed since it was written"),
     "a corpus that is none": ("DRUG-AE.rel", f"1|{MARKER}\n", CONVERT, "line 1: expected PMID"),
     "a model that predicts nothing": (
-        *("a.jsonl", f'{{"text": "{MARKER}"}}\n', PREDICT, "expected a fine-tuned model"),
+        *(f"{MARKER}.jsonl", f'{{"text": "{MARKER}"}}\n', PREDICT, "expected a fine-tuned model"),
     ),
 }
 
@@ -235,8 +267,8 @@ FAILING = {
 @pytest.mark.parametrize("name", FAILING)
 def test_a_failing_command_quotes_nothing(name: str, tmp_path: Path) -> None:
     file, content, arguments, expected = FAILING[name]
-    directory = tmp_path / "given"
-    directory.mkdir()
+    directory = tmp_path / "given" / (MARKER if arguments == CONVERT else "")
+    directory.mkdir(parents=True)
     (directory / file).write_text(content)
     model = tmp_path / "model"  # its weights are read after the records
     model.mkdir()
@@ -255,7 +287,110 @@ def test_a_failing_command_quotes_nothing(name: str, tmp_path: Path) -> None:
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, said
     assert expected in errors[0], errors
-    assert set(holding(tmp_path)) <= {f"given/{file}"}
+    assert set(holding(tmp_path)) <= {str((directory / file).relative_to(tmp_path))}
+
+
+def printed(of: type, run: Callable, *arguments: str) -> str:
+    """What a command prints that ends by an error, without a process of its own."""
+    errors._labels.clear()
+    values = flags.FlagValues()
+    cli.define_flags(of, values)
+    values(["command", *arguments])
+    with pytest.raises((UserError, OSError)) as failure:
+        run(cli.parsed(of, (), values))
+    return cli.outcome(failure.value)[1]
+
+
+def test_the_option_stands_for_the_name_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the place of the marker: files, a directory, files in it, an archive in it and its members, tables, a TOML."""
+    corpus, mimic = tmp_path / f"{MARKER} brat", tmp_path / "mimic"
+    (corpus / MARKER).mkdir(parents=True)
+    mimic.mkdir()
+    bad = [tmp_path / f"{MARKER} {number}.jsonl" for number in range(2)]
+    for path in bad:
+        path.write_text(f'{{"id": "1", "text": "{MARKER}"}}\n')
+    (corpus / MARKER / f"{MARKER}.txt").write_text("x")
+    (corpus / MARKER / f"{MARKER}.ann").write_text(f"T1\t{MARKER}\n")
+    output, to = f"--output={tmp_path / 'out'}", f"--output_dir={tmp_path / 'out'}"
+    missing = f"{tmp_path / MARKER}.jsonl"
+
+    def converted(corpus_name: str, source: Path, *others: str) -> str:
+        return printed(convert.Options, convert.run, f"--corpus={corpus_name}", f"--input={source}", to, *others)
+
+    said = {
+        "--gold, line 1": printed(
+            end_to_end.Options, end_to_end.run, f"--gold={bad[0]}", f"--predicted={bad[1]}", output
+        ),
+        "--input: expected a UTF-8 text file": printed(
+            fill_mask.Options, lambda options: text_input.read((), options.input), "--model=x", f"--input={missing}"
+        ),
+        "--input, file 1 of 2, line 1: expected": converted("brat", corpus),
+        "--input, line 1: expected": converted("doccano", bad[0]),
+        "--input: expected a corpus, found nothing": converted("brat", Path(missing)),
+        "--output_dir: expected a new directory, found --input there": printed(
+            convert.Options, convert.run, "--corpus=brat", f"--input={bad[0]}", f"--output_dir={bad[0]}"
+        ),
+        "--names: expected a CSV file": printed(
+            audit.Options,
+            lambda options: people.read(Path(options.names)),
+            *("--model=x", "--data_dir=x", output, f"--names={bad[0]}"),
+        ),
+        "--canaries: expected the file": printed(
+            audit.Options,
+            lambda options: private_file.read(Path(options.canaries), "--canaries"),
+            *("--model=x", "--data_dir=x", output, f"--canaries={bad[0]}"),
+        ),
+        "--exclude_text entry 2 of 2: expected a text of at least 13 words": printed(
+            data_prep.Options,
+            lambda options: downstream.load_excluded(options.prep.exclude_text),
+            *(f"--input={bad[0]}", f"--exclude_text={__file__}", f"--exclude_text={bad[1]}"),
+            *("--train_vocab", to),
+        ),
+        "--vocab_file: expected a BERT vocabulary": printed(
+            data_prep.Options,
+            lambda options: tokenizer.load(options.prep.vocabulary.vocab_file),
+            *(f"--input={bad[0]}", f"--vocab_file={bad[1]}", to),
+        ),
+    }
+    # A file that a library cannot open, in a directory that the user names, and one whose name is a word.
+    (corpus / f"{MARKER}.json").mkdir()
+    said["cannot read or write --input ("] = printed(
+        convert.Options,
+        lambda options: (Path(options.input) / f"{MARKER}.json").read_text(),
+        *("--corpus=brat", f"--input={corpus}", to),
+    )
+    with zipfile.ZipFile(corpus / f"{MARKER}.zip", "w") as archive:
+        archive.writestr(f"{MARKER}.tsv", f"{MARKER}\tB-x\n{MARKER}\n")
+    shutil.rmtree(corpus / MARKER)
+    said["--input, file 1 of 1, member 1, line 2: expected"] = converted("conll", corpus)
+    (mimic / MARKER).mkdir()
+    (mimic / MARKER / "ADMISSIONS.csv").write_text(f"{MARKER}\n{MARKER}\n")
+    (mimic / MARKER / "noteevents.csv").write_text("x\n1\n")
+    said["--input, a file of the table noteevents, line 1: expected a column named 'text'"] = converted(
+        "mimic_mortality", mimic
+    )
+    tasks = tmp_path / f"{MARKER}.toml"
+    config = ROOT / "configs" / "finetune" / "entities.py"
+    tasks.write_text(f'[one]\nconfig = "{config}"\ntrain = "{bad[0]}"\ntest = "{bad[1]}"\nvalidation_fraction = 0.1\n')
+    bad[1].write_text(f"{MARKER}\n\n")
+    said["--tasks, [one] train, line 1: expected a field named 'entities'"] = printed(
+        compare.Options,
+        lambda options: [compare_data.read(task, options.reading) for task in tasks_file.read(Path(options.tasks))],
+        *("--models=x", f"--tasks={tasks}", f"--workdir={tmp_path / 'out'}"),
+    )
+    assert {expected: line for expected, line in said.items() if expected not in line} == {}
+    assert MARKER.lower() not in " ".join([*said.values(), *capsys.readouterr()]).lower()
+
+
+@pytest.mark.parametrize("path", ["notes", "data", "in", "./notes", "a.csv", "x y.csv", "ü.csv", "é (1) [2].csv"])
+def test_a_label_replaces_paths_and_no_words(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_labels", {})
+    plain = "expected notes with data in columns, found none: see a.csvx and data.csv"
+    errors.label(path, "--input")
+    assert errors.labelled(plain) == plain
+    for message in ("{}, line 3: expected text in notes", "{}: damaged", "expected records, found none at {}"):
+        assert errors.labelled(message.format(path)) == message.format("--input")
+    assert errors.labelled(f"cannot read {path}/b" if "/" in path else "") in ("cannot read --input/b", "")
 
 
 def test_there_are_twenty_failing_commands() -> None:

@@ -19,9 +19,9 @@ class Options:
 
     config: FinetuneConfig = option("The experiment: a file in configs/finetune/.", kind=CONFIG_FILE)
     model: str = option("The BERT to start from: a run, a directory, or hf://NAME on the hub.")
-    train: str = option("Annotated records to train on.")
-    validation: str = option("Annotated records to choose the best model by.")
-    test: str | None = option("Annotated records to evaluate the chosen model on.", None)
+    train: str = option("Annotated records to train on.", labelled=True)
+    validation: str = option("Annotated records to choose the best model by.", labelled=True)
+    test: str | None = option("Annotated records to evaluate the chosen model on.", None, labelled=True)
     workdir: str = option("Directory of the experiment: runs, scores, predictions.")
     reading: Reading
     show_text: bool = option("Write the text of records into the files of predictions as well.", False)
@@ -49,7 +49,7 @@ def _run(options: Options, stop: stop_request.StopRequest) -> int:
     examples = {}
     for split, path in files.items():
         if not path.is_file():
-            raise UserError(f"--{split}: expected a file, found none at {path}")
+            raise UserError(f"--{split}: expected a file, found none")
         examples[split] = config.task.read(path, options.reading)
     task = config.task.task(examples["train"])
     for split, path in files.items():

@@ -76,7 +76,7 @@ def read(path: str | Path) -> Settings:
         return _checked(Settings(entries, is_uncased(entries)), path)
     directory = path if path.is_dir() else path.parent
     if not exist(directory):
-        raise UserError(f"expected {_VOCABULARY} or {_TOKENIZER} in {directory}, found neither")
+        raise UserError(f"{directory}: expected {_VOCABULARY} or {_TOKENIZER}, found neither")
     config, fast = _json(directory / _CONFIG), _json(directory / _TOKENIZER)
     if not str(config.get("tokenizer_class") or _CLASSES[0]).startswith(_CLASSES):
         found = config["tokenizer_class"]

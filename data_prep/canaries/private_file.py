@@ -72,10 +72,10 @@ def read(path: Path, flag: str) -> Content:
         found = tuple(Candidate(**one) for one in document["candidates"])
         return Content(document["form"], document["preparation"], document["shards_sha256"], found)
     except OSError as error:
-        raise UserError(f"{flag}: {path} cannot be read ({error.strerror})") from None
+        raise UserError(f"{flag}: the file cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise UserError(
-            f"{flag}: expected the file that data_prep --canaries wrote, found another, or one that was changed: {path}"
+            f"{flag}: expected the file that data_prep --canaries wrote, found another, or one that was changed"
         ) from None
 
 

@@ -31,7 +31,7 @@ def load_excluded(paths: Sequence[str]) -> np.ndarray:
     for path in paths:
         of_file = [shingles(text, SHINGLE_WORDS) for text in _texts(path)]
         if not any(map(len, of_file)):
-            raise UserError(f"--exclude_text: expected a text of at least {SHINGLE_WORDS} words in {path}, found none")
+            raise UserError(f"{path}: expected a text of at least {SHINGLE_WORDS} words, found none: leave it out")
         found += of_file
     return np.unique(np.concatenate(found))
 
@@ -54,9 +54,9 @@ def _texts(path: str) -> Iterator[str]:
         # What is decoded wrongly is met by no note.
         text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"--exclude_text: {path}: expected text in UTF-8, found other bytes: convert it") from None
+        raise UserError(f"{path}: expected text in UTF-8, found other bytes: convert it") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"--exclude_text: {path} cannot be read ({type(error).__name__})") from None
+        raise UserError(f"{path}: expected a file, found one that cannot be read ({type(error).__name__})") from None
     suffix = Path(file.name.lower().removesuffix(".gz")).suffix
     try:
         if suffix == ".json":
@@ -71,7 +71,7 @@ def _texts(path: str) -> Iterator[str]:
             yield text
             yield _first_column(text)
     except (ValueError, RecursionError, csv.Error) as error:
-        raise UserError(f"--exclude_text: {path} cannot be read as {suffix[1:]} ({type(error).__name__})") from None
+        raise UserError(f"{path} cannot be read as {suffix[1:]} ({type(error).__name__})") from None
 
 
 def _strings(value: object) -> Iterator[str]:

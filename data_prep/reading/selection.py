@@ -35,7 +35,7 @@ class SelectionConfig:
     """
 
     categories: tuple[str, ...] = option("Read notes of these categories only.", ())
-    exclude_patients: str = option("A file of patients to leave out, one identifier a line.", "")
+    exclude_patients: str = option("A file of patients to leave out, one identifier a line.", "", labelled=True)
     expect_excluded: int | None = option(
         "At least so many of these must have notes; default: one, and all must look like identifiers of the notes.",
         None,

@@ -39,7 +39,7 @@ class SourceConfig:
     """
 
     input: tuple[str, ...] = option(
-        "Files, directories, globs or fsspec URLs of notes, separated by commas; may be repeated.", ()
+        "Files, directories, globs or fsspec URLs of notes, separated by commas; may be repeated.", (), labelled=True
     )
     input_format: str = option("What the input is; auto: by its name and columns.", "auto", choices=FORMATS)
     text_column: str = option("The column of the note's text, in your own files.", "")

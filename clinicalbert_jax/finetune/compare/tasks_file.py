@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clinicalbert_jax import errors
 from clinicalbert_jax.config import validated
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.config import FinetuneConfig
@@ -44,11 +45,11 @@ def read(path: Path) -> list[ComparedTask]:
     try:
         document = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
-        raise UserError(f"--tasks: expected a TOML file, found none at {path}") from None
+        raise UserError("--tasks: expected a TOML file, found none") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"--tasks: {path} cannot be read as TOML ({type(error).__name__})") from None
+        raise UserError(f"--tasks cannot be read as TOML ({type(error).__name__})") from None
     if not document:
-        raise UserError(f"--tasks: expected a table for each task in {path}, found none")
+        raise UserError("--tasks: expected a table for each task, found none")
     return [_task(name, entry, path) for name, entry in document.items()]
 
 
@@ -60,9 +61,9 @@ def with_settings(config: FinetuneConfig, settings: Mapping[str, Any], where: st
 
 
 def _task(name: str, entry: Any, path: Path) -> ComparedTask:
-    where = f"--tasks: {path}, [{name}]"
+    where = f"--tasks, [{name}]"
     if not NAME.fullmatch(name):
-        raise UserError(f"--tasks: {path}: expected names of tasks of letters, digits, '.', '_' and '-', found another")
+        raise UserError("--tasks: expected names of tasks of letters, digits, '.', '_' and '-', found another")
     if not isinstance(entry, dict):
         raise UserError(f"{where}: expected a table, found a value")
     for key in entry:
@@ -74,7 +75,8 @@ def _task(name: str, entry: Any, path: Path) -> ComparedTask:
     files = {key: path.parent / Path(entry[key]).expanduser() for key in _FILES if key in entry}
     for key, file in files.items():
         if not file.is_file():
-            raise UserError(f"{where}: expected a file as {key!r}, found none at {file}")
+            raise UserError(f"{where}: expected a file as {key!r}, found none")
+        errors.label(file, f"{where} {key}")
     fraction = entry.get("validation_fraction", 0.0)
     if ("validation" in files) == bool(fraction) or not isinstance(fraction, float) or not 0 <= fraction < 1:
         raise UserError(f"{where}: expected either a file as 'validation' or a 'validation_fraction' in (0, 1)")

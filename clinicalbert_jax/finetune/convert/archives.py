@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clinicalbert_jax import errors
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import safe_names
 from clinicalbert_jax.finetune.convert.ledger import Ledger
@@ -97,7 +98,7 @@ def members(source: Path, ledger: Ledger) -> list[Member]:
         else:
             ledger.bad("files", member.where, 1, f"expected one file of a name, found that of {first.where} again")
     if not found:
-        raise UserError(f"--input: expected files of a corpus, found none in {source}")
+        raise UserError("--input: expected files of a corpus, found none")
     return sorted(found.values(), key=lambda member: member.name)
 
 
@@ -111,13 +112,14 @@ def _split(*places: Sequence[str]) -> str:
 
 def _members(source: Path) -> Iterator[Member]:
     if source.is_dir():
-        for path in sorted(source.rglob("*")):
-            name = path.relative_to(source).as_posix()
-            if path.is_file() and not _is_passed_over(name):
-                if _is_archive(path):
-                    yield from _archive(path)
-                else:
-                    yield _plain(path, name)
+        names = {path: path.relative_to(source).as_posix() for path in sorted(source.rglob("*"))}
+        paths = [path for path, name in names.items() if path.is_file() and not _is_passed_over(name)]
+        for number, path in enumerate(paths, 1):
+            errors.label(path, f"{errors.labelled(str(source))}, file {number} of {len(paths)}")
+            if _is_archive(path):
+                yield from _archive(path)
+            else:
+                yield _plain(path, names[path])
     elif _is_archive(source):
         yield from _archive(source)
     else:
@@ -148,7 +150,9 @@ def _is_passed_over(name: str) -> bool:
 
 def _archive(path: Path) -> Iterator[Member]:
     try:
-        yield from _zip(path) if path.name.lower().endswith(".zip") else _tar(path)
+        for number, member in enumerate(_zip(path) if path.name.lower().endswith(".zip") else _tar(path), 1):
+            errors.label(member.where, f"{errors.labelled(str(path))}, member {number}")
+            yield member
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise UserError(f"{path}: damaged ({type(error).__name__}): download it again") from None
     except (RuntimeError, NotImplementedError):

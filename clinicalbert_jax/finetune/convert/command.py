@@ -38,7 +38,7 @@ class Options:
         "outcome from MIMIC's tables (see docs/outcomes.md).",
         choices=(*SOURCES, *SAMPLES, *outcomes.CORPORA),
     )
-    input: str = option("The corpus: a directory, an archive as it was downloaded, or a file.")
+    input: str = option("The corpus: a directory, an archive as it was downloaded, or a file.", labelled=True)
     output_dir: str = option("New directory for the files.")
     split_percent: tuple[str, ...] = option(
         "Per cent for train, validation and test, by patient or document, instead of the corpus's own splits.", ()
@@ -51,7 +51,7 @@ class Options:
     split_seed: int = option("Another number splits otherwise.", 0, lowest=0)
     type_infon: str = option("bioc: the infon that holds the type of an annotation.", "type")
     names: str | None = option(
-        "ade: read drug and effect names from this earlier relations-with-names/train.jsonl.", None
+        "ade: read drug and effect names from this earlier relations-with-names/train.jsonl.", None, labelled=True
     )
     policies: Policies = field(default_factory=Policies)
     outcome: OutcomeOptions = field(default_factory=OutcomeOptions)
@@ -62,7 +62,7 @@ def run(options: Options) -> None:
     """Convert, and print how many records there are by label."""
     source = Path(options.input)
     if not source.exists():
-        raise UserError(f"--input: expected a corpus, found nothing at {source}")
+        raise UserError("--input: expected a corpus, found nothing")
     output = atomic_output.local_path(options.output_dir, "--output_dir")
     if output.exists():
         raise UserError(f"--output_dir: expected a new directory, found {output} there: give another name")
@@ -87,7 +87,7 @@ def run(options: Options) -> None:
         split = splits.split(found, percent, options.validation_percent, options.split_seed, ledger)
         records = samples.by_task(split)
     if not records:
-        raise UserError(f"--input: expected annotations, found {len(documents):,} texts without any in {source}")
+        raise UserError(f"--input: expected annotations, found {len(documents):,} texts without any")
     with atomic_output.directory(output, False, lambda _: False, [source]) as directory:
         _write(directory, records)
         if sides:
@@ -125,7 +125,7 @@ def _of_documents(
 
 def _check_usable(found: Sequence[object], source: Path, ledger: Ledger) -> None:
     if not found:
-        raise UserError(f"--input: expected records of the corpus, found none that can be used in {source}")
+        raise UserError("--input: expected records of the corpus, found none that can be used")
     bad = ledger.reading.counts.total()
     ledger.reading.check_few(source, bad, sum(entry.number_found for entry in ledger.entries.values()) - bad)
 

@@ -53,8 +53,8 @@ class Document(Example):
 class Options:
     """The options of the command."""
 
-    gold: str = option("Documents with their annotated entities and relations.")
-    predicted: str = option("The same documents, as a model of relations predicted them.")
+    gold: str = option("Documents with their annotated entities and relations.", labelled=True)
+    predicted: str = option("The same documents, as a model of relations predicted them.", labelled=True)
     output: str = option("Beginning of the names of the files to write: .json and .html.")
     reading: Reading
     overwrite: bool = option("Replace earlier files of the same names.", False)

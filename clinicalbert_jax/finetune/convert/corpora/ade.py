@@ -189,9 +189,7 @@ def _read_names(path: Path) -> Names:
                 if record["label"] == RELATED:
                     pairs.append((record["text"], (head, tail)))
     except (ValueError, TypeError, KeyError):  # what they say may quote the text
-        raise UserError(
-            f"--names: expected the training file of an earlier conversion, found another in {path}"
-        ) from None
+        raise UserError("--names: expected the training file of an earlier conversion, found another") from None
     return _of_pairs(pairs)
 
 

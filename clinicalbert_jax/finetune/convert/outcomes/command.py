@@ -10,7 +10,7 @@ from pathlib import Path
 from clinicalbert_jax.data import patients
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.data.patients import SplitRule
-from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.errors import UserError, labelled
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.convert.ledger import Ledger
 from clinicalbert_jax.finetune.convert.outcomes import huang_text, icd, mortality, notes, readmission, tables
@@ -44,7 +44,9 @@ _NAMES = {"mimic_iii": "MIMIC-III", "mimic_iv": "MIMIC-IV"}
 class OutcomeOptions:
     """The options of outcomes from MIMIC's tables."""
 
-    notes: tuple[str, ...] = option("mimic_*: files or directories of notes that lie outside of --input.", ())
+    notes: tuple[str, ...] = option(
+        "mimic_*: files or directories of notes that lie outside of --input.", (), labelled=True
+    )
     pretraining_data: str = option("mimic_*: split patients as this dataset of data_prep does.", "")
     split_by: str = option(
         "mimic_*: split patients; or admissions, as Huang et al., so that a patient may be in several splits.",
@@ -155,7 +157,7 @@ def convert(
 def _files(directory: Path, options: OutcomeOptions, early: bool, reading: Reading) -> tuple[Path, list[NoteFile]]:
     """The table of admissions, and the files of notes that the outcome reads."""
     if not directory.is_dir():
-        raise UserError(f"--input: expected the directory of MIMIC's tables, found the file {directory}")
+        raise UserError("--input: expected the directory of MIMIC's tables, found a file")
     found = tables.find(directory, (tables.ADMISSIONS, *tables.NOTES))
     admissions = tables.required(found, tables.ADMISSIONS, directory)
     paths, named = [found[name] for name in tables.NOTES if name in found], set()
@@ -173,8 +175,8 @@ def _files(directory: Path, options: OutcomeOptions, early: bool, reading: Readi
     files = [notes.recognised(path, reading) for path in paths]
     if not files:
         raise UserError(
-            f"--input: expected NOTEEVENTS.csv, or discharge.csv or radiology.csv of MIMIC-IV-Note (or one of these "
-            f"with .gz) in {directory}, found none: put it there, or name it by --notes"
+            "--input: expected NOTEEVENTS.csv, or discharge.csv or radiology.csv of MIMIC-IV-Note (or one of these "
+            "with .gz), found none: put it there, or name it by --notes"
         )
     if len({file.source for file in files}) > 1:
         raise UserError("--notes: expected notes of MIMIC-III or of MIMIC-IV, found both: name those of the admissions")
@@ -192,7 +194,8 @@ def _files(directory: Path, options: OutcomeOptions, early: bool, reading: Readi
             f"{passed_over[0].path}: expected MIMIC-IV's discharge summaries, found other notes: give discharge.csv.gz"
         )
     for file in passed_over:
-        print(f"passed over, since the outcome reads no notes of it: {file.path}", file=sys.stderr)
+        shown = labelled(str(file.path))
+        print(f"passed over, since the outcome reads no notes of it: {shown}", file=sys.stderr)
     return admissions, wanted
 
 

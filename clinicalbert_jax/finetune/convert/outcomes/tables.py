@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from clinicalbert_jax import errors
 from clinicalbert_jax.data import patients
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.inputs import record_files
@@ -62,8 +63,9 @@ def find(directory: Path, names: Sequence[str]) -> dict[str, Path]:
         name = path.name.lower()
         stem = next((name.removesuffix(end) for end in reversed(_ENDINGS) if name.endswith(end)), "")
         if stem in names and path.is_file():
+            errors.label(path, f"{errors.labelled(str(directory))}, a file of the table {stem}")
             if stem in found:
-                raise UserError(f"--input: expected one file of the table {stem}, found {found[stem]} and {path}")
+                raise UserError(f"--input: expected one file of the table {stem}, found several: remove the others")
             found[stem] = path
     return found
 
@@ -72,7 +74,7 @@ def required(found: dict[str, Path], name: str, directory: Path) -> Path:
     """The file of a table; raises `UserError` where there is none."""
     if name not in found:
         expected = f"{name.upper()}.csv or {name}.csv (or one of these with .gz)"
-        raise UserError(f"--input: expected the table {expected} in {directory}, found none: put it there")
+        raise UserError(f"--input: expected the table {expected}, found none: put it there")
     return found[name]
 
 

@@ -167,7 +167,7 @@ def edited(place: Path, tmp_path: Path, old: str, new: str) -> str:
         ("validation_fraction = 0.25", "validation_fraction = 1.25", "a 'validation_fraction' in (0, 1)"),
         ("[entities]", "[entities", "cannot be read as TOML"),
         ("[entities]", '["of/entities"]', "expected names of tasks of letters"),
-        ('train = "train.tsv"', 'train = "absent.tsv"', "found none at"),
+        ('train = "train.tsv"', 'train = "absent.tsv"', "expected a file as 'train', found none"),
         ('train = "train.tsv"', 'trains = "train.tsv"', "found 'trains'"),
         ("entities.py", "absent.py", "found none at"),
     ],
