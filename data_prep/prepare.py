@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from clinicalbert_jax.data.manifest import FILE_NAME, INVENTED, Manifest, sha256_of
 from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.files import atomic_output, directory_lock
 from clinicalbert_jax.options import option
 from clinicalbert_jax.runs import provenance
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
@@ -99,12 +99,16 @@ def run(config: PrepConfig, output_dir: str | Path, engine: EngineConfig, overwr
     if _is_complete(dataset_dir, asked, private, overwrite, states):
         work.tidy_up(asked)
         return dataset_dir
-    if plan.canaries is not None:
-        preparation, given_path = private_file.preparation_of(asked), config.canary.canaries_file
-        file = private_file.check(given_path, salt_path, preparation, output_dir, plan.canaries.candidates)
-        print(f"which canaries are planted: {file}", file=sys.stderr)
-        plan = dataclasses.replace(plan, canaries=dataclasses.replace(plan.canaries, file=file))
-    with work.alone():
+    with ExitStack() as alone:
+        if plan.canaries is not None:
+            preparation, given_path = private_file.preparation_of(asked), config.canary.canaries_file
+            wanted = given_path, salt_path, preparation, output_dir, plan.canaries.candidates
+            file = private_file.check(*wanted)
+            alone.enter_context(directory_lock.held(file, private_file.FLAG, beside=True))
+            private_file.check(*wanted)  # another preparation may have written it in the meantime
+            print(f"which canaries are planted: {file}", file=sys.stderr)
+            plan = dataclasses.replace(plan, canaries=dataclasses.replace(plan.canaries, file=file))
+        alone.enter_context(work.alone())
         # Else another process has made it meanwhile.
         if not _is_complete(dataset_dir, asked, private, overwrite, states):
             with work.begun(asked, private):

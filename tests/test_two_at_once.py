@@ -3,7 +3,8 @@
 Of every command that writes: data preparation and pre-training as two real processes, the others as a second command
 that starts while the first one writes (the kernel's locks are between openings of a file, so they keep two calls of one
 process apart as well). Fine-tuning is in finetune/test_commands.py, several processes of one run in
-runs/test_restore.py, copies of what is in a store in runs/test_dataset_copies.py, the salt in test_salt_file.py.
+runs/test_restore.py, copies of what is in a store in runs/test_dataset_copies.py, the salt in test_salt_file.py,
+a comparison in compare/test_comparison.py, the private file of canaries in test_canaries.py.
 """
 
 import dataclasses
@@ -14,21 +15,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from clinicalbert_jax import embed, predict
+from clinicalbert_jax.audit import command as audit
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.evaluate import heldout
 from clinicalbert_jax.export import write_run
-from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.files import atomic_output, directory_lock
 from clinicalbert_jax.finetune import export, finetuned_model, heads
 from clinicalbert_jax.finetune.convert import command as convert
 from clinicalbert_jax.finetune.entities.task import EntitiesConfig
 from clinicalbert_jax.finetune.inputs.reading import Reading
+from clinicalbert_jax.finetune.relations import end_to_end
 from clinicalbert_jax.report import pretraining_page
 from clinicalbert_jax.runs import metrics_log
 from data_prep.synthetic import command as synthetic
@@ -127,6 +131,7 @@ class Place:
     fine_tuned: Path
     texts: Path
     corpus: Path
+    documents: Path
     output: Path
 
 
@@ -166,6 +171,15 @@ COMMANDS: dict[str, tuple[Command, list[str], bool]] = {
         False,
     ),
     "convert": (convert_ade, ["out"], False),
+    "end to end": (
+        lambda p, o: end_to_end.run(
+            end_to_end.Options(
+                gold=str(p.documents), predicted=str(p.documents), output=str(p.output), reading=Reading(), overwrite=o
+            )
+        ),
+        ["out.json", "out.html"],
+        False,
+    ),
     "evaluate --output": (
         lambda p, o: heldout.run(
             heldout.Options(workdir=str(p.run), data_dir=str(p.data_dir), output=f"{p.output}.json", overwrite=o)
@@ -211,7 +225,10 @@ def test_a_second_command_while_the_first_writes(
     corpus.mkdir()
     (corpus / "DRUG-AE.rel").write_text("1|Aspirin caused rash.|rash|15|19|Aspirin|0|7\n")
     (corpus / "ADE-NEG.txt").write_text("2 NEG Zinc was given.\n")
-    place = Place(tmp_path / "data", tmp_path / "run", tmp_path / "fine_tuned", texts, corpus, tmp_path / "out")
+    documents = tmp_path / "documents.jsonl"
+    documents.write_text('{"id": "1", "text": "word1", "entities": [], "relations": []}\n')
+    given = (tmp_path / "data", tmp_path / "run", tmp_path / "fine_tuned", texts, corpus, documents)
+    place = Place(*given, tmp_path / "out")
     if name == "predict":
         texts = texts.rename(tmp_path / "texts.tsv")
         texts.write_text("word1\tO\nword2\tO\n\nword3\tO\n")
@@ -239,6 +256,25 @@ def test_a_second_command_while_the_first_writes(
     assert re.search(IN_USE, refusal), refusal
     assert contents(tmp_path, outputs) == alone
     assert unfinished(tmp_path) == unfinished(tmp_path / "run") == []
+
+
+def test_a_second_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first is at work, and where it ends between the second one's check and its lock."""
+    output = tmp_path / "report"
+    options = audit.Options(model="run", data_dir="data", output=str(output))
+    (tmp_path / "data").mkdir()
+    source = SimpleNamespace(directory=tmp_path / "run")
+    found = SimpleNamespace(data_dir=tmp_path / "data", source=source, canaries=None, manifest=None, tokenizer=None)
+    monkeypatch.setattr(audit, "check", lambda _: found)
+    monkeypatch.setattr(audit, "check_patients", lambda _: None)
+    monkeypatch.setattr(audit, "audit", lambda *_: pytest.fail("it audits"))
+    monkeypatch.setattr(audit.texts, "read", lambda *_: None)
+    with directory_lock.held(output, "--output", beside=True), pytest.raises(UserError, match=IN_USE):
+        audit.run(options)
+    monkeypatch.setattr(audit.texts, "read", lambda *_: (output / audit.JSON_FILE).write_text("the first one's"))
+    with pytest.raises(UserError, match=r"exists: give another name, or --overwrite"):
+        audit.run(options)
+    assert (output / audit.JSON_FILE).read_text() == "the first one's"
 
 
 def contents(directory: Path, outputs: list[str]) -> dict[str, bytes]:

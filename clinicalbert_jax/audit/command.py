@@ -77,8 +77,7 @@ def run(options: Options) -> None:
     output = atomic_output.local_path(options.output, "--output")
     if not output.parent.is_dir() or output.is_file():
         raise UserError(f"--output: expected a directory inside an existing one, found {output}")
-    if (output / JSON_FILE).exists() and not options.overwrite and not options.estimate:
-        raise UserError(f"--output: {output / JSON_FILE} exists: give another name, or --overwrite to replace it")
+    _check_report(output, options)
     inputs = check(options)
     atomic_output.refuse_inputs(output, [inputs.data_dir, inputs.source.directory], "--output")
     planted = [] if inputs.canaries is None else [one for one in inputs.canaries.candidates if one.is_planted]
@@ -89,6 +88,7 @@ def run(options: Options) -> None:
     check_patients(windows)
     output.mkdir(exist_ok=True)
     with directory_lock.held(output, "--output", beside=True):
+        _check_report(output, options)  # another process may have written it in the meantime
         document = audit(inputs, windows, options, output)
         if document is None:
             return
@@ -97,6 +97,11 @@ def run(options: Options) -> None:
             with atomic_output.file(inputs.source.directory / JSON_FILE, overwrite=True) as partial:
                 partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     print(output / HTML_FILE)
+
+
+def _check_report(output: Path, options: Options) -> None:
+    if (output / JSON_FILE).exists() and not options.overwrite and not options.estimate:
+        raise UserError(f"--output: {output / JSON_FILE} exists: give another name, or --overwrite to replace it")
 
 
 def check(options: Options) -> Inputs:

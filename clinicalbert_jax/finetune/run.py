@@ -7,6 +7,7 @@ WORKDIR/results.html            a page that may be passed on: see `page_scores`
 """
 
 import dataclasses
+import hashlib
 import math
 import statistics
 from collections import Counter
@@ -88,8 +89,8 @@ def run(
     rows = {split: task.rows(examples, tokenizer, split == "train") for split, examples in data.examples.items()}
     document = task_json.document(task, data.files)
     process_0.check_same(
-        f"{config} {document}",
-        "expected the config and the data of process 0, found others: give every process the same command",
+        f"{config} {document} {_digest(rows)}",
+        "expected the config, data and tokenizer of process 0, found others: give every process the same command",
     )
     predictor = Predictor(task.head, pretrained.config, make_mesh(config.mesh), config.dtype)
     run_configs = {
@@ -131,6 +132,16 @@ def run(
             partial.write_text(page, encoding="utf-8")
         print(result_page.text(results))
     return train_loop.EXIT_DONE
+
+
+def _digest(rows: Mapping[str, Rows]) -> str:
+    """Of what the model reads, which depends on the tokenizer and on the options of reading as well."""
+    whole = hashlib.sha256()
+    for split, of_split in rows.items():
+        whole.update(f"{split} {len(of_split)}".encode())
+        for ids in of_split.input_ids:
+            whole.update(ids.tobytes())
+    return whole.hexdigest()
 
 
 def best_params(run: Path, program: train_step.Program) -> Params:

@@ -1,7 +1,9 @@
 """Fine-tuning as a user does it: trained, killed, continued, measured, exported, used from PyTorch."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import pytest
 from clinicalbert_jax import predict
 from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune import finetuned_model
+from clinicalbert_jax.finetune import run as experiment
+from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.convert import command as convert
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.pretrained import loading
@@ -126,6 +130,52 @@ def test_a_second_command_on_an_experiment_is_refused(bert: Path, data: dict[str
     assert said.startswith(f"error: --workdir: {tmp_path / 'run'} is in use by another process (process {os.getpid()} ")
     assert said.count("\n") == 1
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_every_process_needs_the_same_config_data_and_tokenizer(
+    bert: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the value that is compared between processes, before any of them trains."""
+
+    class ComparedError(Exception):
+        pass
+
+    def compared(source: Path, files: dict[str, Path], reading: Reading, **config: object) -> str:
+        monkeypatch.setattr(experiment.process_0, "check_same", lambda value, _: raised(ComparedError(value)))
+        chosen = FinetuneConfig(**config)  # type: ignore[arg-type]
+        examples = {split: chosen.task.read(path, reading) for split, path in files.items()}
+        task = chosen.task.task(examples["train"])
+        given = experiment.Data(files, examples, reading.counts)
+        with pytest.raises(ComparedError) as caught:
+            experiment.run(chosen, task, given, loading.find(str(source)), tmp_path / "run", False)
+        return str(caught.value)
+
+    cased, other = tmp_path / "cased", dict(data, test=tmp_path / "test.tsv")
+    shutil.copytree(bert, cased)
+    settings = bert_tokenizer.read(cased)
+    for path in cased.glob("*token*"):
+        path.unlink()
+    (cased / "vocab.txt").unlink(missing_ok=True)
+    bert_tokenizer.write(cased, dataclasses.replace(settings, do_lower_case=False))
+    other["test"].write_text(data["test"].read_text() + "\nFever\tB-PROBLEM\n")
+    latin = Reading(encoding="latin-1")
+    first = compared(bert, other, Reading())
+    assert compared(bert, other, latin) == first, "where it changes no row, an option of reading is no difference"
+    values = [
+        first,
+        compared(bert, other, Reading(), max_steps=3),
+        compared(bert, other, Reading(), seeds=(0, 1)),
+        compared(bert, data, Reading()),
+        compared(cased, other, Reading()),
+    ]
+    other["test"].write_text(data["test"].read_text() + "\nf\xe9ver\tB-PROBLEM\n")
+    values += [compared(bert, other, Reading()), compared(bert, other, latin)]
+    assert len(set(values)) == len(values)
+    assert not (tmp_path / "run").exists()
+
+
+def raised(error: Exception) -> None:
+    raise error
 
 
 def test_another_file_or_label_set_is_refused(

@@ -1,20 +1,27 @@
 """Pre-training on data as users have it: with an empty split, behind links, with damaged records."""
 
+import contextlib
 import dataclasses
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import run_pretrain
+from clinicalbert_jax.config import Config
 from clinicalbert_jax.data.dataset import Dataset
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.report import pretraining_page
-from clinicalbert_jax.runs import metrics_log
+from clinicalbert_jax.runs import metrics_log, workdir
 from clinicalbert_jax.runs.checkpoint import restore_params
+from clinicalbert_jax.training import pretrain as pretraining
 from clinicalbert_jax.training import train_loop
+from clinicalbert_jax.training.stop_request import StopRequest
 from tests import toy_dataset
 from tests.clinicalbert_jax.conftest import pretrain, small_config
 
@@ -43,6 +50,32 @@ def test_an_empty_split_is_one_clear_line(tmp_path: Path, split: str, hint: str,
         dataclasses.replace(manifest, splits=empty).save(data_dir)
     with pytest.raises(UserError, match=f"expected examples in the {split} split, found none: .*{hint}"):
         Dataset(data_dir, split)
+
+
+def test_a_run_begun_meanwhile_with_another_config_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the check before JAX is loaded and the lock another command may have ended in the same directory."""
+    data_dir, run = toy_dataset.write(tmp_path / "toy", num_train=40), tmp_path / "run"
+    config, manifest = small_config(), Manifest.load(data_dir)
+    started: list[Path] = []
+    monkeypatch.setattr(pretraining, "pretrain", lambda *given: started.append(given[2]) or 0)
+
+    def begin(other: Config) -> int:
+        @contextlib.contextmanager
+        def after_another_command(directory: Path) -> Iterator[None]:
+            workdir.keep(directory, workdir.check_data(other, manifest, data_dir), manifest, data_dir)
+            (directory / workdir.CHECKPOINTS / "3").mkdir(parents=True, exist_ok=True)
+            yield
+
+        monkeypatch.setattr(run_pretrain.distributed, "only_command", after_another_command)
+        options = run_pretrain.Options(config=config, data_dir=str(data_dir), workdir=str(run))
+        return run_pretrain._pretrain(options, StopRequest())
+
+    with pytest.raises(UserError, match=r"config\.train\.steps|train\.seed"):
+        begin(small_config(seed=7))
+    assert started == []
+    shutil.rmtree(run)
+    assert begin(config) == 0
+    assert started == [run]
 
 
 def test_each_damaged_record_is_reported_once() -> None:

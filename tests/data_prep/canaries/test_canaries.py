@@ -4,12 +4,14 @@ import dataclasses
 import stat
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.runs import provenance
 from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
 from data_prep import prepare
@@ -184,6 +186,27 @@ def test_the_private_file_is_private_and_of_its_dataset(planted: Path, corpus: P
         prepared(corpus, "again", canaries=30, canaries_file=str(path))
     with pytest.raises(UserError, match="outside --output_dir"):
         prepared(corpus, "again", canaries=30, canaries_file=str(corpus / "again" / "private.json"))
+
+
+def test_two_preparations_do_not_share_a_private_file(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither while the first is at work, nor where it ends between the second one's check and its lock."""
+    path = corpus / "of_one.json"
+    in_use = pytest.raises(UserError, match=r"^--canaries_file: .* is in use by another process")
+    with directory_lock.held(path, "--canaries_file", beside=True), in_use:
+        prepared(corpus, "second", canaries=30, canaries_file=str(path))
+    check = private_file.check
+
+    def then_the_first_ends(*wanted: Any) -> Path:
+        found = check(*wanted)
+        if not path.exists():
+            private_file.write(path, (), "number", "another preparation", "0")
+        return found
+
+    monkeypatch.setattr(private_file, "check", then_the_first_ends)
+    with pytest.raises(UserError, match="exists and belongs to something else"):
+        prepared(corpus, "second", canaries=30, canaries_file=str(path))
+    assert private_file.read(path, "--canaries").preparation == "another preparation"
+    assert not list((corpus / "second").glob("*/1.0.0"))
 
 
 def test_the_bytes_do_not_depend_on_the_workers_or_the_engine(planted: Path, corpus: Path) -> None:

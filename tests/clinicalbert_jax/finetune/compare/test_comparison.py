@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune.compare import command, models, page, results, tasks_file, trainings
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.training.stop_request import EXIT_RESUME, StopRequest
@@ -200,6 +201,14 @@ def test_a_mistake_in_the_options_is_one_line(
         command.run(options(place, tmp_path, **changes))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.fast
+def test_a_second_comparison_is_refused(place: Path, tmp_path: Path) -> None:
+    in_use = pytest.raises(UserError, match=r"^--workdir: .* is in use by another process \(process \d+ ")
+    with directory_lock.held(tmp_path / "out", "--workdir"), in_use:
+        command.run(options(place, tmp_path))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.fast
