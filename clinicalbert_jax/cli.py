@@ -150,7 +150,7 @@ def _built(options: type, arguments: tuple[str, ...], values: flags.FlagValues) 
                 raise UserError(f"--{entry.name}: expected a value, found none: give --{entry.name}=... (see --help)")
             if option.kind == CONFIG_FILE and value is not None:
                 value = _checked_config(value)
-            found[entry.name] = _entries(value) if isinstance(value, list) else value
+            found[entry.name] = _entries(entry.name, value) if isinstance(value, list) else value
             if option.labelled:
                 _label(entry.name, found[entry.name])
     return options(**found)
@@ -162,18 +162,22 @@ def _label(name: str, value: str | tuple[str, ...] | None) -> None:
     for number, path in enumerate(entries, 1):
         label = f"--{name}" if len(entries) == 1 else f"--{name} entry {number} of {len(entries)}"
         if path not in ("", "-"):  # standard input
-            local = Path(path).expanduser() if path.startswith("~/") else Path(path)
+            local = patterns.expanded(path)
             for spelling in (path, Path(path), local, local.absolute(), os.path.realpath(local)):
                 errors.label(spelling, label)
 
 
-def _entries(values: list[str]) -> tuple[str, ...]:
+def _entries(name: str, values: list[str]) -> tuple[str, ...]:
     """What all occurrences of a flag name, each separated by commas unless it is the path of something with a comma."""
     found: list[str] = []
     for value in values:
-        is_path = Path(value).expanduser().exists() or (patterns.is_pattern(value) and patterns.matching(value))
+        is_path = patterns.expanded(value).exists() or (patterns.is_pattern(value) and patterns.matching(value))
         whole = "," not in value or is_path
-        found += [value] if whole else map(str.strip, next(csv.reader([value])))
+        try:
+            found += [value] if whole else map(str.strip, next(csv.reader([value])))
+        except csv.Error:  # it may quote the value
+            problem = "entries separated by commas, found a line end (and no file of that name)"
+            raise UserError(f"--{name}: expected {problem}: repeat the flag for each entry") from None
     return tuple(filter(None, found))
 
 

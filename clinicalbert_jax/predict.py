@@ -5,11 +5,10 @@ not.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from clinicalbert_jax import cli
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.files import atomic_output, patterns
 from clinicalbert_jax.finetune import task_json
 from clinicalbert_jax.finetune.convert import way_back
 from clinicalbert_jax.finetune.inputs.reading import Reading
@@ -35,7 +34,7 @@ def main(options: Options) -> None:
     source = loading.find(options.model)
     loading.check_step(options.step)
     trained = task_json.read(source.directory)
-    path, output = Path(options.input), atomic_output.local_path(options.output, "--output")
+    path, output = patterns.expanded(options.input), atomic_output.local_path(options.output, "--output")
     if not path.is_file():
         raise UserError("--input: expected a file, found none")
     if not output.parent.is_dir():

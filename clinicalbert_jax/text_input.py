@@ -5,9 +5,9 @@ import json
 import sys
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _TABLES = (".csv", ".json", ".parquet")
@@ -33,9 +33,7 @@ def read_records(file: str) -> tuple[list[str], list[str]]:
     """
     name = file.lower().removesuffix(".gz")
     if name.endswith(_TABLES):
-        raise UserError(
-            f'--input: expected one text a line, or .jsonl of {{"id": ..., "text": ...}}, found a table'
-        )
+        raise UserError('--input: expected one text a line, or .jsonl of {"id": ..., "text": ...}, found a table')
     if not name.endswith(_JSON_LINES):
         lines = _numbered(file)
         return [str(number) for number, _ in lines], [line for _, line in lines]
@@ -64,7 +62,7 @@ def _numbered(file: str) -> list[tuple[int, str]]:
 
 def _content(file: str) -> str:
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
+        data = sys.stdin.buffer.read() if file == "-" else patterns.expanded(file).read_bytes()
         if data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)
         content = data.decode("utf-8-sig")  # without the byte-order mark of Windows programs

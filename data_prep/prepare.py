@@ -24,7 +24,7 @@ from tqdm import tqdm
 from clinicalbert_jax.data.manifest import FILE_NAME, INVENTED, Manifest, sha256_of
 from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output, directory_lock
+from clinicalbert_jax.files import atomic_output, directory_lock, patterns
 from clinicalbert_jax.options import option
 from clinicalbert_jax.runs import provenance
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
@@ -191,7 +191,7 @@ def _canaries(config: PrepConfig, salt: bytes) -> Canaries | None:
 def _refuse_output_in_input(output_dir: Path, inputs: Sequence[str]) -> None:
     """Raise `UserError` where the next run would read what this one writes."""
     for given in inputs:
-        if not is_url(given) and output_dir.is_relative_to(Path(given).expanduser().resolve()):
+        if not is_url(given) and output_dir.is_relative_to(patterns.expanded(given).resolve()):
             raise UserError(f"--output_dir: expected a directory outside of --input, found {output_dir}")
 
 

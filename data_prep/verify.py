@@ -17,6 +17,7 @@ from clinicalbert_jax.data.manifest import Manifest, Shard, sha256_of
 from clinicalbert_jax.data.tfrecord import CorruptRecordError
 from clinicalbert_jax.data.tfrecord import Shard as OpenShard
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 from clinicalbert_jax.options import POSITIONAL, option
 
 _BATCH = 1024  # records decoded at a time
@@ -33,7 +34,7 @@ def main(options: Options) -> int:
     """Print every fault, or how many records are whole."""
     if len(options.directory) != 1:
         raise UserError(f"expected one directory, found {len(options.directory)}: python -m data_prep.verify DIR")
-    directory = Path(options.directory[0]).expanduser()
+    directory = patterns.expanded(options.directory[0])
     manifest = Manifest.load(directory)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     with tqdm(total=sum(shard.num_examples for shard in shards), unit=" records", disable=None) as bar:

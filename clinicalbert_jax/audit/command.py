@@ -24,7 +24,7 @@ from clinicalbert_jax.data import masking
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.evaluate import heldout
-from clinicalbert_jax.files import atomic_output, directory_lock
+from clinicalbert_jax.files import atomic_output, directory_lock, patterns
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.report import suppression
@@ -131,7 +131,7 @@ def check(options: Options) -> Inputs:
         manifest,
         Tokenizer(bert_tokenizer.read(data_dir)),
         _canaries(options.canaries, manifest),
-        [] if options.names is None else people_module.read(Path(options.names).expanduser()),
+        [] if options.names is None else people_module.read(patterns.expanded(options.names)),
         started_from,
     )
 
@@ -257,7 +257,7 @@ def _canaries(given: str | None, manifest: Manifest) -> Content | None:
                 "data_prep named, or their sentences would pass for patients' text"
             )
         return None
-    content = private_file.read(Path(given).expanduser(), "--canaries")
+    content = private_file.read(patterns.expanded(given), "--canaries")
     if not has_some or content.shards_sha256 != provenance.shards_sha256(manifest):
         raise UserError("--canaries: expected the canaries of these data, found those of another preparation")
     return content

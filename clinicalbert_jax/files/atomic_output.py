@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import directory_lock
+from clinicalbert_jax.files import directory_lock, patterns
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
 
@@ -23,7 +23,7 @@ def local_path(output: str | Path, flag: str) -> Path:
     """`output` as an absolute path, with `~` and links followed. Raises `UserError` for a URL."""
     if _URL.match(str(output)):
         raise UserError(f"{flag}: expected a local path, found a URL: write to a local path and copy it there")
-    path = Path(output).expanduser()
+    path = patterns.expanded(output)
     return path if _is_device(path) else Path(os.path.realpath(path))
 
 
@@ -147,7 +147,7 @@ def refuse_inputs(path: Path, inputs: Iterable[str | Path], flag: str) -> None:
     """Compare as the file system does: links, hard links, and letter case where that does not matter."""
     if not path.exists():
         return
-    for read in (Path(given).expanduser() for given in inputs):
+    for read in (patterns.expanded(given) for given in inputs):
         if read.exists() and any(path.samefile(part) for part in (read, *read.resolve().parents)):
             raise UserError(f"{flag}: {path} is or holds an input of this command: give another name")
 

@@ -1,11 +1,29 @@
-"""Patterns in paths that a user gives: `*`, `?` and brackets. What exists under a name is that, never a pattern."""
+"""Paths that a user gives: `~`, and patterns with `*`, `?` and brackets.
+
+What exists under a name is that, never a pattern.
+"""
 
 import glob
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from clinicalbert_jax.errors import UserError
+
 _MAGIC = re.compile(r"[*?\[]")
+
+
+def expanded(given: str | Path) -> Path:
+    """`given` with home directories for `~` and `~USER`; where there is no such user, the name as it stands.
+
+    Raises `UserError` for `~` where there is no home directory.
+    """
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        if Path(given).parts[0] == "~":
+            raise UserError("~: expected a home directory, found none: set HOME, or give the whole path") from None
+        return Path(given)
 
 
 def is_pattern(given: str) -> bool:
@@ -15,7 +33,7 @@ def is_pattern(given: str) -> bool:
 
 def matching(pattern: str) -> list[Path]:
     """The local paths that `pattern` matches."""
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     relative = path.relative_to(path.anchor).as_posix()
     return list(Path(path.anchor).glob(literal_start(relative, lambda start: Path(path.anchor, start).exists())))
 

@@ -1,10 +1,9 @@
 """What `python -m clinicalbert_jax.finetune` does: check options and data without JAX, then run the experiment."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.files import atomic_output, patterns
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import CONFIG_FILE, option
@@ -43,9 +42,8 @@ def _run(options: Options, stop: stop_request.StopRequest) -> int:
     workdir.check_free(directory, [options.model])
     source = loading.find(options.model)
     loading.check_rows(source, config.task.max_seq_length, config.task.pairs)
-    files = {"train": Path(options.train), "validation": Path(options.validation)}
-    if options.test:
-        files["test"] = Path(options.test)
+    given = {"train": options.train, "validation": options.validation, "test": options.test}
+    files = {split: patterns.expanded(path) for split, path in given.items() if path}
     examples = {}
     for split, path in files.items():
         if not path.is_file():

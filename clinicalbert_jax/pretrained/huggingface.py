@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import safe_names
+from clinicalbert_jax.files import patterns, safe_names
 from clinicalbert_jax.pretrained import extend_vocabulary, weight_names
 from clinicalbert_jax.runs import provenance, workdir
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
@@ -89,7 +89,7 @@ def is_on_hub(source: str | Path) -> bool:
 def find(source: str | Path) -> Path:
     """The directory of a model: `source`, or the local copy of hf://NAME[@REVISION]. No other name is fetched."""
     if not is_on_hub(source):
-        path = Path(source).expanduser()
+        path = patterns.expanded(source)
         if not path.is_dir():
             raise UserError(
                 f"expected the directory of a BERT, found none at {source} (a model of the Hugging Face hub is named "

@@ -19,7 +19,7 @@ from clinicalbert_jax.data.manifest import FILE_NAME as MANIFEST_FILE
 from clinicalbert_jax.data.manifest import Manifest, sha256_of
 from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError, redacted
-from clinicalbert_jax.files import directory_lock, safe_names
+from clinicalbert_jax.files import directory_lock, patterns, safe_names
 from clinicalbert_jax.runs import checksums, lease
 from clinicalbert_jax.runs.bucket import Bucket
 from clinicalbert_jax.runs.workdir import CHECKPOINTS
@@ -41,7 +41,7 @@ def dataset(location: str, with_shards: bool = True) -> Path:
     Without its shards, which may be many, the copy is enough to check the dataset against a config.
     """
     if not is_url(location):
-        return Path(location).expanduser()
+        return patterns.expanded(location)
     store = Bucket(location)
     with _cached("data", location) as local:
         arriving = local / ".arriving"
@@ -101,7 +101,7 @@ def clear_datasets() -> tuple[int, int]:
 def run(location: str) -> Path:
     """The local directory of a run to read: `location` itself, or a copy of the newest checkpoints at that URL."""
     if not is_url(location):
-        return Path(location).expanduser()
+        return patterns.expanded(location)
     bucket = Bucket(location)
     with _cached("runs", location) as local:
         _fetch(bucket, local, _NEWEST)
@@ -110,7 +110,7 @@ def run(location: str) -> Path:
 
 def run_directory(location: str) -> Path:
     """The local directory in which a run works: `location` itself, or that of its copy, which may not exist yet."""
-    return _local("runs", location) if is_url(location) else Path(location).expanduser()
+    return _local("runs", location) if is_url(location) else patterns.expanded(location)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from clinicalbert_jax.config import Config
 from clinicalbert_jax.data import checksummed_json, patients
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 
 FILE_NAME = "pretraining.json"
 EVALUATION_FILE = "evaluation_{split}.json"
@@ -63,7 +64,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def started_from(config: Config) -> str:
     """The name of the model that a run started from, without its directory; empty for random weights."""
-    return Path(config.init_from).name if Path(config.init_from).expanduser().is_absolute() else config.init_from
+    return Path(config.init_from).name if patterns.expanded(config.init_from).is_absolute() else config.init_from
 
 
 def shards_sha256(manifest: Manifest) -> str:

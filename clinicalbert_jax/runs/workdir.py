@@ -15,6 +15,7 @@ from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.data.manifest import FILE_NAME as MANIFEST_FILE
 from clinicalbert_jax.data.manifest import Manifest, sha256_of
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 CONFIG_FILE = "config.json"
@@ -53,7 +54,7 @@ def check_path(run: Path) -> None:
 def check_free(run: Path, inputs: Iterable[str | Path]) -> None:
     """Raise `UserError` where `run` is one of the `inputs` of a command, or holds a configuration that no run wrote."""
     for given in inputs:
-        path = Path(given).expanduser()
+        path = patterns.expanded(given)
         if given and run.exists() and path.exists() and run.samefile(path):
             raise UserError(f"--workdir: expected a directory of its own, found an input of this command, {run}")
     if (run / CONFIG_FILE).exists() and not (run / CHECKPOINTS).exists():

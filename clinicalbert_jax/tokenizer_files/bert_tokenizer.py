@@ -17,6 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 from clinicalbert_jax.tokenizer_files.settings import (
     MAX_WORD_CHARACTERS,
     SPECIAL_TOKENS,
@@ -70,7 +71,7 @@ def read(path: str | Path) -> Settings:
     Where no file says the casing, a vocabulary without a capital letter is an uncased one. Raises `UserError` where
     there is no BERT tokenizer, one with a setting that is not supported, or files that contradict each other.
     """
-    path = Path(path).expanduser()
+    path = patterns.expanded(path)
     if not path.is_dir() and path.name != _VOCABULARY:
         entries = _lines(path)
         return _checked(Settings(entries, is_uncased(entries)), path)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 from data_prep.overlap.shingles import runs, shingles
 
 SHINGLE_WORDS = 13  # as in Brown et al. (2020), appendix C
@@ -46,7 +47,7 @@ def holds_any(text: str, excluded_S: np.ndarray) -> bool:
 
 
 def _texts(path: str) -> Iterator[str]:
-    file = Path(path).expanduser()
+    file = patterns.expanded(path)
     try:
         data = file.read_bytes()
         if file.suffix.lower() == ".gz" or data.startswith(b"\x1f\x8b"):

@@ -33,7 +33,7 @@ def label_of(entry: int, count: int) -> str:
 def is_file(given: str) -> bool:
     """Whether `given` names one file, rather than a directory or a pattern."""
     if not is_url(given):
-        return Path(given).expanduser().is_file()
+        return patterns.expanded(given).is_file()
     import fsspec
 
     try:
@@ -70,7 +70,7 @@ def expand(given: str, label: str = "--input") -> list[tuple[str, int]]:
             if entry.get("type", "file") == "file"
         )
     else:
-        path = Path(given).expanduser()
+        path = patterns.expanded(given)
         if path.is_file():
             files: Iterable[Path] = [path]
         elif path.is_dir():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clinicalbert_jax.data.manifest import FILE_NAME as MANIFEST_FILE
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import directory_lock
+from clinicalbert_jax.files import directory_lock, patterns
 
 _MIN_BYTES = 16
 
@@ -20,7 +20,7 @@ def load(given: str, output_dir: Path) -> tuple[bytes, Path]:
     A file that is not there is made, with a random salt. Raises `UserError` for a file that others may read, one inside
     `output_dir` or a dataset, and one that is too short.
     """
-    path = Path(given).expanduser() if given else default_path()
+    path = patterns.expanded(given) if given else default_path()
     inside = path.resolve().parents
     if output_dir.resolve() in inside or any((directory / MANIFEST_FILE).exists() for directory in inside):
         raise UserError(

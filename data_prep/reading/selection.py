@@ -7,7 +7,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from clinicalbert_jax.data.patients import (
     DEFAULT_SPLIT_KEY,
@@ -17,6 +16,7 @@ from clinicalbert_jax.data.patients import (
     without_lookalikes,
 )
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 from clinicalbert_jax.options import option
 from data_prep.reading.note_readers import Note
 
@@ -113,7 +113,7 @@ def excluded_patients(config: SelectionConfig) -> frozenset[str]:
         return frozenset()
     expected = "--exclude_patients: expected a file of identifiers, one a line"
     try:
-        lines = Path(path).expanduser().read_text("utf-8-sig").splitlines()
+        lines = patterns.expanded(path).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{expected}, found none ({type(error).__name__})") from None
     for number, line in enumerate(lines, 1):

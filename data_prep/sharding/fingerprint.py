@@ -13,6 +13,7 @@ import fsspec
 import clinicalbert_jax
 from clinicalbert_jax.data.manifest import sha256_of
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 from data_prep.config import PrepConfig
 from data_prep.reading import files, selection
 from data_prep.reading.selection import SelectionConfig
@@ -30,7 +31,7 @@ def of(config: PrepConfig, states: States, given: Tokenizer | None) -> Fingerpri
     named = config.options() | {
         "project_version": clinicalbert_jax.__version__,
         "input_sha256": [content_sha256(of_files) for of_files in states],
-        "exclude_text_sha256": [sha256_of(Path(path).expanduser()) for path in config.exclude_text],
+        "exclude_text_sha256": [sha256_of(patterns.expanded(path)) for path in config.exclude_text],
         "exclude_patients": bool(config.selection.exclude_patients),
         "vocab_file_sha256": given and hashlib.sha256(repr(given.settings).encode()).hexdigest(),
     }

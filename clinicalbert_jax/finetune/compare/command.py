@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.files import atomic_output, patterns
 from clinicalbert_jax.finetune.compare import data, models, tasks_file
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.options import option
@@ -42,7 +41,7 @@ def _run(options: Options, stop: stop_request.StopRequest) -> int:
     workdir.check_path(directory)
     fractions = _fractions(options.fractions)
     found = models.find(options.models, options.pretraining_data)
-    tasks = [data.read(task, options.reading) for task in tasks_file.read(Path(options.tasks).expanduser())]
+    tasks = [data.read(task, options.reading) for task in tasks_file.read(patterns.expanded(options.tasks))]
     for task in tasks:
         for config in task.compared.configs:
             for model in found:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 from clinicalbert_jax.finetune.compare.tasks_file import NAME
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.runs import provenance, workdir
@@ -44,7 +45,7 @@ def find(models: Sequence[str], pretraining_data: Sequence[str]) -> list[Compare
         name, _, directory = entry.partition("=")
         if name not in named or not directory:
             raise UserError(f"--pretraining_data: expected MODEL=DIR with one of {', '.join(named)}, found another")
-        data[name].append(Path(directory).expanduser())
+        data[name].append(patterns.expanded(directory))
     found = [_model(name, loading.find(path), tuple(data[name])) for name, path in named.items()]
     if RANDOM in models:
         shapes: dict[tuple[tuple, Settings | None], ComparedModel] = {}

@@ -23,6 +23,7 @@ from typing import Any
 from clinicalbert_jax import errors
 from clinicalbert_jax.config import validated
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.files import patterns
 from clinicalbert_jax.finetune.config import FinetuneConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
@@ -72,7 +73,7 @@ def _task(name: str, entry: Any, path: Path) -> ComparedTask:
     for key in ("config", "train", "test"):
         if not isinstance(entry.get(key), str):
             raise UserError(f"{where}: expected the path of a file as {key!r}, found none")
-    files = {key: path.parent / Path(entry[key]).expanduser() for key in _FILES if key in entry}
+    files = {key: path.parent / patterns.expanded(entry[key]) for key in _FILES if key in entry}
     for key, file in files.items():
         if not file.is_file():
             raise UserError(f"{where}: expected a file as {key!r}, found none")
@@ -81,7 +82,7 @@ def _task(name: str, entry: Any, path: Path) -> ComparedTask:
     if ("validation" in files) == bool(fraction) or not isinstance(fraction, float) or not 0 <= fraction < 1:
         raise UserError(f"{where}: expected either a file as 'validation' or a 'validation_fraction' in (0, 1)")
     config = with_settings(
-        _config(path.parent / Path(entry["config"]).expanduser(), where), entry.get("settings", {}), where
+        _config(path.parent / patterns.expanded(entry["config"]), where), entry.get("settings", {}), where
     )
     grid = entry.get("grid", [{}])
     if not isinstance(grid, list) or not grid or not all(isinstance(settings, dict) for settings in grid):

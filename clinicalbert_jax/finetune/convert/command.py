@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.files import atomic_output, patterns
 from clinicalbert_jax.finetune.convert import archives, common, samples, settle, splits, tasks, way_back
 from clinicalbert_jax.finetune.convert.common import Record
 from clinicalbert_jax.finetune.convert.corpora import ade, hallmarks
@@ -60,7 +60,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Convert, and print how many records there are by label."""
-    source = Path(options.input)
+    source = patterns.expanded(options.input)
     if not source.exists():
         raise UserError("--input: expected a corpus, found nothing")
     output = atomic_output.local_path(options.output_dir, "--output_dir")
@@ -119,7 +119,8 @@ def _of_documents(
     if options.corpus == "ade":
         others = ade.unannotated(members, ledger)
         unrelated = splits.split(others, percent, options.validation_percent, options.split_seed, ledger)
-        records[ade.WITH_NAMES] = ade.with_names(sides, unrelated, Path(options.names) if options.names else None)
+        names = patterns.expanded(options.names) if options.names else None
+        records[ade.WITH_NAMES] = ade.with_names(sides, unrelated, names)
     return records
 
 

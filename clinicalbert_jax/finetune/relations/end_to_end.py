@@ -18,7 +18,7 @@ import numpy as np
 
 from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import atomic_output
+from clinicalbert_jax.files import atomic_output, patterns
 from clinicalbert_jax.finetune import page_scores
 from clinicalbert_jax.finetune.entities import challenges
 from clinicalbert_jax.finetune.inputs import fields, record_files
@@ -62,7 +62,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Score, print, and write the scores as JSON and as a page."""
-    sources = [Path(options.gold), Path(options.predicted)]
+    sources = [patterns.expanded(options.gold), patterns.expanded(options.predicted)]
     output = atomic_output.local_path(options.output, "--output")
     results, page = (output.with_name(output.name + end) for end in (".json", ".html"))
     for path in (results, page):

@@ -11,6 +11,7 @@ from clinicalbert_jax.data import patients
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.data.patients import SplitRule
 from clinicalbert_jax.errors import UserError, labelled
+from clinicalbert_jax.files import patterns
 from clinicalbert_jax.finetune.convert import common
 from clinicalbert_jax.finetune.convert.ledger import Ledger
 from clinicalbert_jax.finetune.convert.outcomes import huang_text, icd, mortality, notes, readmission, tables
@@ -163,7 +164,7 @@ def _files(directory: Path, options: OutcomeOptions, early: bool, reading: Readi
     paths, named = [found[name] for name in tables.NOTES if name in found], set()
     if options.notes:
         paths = []
-        for given in map(Path, options.notes):
+        for given in map(patterns.expanded, options.notes):
             if given.is_file():
                 paths.append(given)
                 named.add(given)
@@ -203,7 +204,7 @@ def _split_rule(options: OutcomeOptions, split_percent: Sequence[int], source: s
     if not options.pretraining_data:
         _, validation, test = split_percent
         return SplitRule(patients.DEFAULT_SPLIT_KEY, validation / 100, test / 100)
-    manifest = Manifest.load(Path(options.pretraining_data).expanduser())
+    manifest = Manifest.load(patterns.expanded(options.pretraining_data))
     rule = patients.split_rule(manifest.options)
     if rule is None or (rule.key != manifest.options.get("split_key") and rule.key != patients.DEFAULT_SPLIT_KEY):
         raise UserError(
