@@ -32,6 +32,7 @@ from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
 from data_prep import command as data_prep
 from data_prep.canaries import private_file
 from data_prep.overlap import downstream
+from data_prep.reading import files
 from data_prep.wordpiece import tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -352,7 +353,12 @@ def test_the_option_stands_for_the_name_of_a_file(tmp_path: Path, capsys: pytest
             *(f"--input={bad[0]}", f"--vocab_file={bad[1]}", to),
         ),
     }
-    # A file that a library cannot open, in a directory that the user names, and one whose name is a word.
+    # Files that cannot be opened, in a directory that the user names and by a pattern.
+    said["cannot read or write a file of --input ("] = printed(
+        data_prep.Options,
+        lambda options: [(Path(url) / "x").read_text() for url, _ in files.expand(*options.prep.source.input)],
+        *(f"--input={tmp_path}/*.jsonl", "--train_vocab", to),
+    )
     (corpus / f"{MARKER}.json").mkdir()
     said["cannot read or write --input ("] = printed(
         convert.Options,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from clinicalbert_jax import errors
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import patterns
 
@@ -83,6 +84,8 @@ def expand(given: str, label: str = "--input") -> list[tuple[str, int]]:
     found = [(file, size) for file, size in found if not PurePosixPath(file).name.startswith((".", "_"))]
     if not found:
         raise UserError(f"{label}: expected files, found none (names that begin with . or _ do not count)")
+    for file, _ in found:
+        errors.label(file, f"a file of {label}")
     return found
 
 

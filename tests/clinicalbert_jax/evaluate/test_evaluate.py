@@ -110,7 +110,11 @@ def test_command_writes_a_table_and_json(run: Path, exported: Path, data_dir: Pa
     assert all(abs(value) < 1e-6 for row in difference.values() for value in row.values())
 
 
-def test_an_output_replaces_nothing_but_its_own(run: Path, data_dir: Path, tmp_path: Path) -> None:
+def test_an_output_replaces_nothing_but_its_own(
+    run: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heldout, "evaluate", lambda *_: pytest.fail("refused before the work begins"))
+
     def refused(output: Path, overwrite: bool) -> str:
         before = output.read_bytes()
         options = heldout.Options(workdir=str(run), data_dir=str(data_dir), output=str(output), overwrite=overwrite)

@@ -59,8 +59,8 @@ def test_the_commas_of_a_path_separate_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     place(str(tmp_path), "a[1],b")
     for given in ("a[1],b", "a[1],b/*", "a[1],b/a[[]1],b.csv", str(tmp_path / "a[1],b")):
-        assert cli._entries([given]) == (given,)
-    assert cli._entries(["a[2],b/*"]) == ("a[2]", "b/*")
+        assert cli._entries("input", [given]) == (given,)
+    assert cli._entries("input", ["a[2],b/*"]) == ("a[2]", "b/*")
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:
