@@ -190,7 +190,8 @@ def test_another_file_or_label_set_is_refused(
     wrong = tmp_path / "wrong.tsv"
     wrong.write_text("fever\tB-FINDING\n")
     said = finish(finetune(bert, data | {"test": wrong}, tmp_path / "run"), 2)
-    assert f"{wrong}, line 1" in said
+    assert "error: --test, line 1: expected" in said
+    assert "wrong.tsv" not in said, "the name of a file may be that of a patient"
     assert said.count("\n") == 1
 
 

@@ -326,7 +326,7 @@ def test_the_command_writes_files_and_counts(tmp_path):
     flags = [f"--input={tmp_path / 'ade'}", f"--output_dir={tmp_path / 'out'}", "--split_percent=100,0,0"]
     stopped = convert(*flags)
     assert stopped.returncode == 2
-    assert f"{ade.RELATED_FILE}, line 4: expected" in stopped.stderr
+    assert "--input, file 2 of 2, line 4: expected" in stopped.stderr
     assert "secret" not in stopped.stderr
     assert not (tmp_path / "out").exists()
     done = convert(*flags, "--on_bad_record=skip")
