@@ -27,6 +27,7 @@ MOMENTS = {
     "checking": ("clinicalbert_jax.data.manifest", "Manifest", "load"),
     "damage": ("clinicalbert_jax.data.tfrecord", "CorruptRecordError", "__init__"),
     "restoring": ("clinicalbert_jax.runs.checkpoint", "Checkpoints", "restore"),
+    "initial": ("clinicalbert_jax.training.train_step", "Program", "init"),
     "compiling": ("clinicalbert_jax.training.train_loop", "_Loop", "run"),
     "step": ("clinicalbert_jax.training.metrics", "Meter", "add"),
     "evaluation": ("clinicalbert_jax.training.metrics", "Averages", "add"),
@@ -77,13 +78,19 @@ def paused() -> None:
     time.sleep(3)
 
 
+def late() -> None:
+    """Longer than gloo waits for the first operation between processes."""
+    time.sleep(40)
+
+
 def unreachable() -> None:
     """A bucket that no longer answers."""
     raise UserError(LINE)
 
 
 FAULTS: dict[str, Callable[[], None]] = {
-    fault.__name__: fault for fault in (nothing, user_error, bug, full_disk, killed, blocked, slow, paused, unreachable)
+    fault.__name__: fault
+    for fault in (nothing, user_error, bug, full_disk, killed, blocked, slow, paused, late, unreachable)
 }
 
 

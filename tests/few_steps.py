@@ -8,12 +8,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax._src.distributed import global_state
 from jax.experimental import multihost_utils
 
 from clinicalbert_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 from clinicalbert_jax.data.dataset import Dataset
 from clinicalbert_jax.training import distributed, train_step
-from clinicalbert_jax.training.sharding import local_rows, put_batch
+from clinicalbert_jax.training.sharding import local_rows, make_mesh, put_batch
 from clinicalbert_jax.training.stop_request import StopRequest
 from tests import toy_dataset
 
@@ -69,9 +70,22 @@ def run(data_dir: Path, config: Config, devices: list[jax.Device]) -> dict[str, 
     return found | {"losses": np.array(losses)}
 
 
+def connected() -> set[str]:
+    """The groups of devices, by their numbers, that gloo has connected."""
+    entries = global_state.client.key_value_dir_get_bytes("cpu:gloo/")
+    return {name.removeprefix("cpu:gloo/").split("/")[0] for name, _ in entries}
+
+
 if __name__ == "__main__":
     data_dir, output, fsdp, microbatches, coordinator, num_processes, process_id = sys.argv[1:]
     with distributed.joined(coordinator, int(num_processes), int(process_id), StopRequest()):
-        figures = run(Path(data_dir), config_with(int(fsdp), int(microbatches)), jax.devices())
+        config = config_with(int(fsdp), int(microbatches))
+        distributed.connect(make_mesh(config.mesh))
+        groups = connected()
+        figures = run(Path(data_dir), config, jax.devices())
+        assert connected() == groups, "a step communicates in no other groups of devices"
+        distributed.connect(make_mesh(MeshConfig(fsdp=2), list(np.reshape(jax.devices(), (2, -1)).T.flat)))
+        pairs = {",".join(str(device.id) for device in pair) for pair in np.reshape(jax.devices(), (2, -1)).T}
+        assert pairs <= connected(), f"{pairs} {connected()}"
         if jax.process_index() == 0:
             np.savez(output, **figures)

@@ -119,6 +119,32 @@ def wait_for_all() -> None:
         _run.client.wait_at_barrier(f"clinicalbert_jax/{next(_run.barriers)}", _FOREVER_S * 1000)
 
 
+def connect(mesh: "Mesh") -> None:
+    """Have every group of devices that a step communicates in do so once, while no process has anything else to do.
+
+    Gloo, which connects CPUs, gives the others 30 seconds for the first operation of a group, and half an hour for
+    later ones. Compiling takes longer than 30 seconds, and processes do not end it at the same time: JAX lets process 0
+    alone write the cache of compiled programs.
+    """
+    if _run is None:
+        return
+    import jax
+    import numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    axes = tuple(axis for axis in mesh.axis_names if mesh.shape[axis] > 1)
+    groups = dict.fromkeys([axes, *((axis,) for axis in axes)])
+    by_device = PartitionSpec(mesh.axis_names)
+
+    def sums(x: jax.Array) -> list[jax.Array]:
+        return [jax.lax.psum(x, group) for group in groups]
+
+    ones = jax.make_array_from_callback((mesh.size,), NamedSharding(mesh, by_device), lambda _: np.ones(1, np.int32))
+    summed = jax.jit(jax.shard_map(sums, mesh=mesh, in_specs=by_device, out_specs=by_device))
+    wait_for_all()
+    jax.block_until_ready(summed(ones))
+
+
 @contextlib.contextmanager
 def only_command(directory: Path) -> Iterator[None]:
     """Keep other commands out of a run's directory. Raises `UserError` where there is one already.

@@ -106,6 +106,7 @@ def _one_line_for_the_disk(workdir: Path) -> Iterator[None]:
 
 def _run(job: Job, workdir: Path, mirror: Mirror | None, stop: StopRequest) -> int:
     config, leader = job.program.config, jax.process_index() == 0
+    distributed.connect(job.program.mesh)
     xla.keep_freed_memory(job.program.mesh.devices.flat[0].platform)
     saved, warnings = recover(workdir)
     with (

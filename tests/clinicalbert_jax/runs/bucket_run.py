@@ -62,8 +62,9 @@ class BucketRun:
             several = [f"--coordinator_address={address}", f"--num_processes={count}", f"--process_id={number}"]
             command = [str(ROOT / "run_pretrain.py"), f"--config={ROOT}/configs/tiny_128.py", *MODEL]
             command += [f"--data_dir={data}", f"--workdir={run}", *overrides, *several * (count > 1)]
-            self.logs.append(machine / "log")
-            self.logs[-1].write_text("")
+            start = len(list(machines.glob(f"{number}.*.log")))  # the logs of earlier starts tell what went wrong
+            self.logs.append(machines / f"{number}.{start}.log")
+            self.logs[-1].touch()
             process = SERVER.Process(
                 target=_run, args=(environment, machine / "work", self.logs[-1], command), daemon=True
             )
@@ -130,8 +131,7 @@ def _run(environment: dict[str, str], work: Path, log: Path, command: list[str])
     jax.config.update("jax_compilation_cache_dir", environment["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # JAX lets process 0 alone write the cache. The others would compile what it has, and gloo, which waits 30 seconds
-    # for the slowest process, would give up on a loaded machine.
+    # JAX lets process 0 alone write the cache. The others would compile at every start, half of a start's CPU time.
     compiler.distributed = SimpleNamespace(global_state=SimpleNamespace(process_id=0, client=None))
     sys.argv = command
     try:

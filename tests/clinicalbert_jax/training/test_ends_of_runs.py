@@ -170,6 +170,12 @@ def test_a_failure_of_one_process_ends_both(
         assert code == 0, f"the same command continues: {errors}"
 
 
+def test_a_process_may_start_half_a_minute_after_the_others(base: Path) -> None:
+    """Gloo waits for it: one process has its programs in the cache, another one compiles them."""
+    codes, errors, _ = ends(pretrain(base, "late", [NONE, ("late", "initial", "1")]), 600)
+    assert codes == [0, 0], errors
+
+
 def test_damaged_records_that_each_process_of_two_skips_are_named(base: Path) -> None:
     data = [with_damaged_records(base, f"skipped-{number}.data") for number in range(2)]
     codes, errors, _ = ends(pretrain(base, "skipped", [NONE] * 2, "--config.data.on_corrupt=skip", data=data), 600)
