@@ -321,10 +321,14 @@ def test_a_stop_of_a_run_in_a_bucket_leaves_it_to_another_machine(
     row(f"{what} | {codes[0]} | {times[0] - sent:.1f}")
     assert codes == [EXIT_RESUME], errors
     assert times[0] - sent < limit
-    started = time.time()
+    saved, started = re.findall(r"^stopped at step (\d+), saved", errors[0], re.MULTILINE), time.time()
     codes, errors, times = ends(pretrain(base, run, [NONE], url=url, machine=f"{run}-second"), 600)
     assert codes == [0], errors
     assert "waiting for" not in errors[0], f"{times[0] - started:.0f} s"
+    if what.startswith("while a checkpoint"):
+        assert f"continuing from step {saved[0]}" in errors[0], "all that was saved is in the bucket"
+    elif what.startswith("while the last"):
+        assert "is at step 12 of 12" in errors[0]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for one, other in zip(leaves(object_store.run(url)), undisturbed, strict=True):
         np.testing.assert_array_equal(one, other)
