@@ -10,6 +10,7 @@ one runs; the exit code is then 1. On a CPU, or with --small, everything is smal
 
 Each part runs in processes of its own, so that none finds a device that another left broken or without memory.
 """
+# ruff: noqa: E402
 
 import dataclasses
 import importlib.util
@@ -27,6 +28,26 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+# What the parts import, before any of them starts: the packages' names by their modules.
+NEEDED = {
+    "absl": "absl-py",
+    "flax": "flax",
+    "google_crc32c": "google-crc32c",
+    "jax": "jax",
+    "numpy": "numpy",
+    "optax": "optax",
+    "orbax": "orbax-checkpoint",
+    "safetensors": "safetensors",
+    "tensorboardX": "tensorboardX",
+    "tokenizers": "tokenizers",
+    "tqdm": "tqdm",
+}
+if missing := [package for module, package in NEEDED.items() if not importlib.util.find_spec(module)]:
+    print(
+        f"error: expected packages of pyproject.toml, found no {', '.join(missing)}: see docs/cloud.md", file=sys.stderr
+    )
+    sys.exit(2)
 
 from benchmarks import made_shards
 from benchmarks.train_step import batches_of, measure, non_padding
@@ -127,8 +148,6 @@ def main(options: Options) -> int:
     os.environ.update({"HF_HUB_OFFLINE": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"})
     with tempfile.TemporaryDirectory() as directory:
         report = Accelerator(SMALL if small else FULL, options, Path(directory)).report()
-    for suffix, text in ((".json", json.dumps(report, indent=2) + "\n"), (".md", markdown(report))):
-        Path(options.output + suffix).write_text(text)
     print(markdown(report))
     print(f"written to {options.output}.json and {options.output}.md")
     return EXIT_FAILED if report["failures"] else 0
@@ -164,7 +183,13 @@ class Accelerator:
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 self._failed(f"{name}: {message}")
             self.document[f"{name}_seconds"] = round(time.monotonic() - started, 1)
+            self._write()
         return self.document
+
+    def _write(self) -> None:
+        """What is known so far: the machine may be taken away at any time."""
+        for suffix, text in ((".json", json.dumps(self.document, indent=2) + "\n"), (".md", markdown(self.document))):
+            Path(self.options.output + suffix).write_text(text)
 
     def make_shards(self, _: float) -> dict[str, float]:
         """One dataset of each length and kind; returns their non-padding fractions."""
@@ -238,7 +263,7 @@ class Accelerator:
 
     def measure_speed(self, limit: float) -> list[dict[str, Any]]:
         """The step in every setting by the implementations of attention, and PyTorch, in turn."""
-        end, rows = time.monotonic() + limit, []
+        end, rows = time.monotonic() + limit, self.document.setdefault("speed", [])
         if not _has_torch() or self.document.get("attention", {}).get("platform", "gpu") != "gpu":
             self.document["peers_left_out"] = (
                 "Hugging Face PyTorch was left out: it is not installed, or this is no GPU"
@@ -276,6 +301,7 @@ class Accelerator:
                 self._require("error" not in result, f"{where}: {result.get('error')}")
                 compiled = result.get("compilations") or 1
                 self._require(compiled == 1, f"{where}: the step was compiled {compiled} times")
+            self._write()
         return rows
 
     def _spec(self, setting: Setting, kind: Kind, **more: Any) -> dict[str, Any]:
@@ -317,14 +343,18 @@ class Accelerator:
     def _checked(self, name: str, spec: dict[str, Any], limit: float) -> dict[str, Any]:
         found = self._checks(name, spec, limit)
         for result in found["results"]:
-            setting = ", ".join(str(value) for key, value in result.items() if key not in ("errors", "passed"))
-            worst = max(result["errors"].values())
-            self._require(result["passed"], f"{name}: {setting}: off by {worst:.2g}")
+            setting = ", ".join(str(result[key]) for key in result if key not in ("errors", "passed", "failure"))
+            why = result.get("failure") or f"off by {max(result['errors'].values()):.2g}"
+            self._require(result["passed"], f"{name}: {setting}: {why}")
         return found
 
     def _checks(self, check: str, spec: dict[str, Any], limit: float) -> dict[str, Any]:
         if self.sizes is not SMALL:
-            return ask(_command(check, spec), limit)
+            found, failure = ask(_command(check, spec), limit)
+            if not found:
+                raise UserError(failure or "nothing found")
+            self._require(not failure, f"{check}: {failure}")
+            return found
         from benchmarks import accelerator_checks  # on a CPU there is no device to leave broken, and JAX loads once
 
         return accelerator_checks.CHECKS[check](spec)
@@ -338,22 +368,27 @@ class Accelerator:
         self.document["failures"].append(failure)
 
 
-def ask(command: list[str], limit: float) -> dict[str, Any]:
-    """The last JSON line that a command prints; the others are passed on. It is ended after `limit` seconds."""
-    lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+def ask(command: list[str], limit: float) -> tuple[dict[str, Any], str]:
+    """The last JSON line that a command prints, and why it failed, if it did; its other lines are passed on.
+
+    It is ended after `limit` seconds.
+    """
+    found, last = "{}", "nothing printed"
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as child:
         timer = threading.Timer(max(0.0, limit), child.kill)
         timer.start()
         assert child.stdout
         for line in child.stdout:
-            lines.append(line)
-            if not line.startswith("{"):
-                print("   " + line.rstrip()[:200], flush=True)
+            if line.startswith("{"):
+                found = line if line.endswith("\n") else found  # the end of a process may truncate its last line
+            elif line.strip():
+                last = line.strip()
+                print("   " + last[:200], flush=True)
         timer.cancel()
-    if child.returncode:
-        why = "its time was over" if child.returncode == -signal.SIGKILL else (lines or ["nothing printed"])[-1].strip()
-        raise UserError(f"ended with exit code {child.returncode}: {why[:300]}")
-    return json.loads(next(line for line in reversed(lines) if line.startswith("{")))
+    why = "its time was over" if child.returncode == -signal.SIGKILL else last[:300]
+    return json.loads(found), f"ended with exit code {child.returncode}: {why}" if child.returncode else ""
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -364,7 +399,7 @@ def markdown(report: dict[str, Any]) -> str:
     for name, found in (("attention", attention), ("loss and gradient", gradients)):
         if results := found.get("results"):
             passed = sum(result["passed"] for result in results)
-            worst = max(error for result in results for error in result["errors"].values())
+            worst = max((error for result in results for error in result["errors"].values()), default=float("nan"))
             lines.append(f"- {name}: {passed} of {len(results)} comparisons within bounds, largest error {worst:.2g}")
     if run:
         peak, planned = run["peak_bytes"], run["planned_bytes"]

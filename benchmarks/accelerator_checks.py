@@ -2,14 +2,16 @@
 
     python -m benchmarks.accelerator_checks attention '{"lengths": [128], ...}'
 
-Prints what it does, and one JSON line with what it found.
+Prints what it does, and after each comparison a JSON line with what it has found so far: a kernel may end the process.
 
 Shape legend: B batch, L length, H heads, K head size.
 """
 
 import dataclasses
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +38,21 @@ from clinicalbert_jax.training.sharding import make_mesh  # noqa: E402
 ATTENTION_BOUND = 0.01
 BOUNDS = {"float32": {"loss": 1e-5, "gradient": 1e-4}, "bfloat16": {"loss": 1e-3, "gradient": 0.02}}
 
-IMPLEMENTATIONS = ("xla", "pallas", "cudnn", "splash")
+# In the order in which they run: our own kernels last, since an illegal access of one would fail all that follow.
+IMPLEMENTATIONS = ("xla", "cudnn", "splash", "pallas")
+
+Found = dict[str, Any]
+Report = Callable[[Found], None]
 
 
 def main() -> None:
-    print(json.dumps(CHECKS[sys.argv[1]](json.loads(sys.argv[2]))), flush=True)
+    def report(found: Found) -> None:
+        print(json.dumps(found), flush=True)
+
+    report(CHECKS[sys.argv[1]](json.loads(sys.argv[2]), report))
 
 
-def check_attention(spec: dict[str, Any]) -> dict[str, Any]:
+def check_attention(spec: dict[str, Any], report: Report = lambda found: None) -> Found:
     """Every implementation that runs here, in bfloat16, against plain float32 arithmetic on the CPU.
 
     `spec`: lengths, kinds, rates, heads, head_size.
@@ -65,14 +74,34 @@ def check_attention(spec: dict[str, Any]) -> dict[str, Any]:
             names = [n for n in IMPLEMENTATIONS if not attention.lacking(n, device, model, "bfloat16", length)]
             names.sort(key=lambda name: name != chosen.name)
             found["implementations"].append({"length": length, "dropout": rate, "names": names, "why": chosen.why})
-            for kind in spec["kinds"]:
-                for name in names:
-                    errors = _attention_errors(name, kind, length, rate, spec)
-                    setting = {"length": length, "rows": kind, "dropout": rate, "implementation": name}
-                    passed = all(error <= ATTENTION_BOUND for error in errors.values())
-                    found["results"].append(setting | {"errors": errors, "passed": passed})
-                    print(setting, "passed" if passed else "FAILED", flush=True)
+    report(found)
+    for name in IMPLEMENTATIONS:
+        for setting in found["implementations"]:
+            for kind in spec["kinds"] if name in setting["names"] else ():
+                length, rate = setting["length"], setting["dropout"]
+                about = {"length": length, "rows": kind, "dropout": rate, "implementation": name}
+                bounds = dict.fromkeys(("output", "d_query", "d_key", "d_value"), ATTENTION_BOUND)
+                errors_of = functools.partial(_attention_errors, name, kind, length, rate, spec)
+                _compare(about, bounds, errors_of, found, report)
     return found
+
+
+def _compare(
+    about: dict[str, Any],
+    bounds: dict[str, float],
+    errors_of: Callable[[], dict[str, float]],
+    found: Found,
+    report: Report,
+) -> None:
+    """Add one comparison to `found`. One that raises has failed, and the next one runs."""
+    try:
+        errors = errors_of()
+        result = {"errors": errors, "passed": all(errors[what] <= bound for what, bound in bounds.items())}
+    except Exception as error:
+        result = {"errors": {}, "passed": False, "failure": f"{type(error).__name__}: {str(error)[:300]}"}
+    found["results"].append(about | result)
+    print(", ".join(map(str, about.values())), "passed" if result["passed"] else "FAILED", flush=True)
+    report(found)
 
 
 def _attention_errors(name: str, kind: str, length: int, rate: float, spec: dict[str, Any]) -> dict[str, float]:
@@ -125,14 +154,14 @@ def sequence_ids(kind: str, length: int) -> np.ndarray:
     return ids_BxL
 
 
-def check_gradients(spec: dict[str, Any]) -> dict[str, Any]:
+def check_gradients(spec: dict[str, Any], report: Report = lambda found: None) -> Found:
     """Loss and gradient of a few layers on a batch of the shards against float32 on the CPU, without dropout.
 
     In float32 with full products, and in bfloat16 by every implementation of attention. `spec`: layers, heads,
     head_size, rows, data_dirs (by kind of rows).
     """
     device, cpu = jax.devices()[0], jax.devices("cpu")[0]
-    results = []
+    found: Found = {"bounds": BOUNDS, "results": []}
     for kind, data_dir in spec["data_dirs"].items():
         dataset = Dataset(Path(data_dir), "train")
         batch = batches_of(dataset, spec["rows"])[0]
@@ -143,13 +172,15 @@ def check_gradients(spec: dict[str, Any]) -> dict[str, Any]:
         names = [n for n in IMPLEMENTATIONS if not attention.lacking(n, device, model, "bfloat16", length)]
         exact = _loss_and_gradient(model, length, batch, cpu, "float32", "xla")
         for dtype, name in [("float32", "xla"), *(("bfloat16", name) for name in names)]:
-            found = _loss_and_gradient(model, length, batch, device, dtype, name)
-            errors = {"loss": _distance(found[0], exact[0]), "gradient": _distance(found[1], exact[1])}
-            passed = all(errors[what] <= bound for what, bound in BOUNDS[dtype].items())
-            setting = {"length": length, "rows": kind, "dtype": dtype, "implementation": name}
-            results.append(setting | {"errors": errors, "passed": passed})
-            print(setting, "passed" if passed else "FAILED", flush=True)
-    return {"bounds": BOUNDS, "results": results}
+            about = {"length": length, "rows": kind, "dtype": dtype, "implementation": name}
+            errors_of = functools.partial(_gradient_errors, exact, model, length, batch, device, dtype, name)
+            _compare(about, BOUNDS[dtype], errors_of, found, report)
+    return found
+
+
+def _gradient_errors(exact: tuple[np.ndarray, np.ndarray], *how: Any) -> dict[str, float]:
+    loss, gradient = _loss_and_gradient(*how)
+    return {"loss": _distance(loss, exact[0]), "gradient": _distance(gradient, exact[1])}
 
 
 def _loss_and_gradient(
@@ -173,7 +204,7 @@ def _loss_and_gradient(
     return np.asarray(value), np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(gradient))])
 
 
-def check_run(spec: dict[str, Any]) -> dict[str, Any]:
+def check_run(spec: dict[str, Any], report: Report = lambda found: None) -> Found:
     """Train, or continue, as `run_pretrain.py` does. `spec`: data_dir, workdir, model, batch_size, steps."""
     from clinicalbert_jax.plan import compile_ahead
     from clinicalbert_jax.runs import workdir

@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags
-from ml_collections import config_flags
 
 from clinicalbert_jax import errors
 from clinicalbert_jax.config import validated
@@ -122,6 +121,8 @@ def define_flags(options: type, values: flags.FlagValues = flags.FLAGS) -> None:
         if option is None:
             define_flags(of_type, values)
         elif option.kind == CONFIG_FILE:
+            from ml_collections import config_flags  # which few commands need
+
             config_flags.DEFINE_config_file(entry.name, None, option.help, flag_values=values)
         elif option.kind != POSITIONAL:
             _define(entry, of_type, option, values)
