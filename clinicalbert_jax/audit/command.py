@@ -171,7 +171,7 @@ def audit(inputs: Inputs, windows: Windows, options: Options, output: Path) -> d
         "shards_sha256": provenance.shards_sha256(inputs.manifest),
     }
     settings = {"patients": options.patients, "windows": options.windows, "maskings": options.maskings, "seed": SEED}
-    parts = output / f"parts-{_hash(hashes | settings)}"
+    parts = output / f"parts-{_hash(hashes | settings | {'masks': 2})}"  # 2: by text; 1: by the number of the window
     parts.mkdir(exist_ok=True)
     mask = policy, options.maskings, SEED, parts
     loss_W = model.of_windows(windows, *mask, "model")

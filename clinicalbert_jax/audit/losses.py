@@ -1,6 +1,8 @@
 """Losses of a model on masked tokens of windows and sentences.
 
-Each window is masked several times, by keys of (seed, window, number): a model and its reference see the same masks.
+Each window is masked several times, by keys of (seed, patient and text, number): a model and its reference see the same
+masks, and so would the patient's text on the other side. Keys by a window's number would not do: members come first, so
+the same masks would fall to them at every split.
 What is done is kept in files, so that a run which was stopped continues.
 
 Shape legend: N rows, L length, P masked tokens a row, W windows, S sentences.
@@ -91,7 +93,9 @@ class Scorer:
             if not path.exists():
                 sums, counts = np.zeros(len(chosen)), np.zeros(len(chosen))
                 for masking_number in range(maskings):
-                    rows = self._masked(windows, chosen, policy, counter_rng.fold(seed, chosen, masking_number))
+                    rows = self._masked(
+                        windows, chosen, policy, counter_rng.fold(seed, windows.key_W[chosen], masking_number)
+                    )
                     sums += self.losses(rows).sum(1)
                     counts += (rows.weights_NxP > 0).sum(1)
                 with atomic_output.file(path, flag="--output") as partial, partial.open("wb") as file:

@@ -7,6 +7,7 @@ and is left out. Which note a window is of cannot be told from the shards.
 Shape legend: W windows, T tokens, R runs of 13 words, D texts of rows.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class Windows:
     """Texts of one patient each: window w is `ids_T[offset_W[w] : offset_W[w + 1]]`, its first `first_W` tokens the
     first segment.
 
+    `key_W` draws a window's masks: of its patient and text, so that they are the same whatever side the patient is on.
     `is_shared_W`: a run of 13 words of it is in the notes of another patient too, of either split. `times_W`: in how
     many places of the training notes its middle run stands; 0 for a non-member, and where it is too short to tell.
     """
@@ -41,6 +43,7 @@ class Windows:
     ids_T: Ints
     offset_W: Ints
     first_W: Ints
+    key_W: counter_rng.Keys
     patient_W: Ints
     category_W: Ints
     is_member_W: npt.NDArray[np.bool_]
@@ -55,8 +58,9 @@ class Windows:
 
 @dataclass(frozen=True)
 class _Window:
-    ids: npt.NDArray[np.integer]
+    ids: Ints
     first: int
+    key: int
     patient: int
     category: int
     is_member: bool
@@ -87,6 +91,7 @@ def read(
         ids_T=np.concatenate([np.empty(0, np.int64), *(one.ids for one in windows)]).astype(np.int64),
         offset_W=np.concatenate([[0], np.cumsum([len(one.ids) for one in windows])]).astype(np.int64),
         first_W=np.array([one.first for one in windows], np.int64),
+        key_W=np.array([one.key for one in windows], np.uint64),
         patient_W=np.array([one.patient for one in windows], np.int64),
         category_W=np.array([one.category for one in windows], np.int64),
         is_member_W=np.array([one.is_member for one in windows], bool),
@@ -163,8 +168,7 @@ def _windows_of(
     planted: Sequence[npt.NDArray[np.integer]],
 ) -> list[_Window]:
     """The windows of the chosen patients of a split, by patient."""
-    found: dict[int, list[tuple[int, _Window]]] = {group: [] for group in chosen.tolist()}
-    number = 0
+    found: dict[int, list[_Window]] = {group: [] for group in chosen.tolist()}
     sentences = [one.astype(np.int64).tobytes() for one in planted]
     for rows in _rows(data_dir, manifest, split):
         texts = shard_texts.of_rows(rows, tokenizer)
@@ -182,15 +186,19 @@ def _windows_of(
             window = _Window(
                 ids_T,
                 int((texts.segment_T[tokens][is_kept_T] == 0).sum()),
+                _key(ids_T, int(group_D[text])),
                 int(group_D[text]),
                 int(category_D[text]),
                 split == MEMBERS,
                 splits.runs(shard_texts.hashes(ids_T), begins_T, end)[0],
             )
-            key = int(counter_rng.fold(seed, number + text))
-            found[window.patient].append((key, window))
-        number += len(texts.end_D)
-    return [window for group in found for window in _fresh(found[group], most)]
+            found[window.patient].append(window)
+    return [window for group in found for window in _fresh(found[group], most, seed)]
+
+
+def _key(ids_T: Ints, patient: int) -> int:
+    digest = hashlib.blake2b(ids_T.tobytes(), digest_size=8).digest()
+    return int(counter_rng.fold(patient, int.from_bytes(digest, "little")))
 
 
 def _without(ids_T: Ints, sentences: Sequence[bytes]) -> npt.NDArray[np.bool_]:
@@ -207,10 +215,10 @@ def _without(ids_T: Ints, sentences: Sequence[bytes]) -> npt.NDArray[np.bool_]:
     return is_kept_T
 
 
-def _fresh(windows: list[tuple[int, _Window]], most: int) -> Iterator[_Window]:
-    """The first windows in a random order whose text was not given before."""
+def _fresh(windows: list[_Window], most: int, seed: int) -> Iterator[_Window]:
+    """The first windows in a random order whose text was not given before; the order is that of their texts' keys."""
     runs, texts = np.empty(0, np.uint64), set[bytes]()
-    for _, window in sorted(windows, key=lambda keyed: keyed[0]):
+    for window in sorted(windows, key=lambda one: int(counter_rng.fold(seed, one.key))):
         if most <= 0:
             return
         given = np.isin(window.runs, runs).mean() if len(window.runs) else 0.0

@@ -18,7 +18,7 @@ from clinicalbert_jax.audit.command import Options
 from clinicalbert_jax.audit.people import Sentence
 from clinicalbert_jax.audit.texts import Windows
 from clinicalbert_jax.config import ModelConfig
-from clinicalbert_jax.data import masking
+from clinicalbert_jax.data import counter_rng, masking
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.inference import Inference
@@ -243,6 +243,7 @@ def some_windows(lengths: list[int], entries: int) -> Windows:
         random.integers(5, entries, sum(lengths)),
         np.append(0, np.cumsum(lengths)),
         np.array([max(1, length // 2) for length in lengths]),
+        counter_rng.fold(np.arange(count)),
         np.arange(count),
         np.zeros(count, np.int64),
         np.arange(count) % 2 == 0,
@@ -259,7 +260,7 @@ def test_losses_do_not_depend_on_the_batch_and_are_continued(params: dict, tmp_p
     windows = some_windows([8, 13, 36, 20, 36, 9], len(tokens))
     (tmp_path / "parts").mkdir()
     together = scorer.of_windows(windows, policy, 3, 0, tmp_path / "parts", "model")
-    rows = scorer._masked(windows, np.arange(6), policy, masking.counter_rng.fold(0, np.arange(6), 0))
+    rows = scorer._masked(windows, np.arange(6), policy, counter_rng.fold(0, windows.key_W, 0))
     whole = scorer.losses(rows)
     for number in range(6):
         alone = losses.Rows(*(array[number : number + 1] for array in rows))
@@ -275,6 +276,50 @@ def test_losses_do_not_depend_on_the_batch_and_are_continued(params: dict, tmp_p
         broken.losses(rows)
     with pytest.raises(UserError, match="expected a model with an MLM head"):
         losses.Scorer(loading.Loaded(CONFIG, params, tmp_path, ("mlm_head",), None), tokens)
+
+
+def test_losses_do_not_depend_on_the_order_of_windows(params: dict, tmp_path: Path) -> None:
+    """Else members, who come first, would have the same masks at every split, and their mean would be off by those."""
+    tokens = toy_dataset.VOCABULARY
+    scorer, policy = (
+        losses.Scorer(loading.Loaded(CONFIG, params, tmp_path, (), None), tokens),
+        masking.policy(tokens, 5),
+    )
+    windows = some_windows([8, 13, 36, 20, 36, 9], len(tokens))
+    order = np.array([3, 5, 1, 0, 4, 2])
+    pieces = np.split(windows.ids_T, windows.offset_W[1:-1])
+    reordered = dataclasses.replace(
+        windows,
+        ids_T=np.concatenate([pieces[number] for number in order]),
+        offset_W=np.append(0, np.cumsum(windows.length_W[order])),
+        first_W=windows.first_W[order],
+        key_W=windows.key_W[order],
+    )
+    found = []
+    for number, one in enumerate((windows, reordered)):
+        (tmp_path / str(number)).mkdir()
+        found.append(scorer.of_windows(one, policy, 2, 0, tmp_path / str(number), "model"))
+    np.testing.assert_allclose(found[1], found[0][order], atol=1e-4)
+
+
+def test_a_patient_has_the_same_windows_and_keys_on_either_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = memorised.prepared(tmp_path, "notes")
+    found = []
+    for sides in (("train", "test"), ("test", "train")):
+        monkeypatch.setattr(texts, "MEMBERS", sides[0])
+        monkeypatch.setattr(texts, "OTHERS", sides[1])
+        windows = read(data, most=2)
+        pieces = np.split(windows.ids_T, windows.offset_W[1:-1])
+        found.append(
+            {
+                key: (ids.tobytes(), group)
+                for key, ids, group in zip(windows.key_W.tolist(), pieces, windows.patient_W.tolist(), strict=True)
+            }
+        )
+        assert len(found[-1]) == len(windows.key_W) > 2 * memorised.NUM_PATIENTS - 20, "each key is of one window"
+    assert found[0] == found[1]
 
 
 def test_sentences_have_the_probabilities_of_inference(toy: tuple[Path, Path]) -> None:
