@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 def findings(content: Content, tokenizer: Tokenizer, model: ScoresSentences) -> dict[str, Any]:
     """Exposures by repeats, the bound, and what could have been seen, as plain values."""
     audited = [one for one in content.candidates if one.num_places == one.repeats]
-    scores_C, alternatives_CxA = _scores(audited, content, tokenizer, model)
+    scores_C, alternatives_CxA = scores(audited, content, tokenizer, model)
     found = exposure.exposures(scores_C, alternatives_CxA)
     planted_C = np.array([one.is_planted for one in audited])
     repeats_C = np.array([one.repeats for one in audited])
@@ -60,7 +60,7 @@ def findings(content: Content, tokenizer: Tokenizer, model: ScoresSentences) -> 
     return document
 
 
-def _scores(
+def scores(
     audited: Sequence[Candidate], content: Content, tokenizer: Tokenizer, model: ScoresSentences
 ) -> tuple[Floats, Floats]:
     """The score of each candidate, and of its alternatives: other numbers, or other names with the same condition."""

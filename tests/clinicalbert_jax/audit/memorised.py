@@ -21,6 +21,7 @@ from data_prep.reading.selection import SelectionConfig
 from data_prep.reading.sources import SourceConfig
 
 NUM_PATIENTS, NOTES_OF_EACH, LENGTH = 150, 2, 48
+BATCH_SIZE = 32
 WORDS = [f"{first}{middle}{last}" for first in "bdfglmnprst" for middle in "aeiou" for last in ("lin", "ter", "s", "x")]
 FORM = ["patient", "number", "is", "has", "a", "history", "of"]
 
@@ -66,9 +67,15 @@ def config_of(notes: Path, vocabulary: Path) -> PrepConfig:
     )
 
 
-def trained(data_dir: Path, run: Path, steps: int) -> Path:
-    """A run on the data, long enough to memorise it."""
+def steps_of(data_dir: Path, passes: int) -> int:
+    """Steps of so many passes over the training notes."""
+    return passes * Manifest.load(data_dir).splits["train"].num_examples // BATCH_SIZE
+
+
+def trained(data_dir: Path, run: Path, steps: int, init_from: Path | None = None) -> Path:
+    """A run on the data, long enough to memorise it; `init_from` is the run that it continues from, if any."""
     config = Config(
+        init_from=str(init_from or ""),
         model=ModelConfig(
             hidden_size=64,
             num_hidden_layers=2,
@@ -81,7 +88,12 @@ def trained(data_dir: Path, run: Path, steps: int) -> Path:
         data=DataConfig(max_seq_length=LENGTH),
         optimizer=OptimizerConfig(learning_rate=3e-3, schedule="constant", warmup_steps=20),
         train=TrainConfig(
-            steps=steps, global_batch_size=32, dtype="float32", log_every=100, eval_every=0, checkpoint_every=steps
+            steps=steps,
+            global_batch_size=BATCH_SIZE,
+            dtype="float32",
+            log_every=100,
+            eval_every=0,
+            checkpoint_every=steps,
         ),
     )
     pretrain(workdir.check_data(config, Manifest.load(data_dir), data_dir), data_dir, run)
