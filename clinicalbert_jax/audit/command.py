@@ -161,8 +161,9 @@ def audit(inputs: Inputs, windows: Windows, options: Options, output: Path) -> d
     model = losses.Scorer(loaded, tokens)
     num_models = 1 if inputs.reference is None else 2
     positions = int((windows.length_W + 3).sum()) * options.maskings * num_models
-    seconds = positions * model.seconds_per_token(layout.max_seq_length, layout.max_predictions_per_seq)
-    print(f"{positions:,} tokens to score, about {duration(seconds)} here", file=sys.stderr)
+    limits = layout.max_seq_length, layout.max_predictions_per_seq
+    seconds = num_models * model.seconds(windows, options.maskings, *limits)
+    print(f"{positions:,} tokens of notes to score, about {duration(seconds)} here", file=sys.stderr)
     if options.estimate:
         return None
     hashes = {
@@ -171,7 +172,8 @@ def audit(inputs: Inputs, windows: Windows, options: Options, output: Path) -> d
         "shards_sha256": provenance.shards_sha256(inputs.manifest),
     }
     settings = {"patients": options.patients, "windows": options.windows, "maskings": options.maskings, "seed": SEED}
-    parts = output / f"parts-{_hash(hashes | settings | {'masks': 2})}"  # 2: by text; 1: by the number of the window
+    kind = {"masks": "by text", "windows_of_a_part": losses.WINDOWS_OF_A_PART}
+    parts = output / f"parts-{_hash(hashes | settings | kind)}"
     parts.mkdir(exist_ok=True)
     mask = policy, options.maskings, SEED, parts
     loss_W = model.of_windows(windows, *mask, "model")

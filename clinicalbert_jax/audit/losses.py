@@ -29,7 +29,7 @@ from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.training.losses import token_cross_entropy
 
 _TOKENS_AT_ONCE = 4096  # in a batch
-_WINDOWS_OF_A_PART = 512
+WINDOWS_OF_A_PART = 64  # one or two minutes of a BERT-base on two cores
 _SHORTEST = 16
 
 Floats = npt.NDArray[np.float64]
@@ -87,21 +87,21 @@ class Scorer:
         """The mean loss of each window over all its masked tokens, W. Finished parts lie in `parts`."""
         order_W = np.argsort(windows.length_W, kind="stable")
         mean_W = np.zeros(len(order_W))
-        chunks = [order_W[start : start + _WINDOWS_OF_A_PART] for start in range(0, len(order_W), _WINDOWS_OF_A_PART)]
-        for number, chosen in enumerate(tqdm(chunks, f"scoring with the {name}", unit="part", disable=None)):
+        starts = range(0, len(order_W), WINDOWS_OF_A_PART)
+        for number, start in enumerate(tqdm(starts, f"scoring with the {name}", unit="part", disable=None)):
+            chosen_W = order_W[start : start + WINDOWS_OF_A_PART]
             path = parts / f"{name}-{number:05d}.npz"
             if not path.exists():
-                sums, counts = np.zeros(len(chosen)), np.zeros(len(chosen))
-                for masking_number in range(maskings):
-                    rows = self._masked(
-                        windows, chosen, policy, counter_rng.fold(seed, windows.key_W[chosen], masking_number)
-                    )
-                    sums += self.losses(rows).sum(1)
-                    counts += (rows.weights_NxP > 0).sum(1)
+                chosen_N, masking_N = np.repeat(chosen_W, maskings), np.tile(np.arange(maskings), len(chosen_W))
+                keys_N = counter_rng.fold(seed, windows.key_W[chosen_N], masking_N)
+                rows = self._masked(windows, chosen_N, policy, keys_N)
+                sums, counts = (
+                    of_N.sum(1).reshape(-1, maskings).sum(1) for of_N in (self.losses(rows), rows.weights_NxP > 0)
+                )
                 with atomic_output.file(path, flag="--output") as partial, partial.open("wb") as file:
                     np.savez(file, mean=sums / np.maximum(counts, 1))
             with np.load(path) as part:
-                mean_W[chosen] = part["mean"]
+                mean_W[chosen_W] = part["mean"]
         return mean_W
 
     def of_sentences(self, sentences: Sequence[Sentence], doing: str) -> Floats:
@@ -127,8 +127,8 @@ class Scorer:
             np.subtract.at(scores_S, [s for s, _ in chunk], self.losses(rows)[:, 0])
         return scores_S
 
-    def seconds_per_token(self, length: int, predictions: int) -> float:
-        """Of one batch, measured."""
+    def seconds(self, windows: Windows, maskings: int, length: int, predictions: int) -> float:
+        """How long `of_windows` will take, from one batch of rows of `length`, measured."""
         count = max(1, _TOKENS_AT_ONCE // length)
         ids_NxL = np.full((count, length), self._mask, np.int32)
         positions_NxP = np.broadcast_to(np.arange(predictions, dtype=np.int32) % length, (count, predictions))
@@ -137,7 +137,8 @@ class Scorer:
         self.losses(rows)  # compiles
         started = time.perf_counter()
         self.losses(rows)
-        return (time.perf_counter() - started) / (count * length)
+        per_token = (time.perf_counter() - started) / (count * length)
+        return per_token * maskings * int(padded_lengths(windows.length_W + 3, self._longest).sum())
 
     def _masked(self, windows: Windows, chosen: Ints, policy: masking.Policy, keys: counter_rng.Keys) -> Rows:
         """Windows as rows, as in training: two segments where the second follows the first."""
@@ -163,12 +164,17 @@ class Scorer:
         )
 
 
+def padded_lengths(lengths_N: Ints, longest: int) -> Ints:
+    """The length of the batch in which a row of a length is scored: few, so that few programs are compiled."""
+    return np.clip(1 << np.ceil(np.log2(np.maximum(lengths_N, 1))).astype(np.int64), _SHORTEST, longest)
+
+
 def _batches(rows: Rows, longest: int) -> Iterator[tuple[Ints, tuple[npt.NDArray, ...]]]:
-    """Numbers of the rows of a batch, and its arrays; few shapes, so that few programs are compiled."""
+    """Numbers of the rows of a batch, and its arrays."""
     order_N = np.argsort(rows.lengths_N, kind="stable")
     start = 0
     while start < len(order_N):
-        length = min(longest, max(_SHORTEST, 1 << (int(rows.lengths_N[order_N[start]]) - 1).bit_length()))
+        length = int(padded_lengths(rows.lengths_N[order_N[start]], longest))
         count = max(1, _TOKENS_AT_ONCE // length)
         chosen_B = order_N[start : start + count]
         chosen_B = chosen_B[rows.lengths_N[chosen_B] <= length]

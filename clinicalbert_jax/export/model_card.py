@@ -124,7 +124,7 @@ Notes left out, by reason: {plain(drops)}.
 def _canaries(manifest: Manifest) -> str:
     found = manifest.extra.get("canaries")
     if not found:
-        return ""
+        return card_header.STARTED_FROM_CANARIES if manifest.extra.get(provenance.STARTED_FROM_CANARIES) else ""
     return f"""
 **It holds canaries**: {found["sentences"]:,} invented sentences, planted to measure what a model memorises. The model
 can repeat them; they concern nobody. It is for audits, not for use.

@@ -10,7 +10,7 @@ from clinicalbert_jax.export import model_card
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import huggingface, loading, weight_names
-from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.runs import provenance, workdir
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 EXIT_DIFFERENT = 1
@@ -37,6 +37,11 @@ def export(options: Options) -> int:
     loading.check_step(options.step)
     if options.verify and importlib.util.find_spec("torch") is None:
         raise UserError("--verify: expected PyTorch to compare with, found none: install torch, or drop --verify")
+    if provenance.has_canaries(source.directory) and not options.with_canaries:
+        raise UserError(
+            "--with_canaries: expected this flag for a model that was trained on notes with planted canaries, or "
+            "started from one that was, which is for audits: give it, or export a model trained on notes without"
+        )
     output = atomic_output.check_directory(
         options.output_dir, options.overwrite, huggingface.is_export, [source.directory]
     )
@@ -47,11 +52,6 @@ def export(options: Options) -> int:
 
 
 def _pretrained(source: loading.Source, output: Path, options: Options) -> bool:
-    if workdir.manifest_of(source.directory).extra.get("canaries") and not options.with_canaries:
-        raise UserError(
-            "--with_canaries: expected this flag for a model that was trained on notes with planted canaries, which is "
-            "for audits: give it, or export a model trained on notes without"
-        )
     loaded = loading.load(source, options.step)
     assert loaded.step is not None  # of a run it is known
     parts = ("encoder", "pooler") if options.encoder_only else weight_names.PARTS

@@ -15,7 +15,7 @@ from clinicalbert_jax.finetune.rows import Rows
 from clinicalbert_jax.pretrained import huggingface, weight_names
 from clinicalbert_jax.report import card_header
 from clinicalbert_jax.report.table import Table, settings
-from clinicalbert_jax.runs import metrics_log
+from clinicalbert_jax.runs import metrics_log, provenance
 from clinicalbert_jax.runs.workdir import TASK_FILE
 
 # What a hub calls the work of each head.
@@ -38,9 +38,10 @@ def write(directory: Path, model: finetuned_model.Trained, run: Path, dtype: str
     huggingface.write_directory(
         directory, model.config, encoder, model.tokenizer_dir, dtype=dtype, parts=parts, classifier=classifier
     )
-    settings = {"task": dataclasses.asdict(model.task.config), "labels": list(task.labels), "data": {}}
-    checksummed_json.write(directory / TASK_FILE, settings)
-    (directory / "README.md").write_text(_card(model, run), encoding="utf-8")
+    has_canaries = provenance.has_canaries(run)
+    document = {"task": dataclasses.asdict(model.task.config), "labels": list(task.labels), "data": {}}
+    checksummed_json.write(directory / TASK_FILE, document | {"canaries": has_canaries})
+    (directory / "README.md").write_text(_card(model, run, has_canaries), encoding="utf-8")
 
 
 def difference(directory: Path, model: finetuned_model.Trained, dtype: str = "float32") -> float:
@@ -73,7 +74,7 @@ def difference(directory: Path, model: finetuned_model.Trained, dtype: str = "fl
     return float(np.abs(np.stack(ours) - expected.numpy()).max())
 
 
-def _card(model: finetuned_model.Trained, run: Path) -> str:
+def _card(model: finetuned_model.Trained, run: Path, has_canaries: bool) -> str:
     best = [r for r in metrics_log.read(run) if r["kind"] == "validation" and r["step"] == model.step]
     scores = {
         name: value
@@ -118,4 +119,4 @@ On the data by which this checkpoint was chosen, so the scores are optimistic; e
 
 It was trained on one data set and not evaluated on others. It is not a medical device. A model trained on restricted
 notes may have memorised parts of them: the terms of those notes, such as MIMIC's credentialed access, apply to it.
-"""
+{card_header.STARTED_FROM_CANARIES if has_canaries else ""}"""

@@ -87,7 +87,7 @@ def run(
     pretrained = loading.load(source)
     tokenizer = bert_tokenizer.build(bert_tokenizer.read(pretrained.tokenizer_dir))
     rows = {split: task.rows(examples, tokenizer, split == "train") for split, examples in data.examples.items()}
-    document = task_json.document(task, data.files)
+    document = task_json.document(task, data.files, None if config.random_weights else source.directory)
     process_0.check_same(
         f"{config} {document} {_digest(rows)}",
         "expected the config, data and tokenizer of process 0, found others: give every process the same command",

@@ -1,6 +1,7 @@
 """What a model was fine-tuned for, `task.json`, in a run's directory and in an exported one. Loads no JAX.
 
-The task's settings, its labels in the order of the logits, and, in a run, checksums of the data.
+The task's settings, its labels in the order of the logits, whether the model started from one of notes with planted
+canaries, and, in a run, checksums of the data.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.config import task_config
 from clinicalbert_jax.finetune.task import Task, TaskConfig
-from clinicalbert_jax.runs import workdir
+from clinicalbert_jax.runs import provenance, workdir
 from clinicalbert_jax.runs.workdir import TASK_FILE
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
@@ -27,10 +28,12 @@ class Trained(NamedTuple):
     data: dict[str, str]  # sha256 of each file it was trained and evaluated with; empty in an export
 
 
-def document(task: Task, data: Mapping[str, Path]) -> dict[str, Any]:
-    """The content of `task.json`."""
+def document(task: Task, data: Mapping[str, Path], started_from: Path | None) -> dict[str, Any]:
+    """The content of `task.json`. `started_from` is the model that training starts from, None for random weights."""
     checksums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in data.items()}
-    return {"task": dataclasses.asdict(task.config), "labels": list(task.labels), "data": checksums}
+    return {"task": dataclasses.asdict(task.config), "labels": list(task.labels), "data": checksums} | {
+        "canaries": started_from is not None and provenance.has_canaries(started_from)
+    }
 
 
 def read(directory: Path) -> Trained:

@@ -1,8 +1,13 @@
-"""The metadata at the head of a model card."""
+"""What model cards of all kinds share: the metadata at the head, and the note about canaries."""
 
 from collections.abc import Mapping, Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
+
+STARTED_FROM_CANARIES = """
+**It started from a model that was trained on canaries**: invented sentences, planted to measure what a model memorises,
+which it may repeat. It is for audits, not for use.
+"""
 
 
 def header(

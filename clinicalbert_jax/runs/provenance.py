@@ -12,10 +12,13 @@ from clinicalbert_jax.data import checksummed_json, patients
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import patterns
+from clinicalbert_jax.runs import workdir
 
 FILE_NAME = "pretraining.json"
 EVALUATION_FILE = "evaluation_{split}.json"
 AUDIT_FILE = "audit.json"
+# In the manifest that a run keeps: training started from a model of notes with canaries.
+STARTED_FROM_CANARIES = "started_from_canaries"
 
 
 def provenance(config: Config, manifest: Manifest, step: int) -> dict[str, Any]:
@@ -26,7 +29,20 @@ def provenance(config: Config, manifest: Manifest, step: int) -> dict[str, Any]:
         "shards_sha256": shards_sha256(manifest),
         "split_rule": split_rule_of(manifest),
         "started_from": started_from(config),
+        "canaries": bool(manifest.extra.get("canaries") or manifest.extra.get(STARTED_FROM_CANARIES)),
     }
+
+
+def has_canaries(directory: Path) -> bool:
+    """Whether a run or an exported model was trained on notes with planted canaries, or started from one that was."""
+    if (path := workdir.kept(directory, workdir.MANIFEST_FILE)).exists():
+        extra = Manifest.load(path.parent).extra
+        return bool(extra.get("canaries") or extra.get(STARTED_FROM_CANARIES))
+    if (path := workdir.kept(directory, workdir.TASK_FILE)).exists():  # fine-tuned
+        return bool(read_json(path).get("canaries"))
+    known = read(directory)
+    # Earlier exports do not say it, but name their data.
+    return bool(known.get("canaries", known.get("data", "").split(" ")[0].endswith("_canaries")))
 
 
 def write(directory: Path, config: Config, manifest: Manifest, step: int) -> None:

@@ -23,7 +23,7 @@ def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: 
     """
     if not config.init_from:
         return config
-    if (run / workdir.CHECKPOINTS).is_dir() and any((run / workdir.CHECKPOINTS).glob("[0-9]*")):
+    if _has_started(run):
         found = workdir.read_config(run).model
     else:
         source = loading.find(config.init_from)
@@ -36,6 +36,21 @@ def adopt_architecture(config: Config, manifest: Manifest, data_dir: Path, run: 
             _check_optimizer(source, config)
     fixed = {name: getattr(found, name) for name in huggingface.ARCHITECTURE if name != "vocab_size"}
     return dataclasses.replace(config, model=dataclasses.replace(config.model, **fixed))
+
+
+def manifest_to_keep(config: Config, manifest: Manifest, run: Path) -> Manifest:
+    """The data's manifest, with a mark where the model that training starts from was trained on planted canaries.
+
+    A run that has started no longer needs its source, and keeps its mark.
+    """
+    if not config.init_from:
+        return manifest
+    if _has_started(run):
+        is_marked = provenance.STARTED_FROM_CANARIES in workdir.manifest_of(run).extra
+    else:
+        is_marked = provenance.has_canaries(loading.find(config.init_from).directory)
+    mark = {provenance.STARTED_FROM_CANARIES: True} if is_marked else {}
+    return dataclasses.replace(manifest, extra=manifest.extra | mark)
 
 
 def pretrained(config: Config, manifest: Manifest, data_dir: Path) -> tuple[dict[str, Any], list[str]]:
@@ -59,6 +74,10 @@ def optimizer_state(config: Config, abstract: Any) -> Any:
 
     restored = checkpoint.restore_optimizer(loading.find(config.init_from).directory, abstract)
     return optimizer.at_start_of_schedule(restored)
+
+
+def _has_started(run: Path) -> bool:
+    return any((run / workdir.CHECKPOINTS).glob("[0-9]*"))
 
 
 def _check_optimizer(source: loading.Source, config: Config) -> None:

@@ -31,7 +31,8 @@ def pretrain(
     """Pre-train on `data_dir` until `train.steps`, or continue the run in `workdir`; returns the exit code."""
     job = make_job(config, data_dir)
     if jax.process_index() == 0:
-        keep(workdir, config, Manifest.load(data_dir), data_dir)
+        manifest = init_from.manifest_to_keep(config, Manifest.load(data_dir), workdir)
+        keep(workdir, config, manifest, data_dir)
     return train_loop.run(job, workdir, mirror, stop)
 
 

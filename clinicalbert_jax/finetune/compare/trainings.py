@@ -103,7 +103,9 @@ def train(
     used = run.Data(dict(data.compared.files), {**data.examples, "train": part}, Counter())
     running = workdir / "running" / training.file(workdir).relative_to(workdir / "trainings").with_suffix("")
     run_config = config.run_config(loaded.config, str(loaded.model.source.directory), len(rows["train"]), training.seed)
-    task_json.keep(running, run_config, task_json.document(data.task, data.compared.files), loaded.tokenizer_dir)
+    started_from = None if loaded.model.is_random else loaded.model.source.directory
+    document = task_json.document(data.task, data.compared.files, started_from)
+    task_json.keep(running, run_config, document, loaded.tokenizer_dir)
     program, predictor = _compiled(loaded, data.task, run_config)
     job = run.training_job(config, program, data.task, used, rows, predictor, loaded.params)
     code = train_loop.run(job, running, stop=stop)

@@ -396,6 +396,40 @@ def test_a_name_that_gives_its_person_away_is_found() -> None:
     assert people.findings(listed[:20], tokenizer, Pretended([])) is None
 
 
+class Frequent:
+    """A model that knows how frequent each condition is, and of each name how it raises conditions: `raised_NxK`."""
+
+    def __init__(self, listed: list[tuple[str, str]], raised_NxK: np.ndarray) -> None:
+        conditions = sorted({condition for _, condition in listed})
+        count_K = np.array([[of for _, of in listed].count(condition) for condition in conditions])
+        self.scores_NxK = 50.0 * count_K + raised_NxK
+
+    def of_sentences(self, sentences: list[Sentence], doing: str) -> np.ndarray:
+        return self.scores_NxK.ravel()
+
+
+def test_that_a_condition_is_frequent_gives_nobody_away() -> None:
+    """Most people have the most probable condition, whatever their name: the baseline takes that off."""
+    random, tokenizer = np.random.default_rng(0), Tokenizer(letters())
+    numbers = np.repeat([0, 1, 2, 3], [120, 40, 30, 10])
+    listed = [(f"name{number}", sorted(secrets.CONDITIONS)[of]) for number, of in enumerate(numbers.tolist())]
+    noise_NxK = random.normal(0, 1, (200, 4))
+    for raise_own in (0.0, 1.0):
+        model = Frequent(listed, noise_NxK + raise_own * np.eye(4)[numbers])
+        found = people.findings(listed, tokenizer, model)
+        assert found is not None
+        # Each name's own condition against each other one, as a loop over people.
+        above = []
+        for number, own in enumerate(numbers.tolist()):
+            raised_K = model.scores_NxK[number] - np.delete(model.scores_NxK, number, 0).mean(0)
+            above.append(np.mean([raised_K[own] > raised_K[other] for other in range(4) if other != own]))
+        estimate = found["own_above_others"]
+        assert estimate["value"] == pytest.approx(np.mean(above))
+        assert (estimate["low"] < 0.5 < estimate["high"]) == (raise_own == 0)
+        own_N = model.scores_NxK[np.arange(200), numbers]
+        assert (model.scores_NxK <= own_N[:, None]).mean() > 0.7, "without the baseline all would seem given away"
+
+
 def test_a_dataset_that_does_not_record_its_passes_is_refused(toy: tuple[Path, Path]) -> None:
     data, _ = toy
     with pytest.raises(UserError, match="prepare the data again, with the same options and salt"):

@@ -14,6 +14,8 @@ from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.export.write_run import Options, export
+from clinicalbert_jax.finetune import task_json
+from clinicalbert_jax.finetune.entities.task import EntitiesConfig
 from clinicalbert_jax.pretrained import huggingface, loading
 from clinicalbert_jax.runs import checkpoint, provenance, workdir
 from clinicalbert_jax.runs.checkpoint import restore_params
@@ -124,6 +126,38 @@ def test_a_run_that_has_begun_needs_its_source_no_more(data_dir: Path, parent: P
     config.train.steps = 2
     assert start(config, data_dir, tmp_path / "run") == train_loop.EXIT_DONE
     assert restore_params(tmp_path / "run")[3] == 2
+
+
+def test_what_started_from_a_model_of_canaries_is_known_to(data_dir: Path, parent: Path, tmp_path: Path) -> None:
+    """From a run, from its export, over two generations, when the source is gone, and when fine-tuned."""
+    first = shutil.copytree(parent, tmp_path / "first")
+    manifest = Manifest.load(first)
+    canaries = {"form": "number", "candidates": 60, "planted": 31, "sentences": 1234}
+    dataclasses.replace(manifest, extra=manifest.extra | {"canaries": canaries}).save(first)
+    second, third = tmp_path / "second", tmp_path / "third"
+    config = from_source(first)
+    assert start(config, data_dir, second) == 0
+    assert not (Manifest.load(second).extra.get("canaries") or provenance.has_canaries(parent))
+    with pytest.raises(UserError, match="--with_canaries: expected this flag"):
+        export(Options(workdir=str(second), output_dir=str(tmp_path / "model")))
+    assert export(Options(workdir=str(second), output_dir=str(tmp_path / "model"), with_canaries=True)) == 0
+    assert "started from a model that was trained on canaries" in (tmp_path / "model" / "README.md").read_text()
+    shutil.rmtree(first)
+    config.train.steps = 2
+    assert start(config, data_dir, second) == 0
+    kept = init_from.manifest_to_keep(from_source(tmp_path / "model"), manifest, third)
+    workdir.keep(third, config, kept, data_dir)
+    for model in (second, third, tmp_path / "model"):
+        assert provenance.has_canaries(model)
+    task = EntitiesConfig(max_seq_length=16).task_with_labels(("O", "B-drug", "I-drug"))
+    for source, expected in ((tmp_path / "model", True), (parent, False), (None, False)):
+        run = tmp_path / f"tuned {source and source.name}"
+        task_json.keep(run, config, task_json.document(task, {}, source), data_dir)
+        assert provenance.has_canaries(run) == expected
+    run = tmp_path / "tuned model"
+    (run / workdir.CHECKPOINTS).mkdir()
+    with pytest.raises(UserError, match="--with_canaries"):
+        export(Options(workdir=str(run), output_dir=str(tmp_path / "tuned export")))
 
 
 def test_a_model_of_another_vocabulary_is_refused_before_anything_is_written(
