@@ -1,24 +1,34 @@
-"""Downstream scores: ours against Hugging Face PyTorch, and pre-trained against random weights.
+"""Downstream scores and minutes: ours against Hugging Face PyTorch, and pre-trained against random weights.
 
-    python -m benchmarks.finetune --model=BERT --data=SHARED_DATA --output=finetune.json
-    python -m benchmarks.finetune --model=RUN --data=SHARED_DATA --output=own.json --nopeer --tasks=ncbi,ade,mtsamples
+    python -m benchmarks.finetune --model=BERT --data=SHARED_DATA --output=finetune.json --sides=ours,theirs --rounds=3
+    python -m benchmarks.finetune --model=RUN --data=SHARED_DATA --output=own.json --sides=ours,random --tasks=ncbi,ade
 
 A small RUN needs more steps and a higher rate: `--steps=800 --learning_rate=5e-4 --dropout=0.1`.
 
-For every task three models are trained with the same hyperparameters, seed and steps: ours from the pre-trained
+For every task up to three models are trained with the same hyperparameters, seed and steps: ours from the pre-trained
 encoder, PyTorch's from the same encoder, and ours from random weights. The first two see the same rows in the same
 order, start from the same head and use no dropout, so only the software differs. Intervals are
 over documents (see `finetune.intervals`): abstracts where the data name them, the contexts of questions, else texts.
+
+Each training is a process of its own, timed from outside: start, imports, reading, compilation, training,
+prediction and scores. Ours runs twice in a round: cold, with an empty cache of compiled programs, and warm, with what
+the cold one left. PyTorch pads every batch to its longest row, and predicts in order of length, `PREDICTED` rows at a
+time.
 
 Tasks that are already in --output are not run again.
 """
 
 import dataclasses
 import json
+import os
+import pickle
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +46,12 @@ from clinicalbert_jax.finetune.questions.task import QuestionsConfig
 from clinicalbert_jax.finetune.relations.task import RelationsConfig
 from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 THREADS = 2
+PREDICTED = 32  # rows at a time, PyTorch's fastest of 8, 16, 32 and 64
 MAX_QUESTIONS = 100
+SIDES = ("ours", "theirs", "random")
 
 
 @dataclass(kw_only=True)
@@ -49,7 +62,13 @@ class Options:
     data: str = option("Directory with ner/, relation/, classification/ and qa/.")
     output: str = option("JSON file of all results; new results are added.")
     tasks: tuple[str, ...] = option("Tasks.", ("bc5cdr", "ncbi", "ade", "mtsamples", "hallmarks", "covid_qa"))
-    peer: bool = option("Train the PyTorch model as well.", True)
+    sides: tuple[str, ...] = option(
+        "Models to train, of ours, theirs (PyTorch) and random (ours from random weights).",
+        ("ours", "theirs", "random"),
+    )
+    rounds: int = option("How often each is trained, in turn.", 1, lowest=1)
+    worker: str = option("Set by the command for its processes: train --sides, and write the result here.", "")
+    converted: str = option("Set by the command for its processes: converted corpora and PyTorch's first weights.", "")
     steps: int | None = option("Training steps; default: each task's own.", None, lowest=1)
     learning_rate: float | None = option("Peak learning rate; default: each task's own.", None, lowest=0.0)
     dropout: float = option("Both dropout rates; must be 0 with the peer, which uses none.", 0.0, lowest=0.0)
@@ -105,21 +124,21 @@ def experiments(data: Path, converted: Path) -> dict[str, Experiment]:
 
 
 def main(options: Options) -> None:
-    """Run the tasks that are not in the output yet, then print the table."""
-    if options.peer and options.dropout:
-        raise UserError(f"--dropout: expected 0 beside PyTorch, found {options.dropout}: give --nopeer too")
-    source = loading.find(options.model)
-    data, output = Path(options.data), Path(options.output)
+    """Run the tasks that are not in the output yet, then print the tables."""
+    if "theirs" in options.sides and options.dropout:
+        raise UserError(f"--dropout: expected 0 beside PyTorch, found {options.dropout}: give --sides=ours,random too")
+    if options.worker:
+        _work(options)
+        return
+    output = Path(options.output)
     measured = json.loads(output.read_text()) if output.exists() else {}
     with tempfile.TemporaryDirectory() as directory:
-        converted = Path(directory)
         for name in options.tasks:
             if name not in measured:
-                _convert(name, data, converted)
-                experiment = _adjusted(experiments(data, converted)[name], options)
-                measured[name] = _measure(name, experiment, source, options.peer)
+                _convert(name, Path(options.data), Path(directory))
+                measured[name] = _measure(name, options, Path(directory))
                 output.write_text(json.dumps(measured, indent=1) + "\n")
-    print(_table(measured))
+    print(_scores_table(measured), _minutes_table(measured), sep="\n\n")
 
 
 def _adjusted(experiment: Experiment, options: Options) -> Experiment:
@@ -142,37 +161,96 @@ def _convert(name: str, data: Path, converted: Path) -> None:
         subprocess.run([*command, f"--output_dir={converted / name}"], check=True, stdout=sys.stderr)
 
 
-def _measure(name: str, experiment: Experiment, source: loading.Source, peer: bool) -> dict[str, Any]:
-    from clinicalbert_jax.tokenizer_files import bert_tokenizer
+def _measure(name: str, options: Options, converted: Path) -> dict[str, Any]:
+    experiment = _adjusted(experiments(Path(options.data), converted)[name], options)
+    examples = Examples.read(name, experiment)
+    found: dict[str, Any] = {"examples": [len(examples.training), len(examples.heldout)], "models": {}}
+    found |= {key: getattr(experiment, key) for key in ("steps", "batch", "learning_rate")}
+    if "theirs" in options.sides:
+        _run(name, "start", options, converted, "")
+    scored = {}
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory() as cache:
+            for side in options.sides:
+                model = found["models"].setdefault(side, {"cold": [], "warm": []})
+                for kind in ["cold", "warm"] if side == "ours" else ["cold"]:
+                    result = _run(name, side, options, converted, cache)
+                    scores = scored[side] = examples.task.score(examples.heldout, result.pop("predictions"))
+                    model["scores"] = {key: value for key, value in scores.values.items() if np.isfinite(value)}
+                    model[kind].append(result)
+                    said = f"{name} {side} {kind}: {scores.main} {scores.values[scores.main]:.3f}"
+                    print(f"{said}, {result['seconds']:.1f} s", file=sys.stderr, flush=True)
+    for other in set(options.sides) - {"ours"}:
+        pair = scored["ours"].counts_ExM, scored[other].counts_ExM
+        found[f"ours-{other}"] = _difference(examples.heldout, scored["ours"].of_sums, *pair)
+    return found | {"main": scored["ours"].main}
 
-    # A record that cannot be used is skipped for all models, and counted.
-    bad = Reading("skip")
-    training = experiment.task.read(experiment.train, bad)
-    task = experiment.task.task(training)
-    heldout = task.check_labels(experiment.task.read(experiment.heldout, bad), experiment.heldout, bad)
-    heldout = heldout[:MAX_QUESTIONS] if name == "covid_qa" else heldout
-    pretrained = loading.load(source)
+
+def _run(name: str, side: str, options: Options, converted: Path, cache: str) -> dict[str, Any]:
+    """One training in a process of its own: its result, with the seconds that the process took."""
+    result = converted / "result.pickle"
+    arguments: dict[str, Any] = {
+        "model": options.model,
+        "data": options.data,
+        "output": options.output,
+        "tasks": name,
+        "sides": side,
+    }
+    arguments |= {"worker": str(result), "converted": str(converted), "dropout": options.dropout, "seed": options.seed}
+    arguments |= {key: getattr(options, key) for key in ("steps", "learning_rate") if getattr(options, key)}
+    command = [sys.executable, "-m", "benchmarks.finetune", *(f"--{key}={value}" for key, value in arguments.items())]
+    command += ["--fresh_pooler"] if options.fresh_pooler else []
+    environment = os.environ | ({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})
+    cpu_before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
+    seconds, cpu = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = cpu.ru_utime + cpu.ru_stime - cpu_before.ru_utime - cpu_before.ru_stime
+    return pickle.loads(result.read_bytes()) | {"seconds": seconds, "cpu_s": cpu_s}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A task and its examples. A record that cannot be used is skipped for all models."""
+
+    task: Any
+    training: Any
+    heldout: Any
+
+    @classmethod
+    def read(cls, name: str, experiment: Experiment) -> "Examples":
+        """Read both files."""
+        bad = Reading("skip")
+        training = experiment.task.read(experiment.train, bad)
+        task = experiment.task.task(training)
+        heldout = task.check_labels(experiment.task.read(experiment.heldout, bad), experiment.heldout, bad)
+        return cls(task, training, heldout[:MAX_QUESTIONS] if name == "covid_qa" else heldout)
+
+
+def _work(options: Options) -> None:
+    """Train one model, predict, and write its predictions."""
+    name, side = options.tasks[0], options.sides[0]
+    converted = Path(options.converted)
+    experiment = _adjusted(experiments(Path(options.data), converted)[name], options)
+    examples = Examples.read(name, experiment)
+    task, heldout = examples.task, examples.heldout
+    pretrained = loading.load(loading.find(options.model))
     tokenizer = bert_tokenizer.build(bert_tokenizer.read(pretrained.tokenizer_dir))
-    rows = task.rows(training, tokenizer, True), task.rows(heldout, tokenizer, False)
-    found: dict[str, Any] = {"rows": [len(rows[0]), len(rows[1])], "examples": [len(training), len(heldout)]}
-    found |= {"left_out": bad.counts.total(), "models": {}}
-    counts = {}
-    kinds = ["ours", "theirs", "random"] if peer else ["ours", "random"]
-    for kind in kinds:
-        started, cpu_started = time.perf_counter(), time.process_time()
-        train = _train_theirs if kind == "theirs" else _train_ours
-        logits, train_s = train(experiment, task, pretrained, rows, random=kind == "random")
+    rows = task.rows(examples.training, tokenizer, True), task.rows(heldout, tokenizer, False)
+    result: dict[str, Any] = {}
+    if side == "start":
+        _write_start(experiment, task, pretrained, len(rows[0]), converted / "start")
+    else:
+        started = time.perf_counter()
+        if side == "theirs":
+            theirs = _train_theirs(experiment, task, pretrained, rows[0], converted / "start")
+            train_s = time.perf_counter() - started
+            logits = _predict_theirs(theirs, task, rows[1])
+        else:
+            logits, train_s = _train_ours(experiment, task, pretrained, rows, random=side == "random")
         predictions = task.decode(heldout, rows[1], logits)
-        scores = task.score(heldout, predictions)
-        counts[kind] = scores.counts_ExM
-        values = {key: value for key, value in scores.values.items() if np.isfinite(value)}
-        seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
-        found["models"][kind] = {"scores": values, "train_s": train_s, "seconds": seconds, "cpu_s": cpu_s}
-        print(f"{name} {kind}: {scores.main} {scores.values[scores.main]:.3f}, {seconds:.0f} s", file=sys.stderr)
-    found |= {"main": scores.main} | {name: getattr(experiment, name) for name in ("steps", "batch", "learning_rate")}
-    for other in kinds[1:]:
-        found[f"ours-{other}"] = _difference(heldout, scores.of_sums, counts["ours"], counts[other])
-    return found
+        task.score(heldout, predictions)  # timed with the rest; the command computes it again
+        result = {"predictions": predictions, "train_s": train_s, "rows": [len(rows[0]), len(rows[1])]}
+    Path(options.worker).write_bytes(pickle.dumps(result))
 
 
 def _config(experiment: Experiment, pretrained: loading.Loaded, num_rows: int) -> Any:
@@ -190,20 +268,17 @@ def _config(experiment: Experiment, pretrained: loading.Loaded, num_rows: int) -
 def _train_ours(experiment: Experiment, task: Any, pretrained: Any, rows: Any, random: bool) -> Any:
     import jax
 
-    from clinicalbert_jax.finetune import finetuned_model, heads
+    from clinicalbert_jax.finetune import heads, run
     from clinicalbert_jax.finetune.predictor import Predictor
-    from clinicalbert_jax.finetune.rows import RowBatches
     from clinicalbert_jax.training import train_loop, train_step, xla
 
     xla.configure()
     config = _config(experiment, pretrained, len(rows[0]))
     program = train_step.build(config, make_objective=heads.objective(task.head, len(task.labels), task.problem_type))
-    state = program.init()
-    start = finetuned_model.start(state.params, None if random else pretrained.params, task)
-    state = train_loop.with_params(state, start)
+    state = run.first_state_of(program, None if random else pretrained.params, task)
     xla.keep_freed_memory(program.mesh.devices.flat[0].platform)  # as the training loop does
     started = time.perf_counter()
-    with train_loop.training_batches(program, RowBatches(rows[0]), 0) as batches:
+    with train_loop.training_batches(program, run.training_rows(program, rows[0]), 0) as batches:
         for batch in batches:
             state, _ = program.train_step(state, batch)
     jax.block_until_ready(state)
@@ -211,22 +286,20 @@ def _train_ours(experiment: Experiment, task: Any, pretrained: Any, rows: Any, r
     return Predictor(task.head, config.model, program.mesh)(state.params, rows[1]), seconds
 
 
-def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any, random: bool) -> Any:
+def _write_start(experiment: Experiment, task: Any, pretrained: Any, num_rows: int, directory: Path) -> None:
+    """Where both begin, the encoder with our random head, as a directory for `from_pretrained`."""
     import jax
     import torch
     import transformers
 
     from clinicalbert_jax.finetune import finetuned_model, heads
-    from clinicalbert_jax.finetune.rows import RowBatches
     from clinicalbert_jax.pretrained import weight_names
-    from clinicalbert_jax.training.optimizer import make_schedule
 
-    torch.set_num_threads(THREADS)
-    config = _config(experiment, pretrained, len(rows[0]))
+    config = _config(experiment, pretrained, num_rows)
     fields = {name: getattr(config.model, name) for name in config.model.__dataclass_fields__}
     theirs_config = transformers.BertConfig(**fields, num_labels=len(task.labels))
     theirs_config.problem_type = task.problem_type
-    theirs = getattr(transformers, task.architecture)(theirs_config).train()
+    theirs = getattr(transformers, task.architecture)(theirs_config)
     fresh = jax.jit(lambda key: heads.init(config.model, len(task.labels), key))(jax.random.key(experiment.seed))
     start = finetuned_model.start(fresh, pretrained.params, task)
     encoder = {name: start[name] for name in heads.ENCODER_PARTS}
@@ -235,27 +308,35 @@ def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any,
     tensors[f"{layer}.weight"] = np.array(start["task_head"]["kernel"]).T.copy()
     tensors[f"{layer}.bias"] = np.array(start["task_head"]["bias"])
     theirs.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()}, strict=True)
+    theirs.save_pretrained(directory)
 
+
+def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any, start: Path) -> Any:
+    import torch
+    import transformers
+
+    from clinicalbert_jax.finetune.rows import RowBatches
+
+    torch.set_num_threads(THREADS)
+    train, optimization = (config := _config(experiment, pretrained, len(rows))).train, config.optimizer
+    theirs = getattr(transformers, task.architecture).from_pretrained(start).train()
     undecayed = ("bias", "LayerNorm.weight")
     named = list(theirs.named_parameters())
     groups = [
-        {"params": [p for n, p in named if not n.endswith(undecayed)], "weight_decay": config.optimizer.weight_decay},
+        {"params": [p for n, p in named if not n.endswith(undecayed)], "weight_decay": optimization.weight_decay},
         {"params": [p for n, p in named if n.endswith(undecayed)], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=1.0, eps=config.optimizer.eps)
-    schedule = make_schedule(config.optimizer, config.train.steps)
-    batches = RowBatches(rows[0])
-    started = time.perf_counter()
-    for number in range(config.train.steps):
-        batch = batches.train_batch(config.train.seed, number, experiment.batch, np.arange(experiment.batch))
-        for group in optimizer.param_groups:
-            group["lr"] = float(schedule(number))
+    optimizer = torch.optim.AdamW(groups, lr=optimization.learning_rate, eps=optimization.eps, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda updates: 1 - updates / train.steps)
+    batches = RowBatches(rows)
+    for number in range(train.steps):
+        batch = batches.train_batch(train.seed, number, experiment.batch, np.arange(experiment.batch))
         optimizer.zero_grad()
         theirs(**_inputs(batch), **_targets(task, batch)).loss.backward()
-        torch.nn.utils.clip_grad_norm_(theirs.parameters(), config.optimizer.clip_global_norm)
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), optimization.clip_global_norm)
         optimizer.step()
-    seconds = time.perf_counter() - started
-    return _predict_theirs(theirs.eval(), task, rows[1]), seconds
+        schedule.step()
+    return theirs.eval()
 
 
 def _predict_theirs(theirs: Any, task: Any, rows: Any) -> list[np.ndarray]:
@@ -264,16 +345,17 @@ def _predict_theirs(theirs: Any, task: Any, rows: Any) -> list[np.ndarray]:
     from clinicalbert_jax.finetune.rows import RowBatches
 
     order = np.argsort([len(ids) for ids in rows.input_ids], kind="stable")
-    batches, size = RowBatches(rows.take(order)), 32
+    batches = RowBatches(rows.take(order))
     logits: list[np.ndarray] = [np.empty(0)] * len(rows)
-    for number in range(-(-len(rows) // size)):
-        batch = batches.eval_batch(number, size, np.arange(size))
-        with torch.no_grad():
+    for number in range(-(-len(rows) // PREDICTED)):
+        chosen = order[number * PREDICTED : (number + 1) * PREDICTED]
+        batch = batches.eval_batch(number, PREDICTED, np.arange(len(chosen)))
+        with torch.inference_mode():
             output = theirs(**_inputs(batch))
         both = task.head == "span"
         found = torch.stack([output.start_logits, output.end_logits], -1) if both else output.logits
-        for place, one in zip(order[number * size : (number + 1) * size], found.numpy(), strict=False):
-            logits[place] = one[: len(rows.input_ids[place])] if one.ndim == 2 else one
+        for row, one in zip(chosen, found.numpy(), strict=True):
+            logits[row] = one[: len(rows.input_ids[row])] if one.ndim == 2 else one
     return logits
 
 
@@ -281,7 +363,11 @@ def _inputs(batch: dict[str, np.ndarray]) -> dict[str, Any]:
     import torch
 
     names = {"input_ids": "input_ids", "token_type_ids": "segment_ids", "attention_mask": "sequence_ids"}
-    return {theirs: torch.tensor(batch[ours], dtype=torch.long) for theirs, ours in names.items()}
+    return {theirs: torch.tensor(_to_longest(batch, ours), dtype=torch.long) for theirs, ours in names.items()}
+
+
+def _to_longest(batch: dict[str, np.ndarray], name: str) -> np.ndarray:
+    return batch[name][:, : batch["sequence_ids"].sum(axis=1).max()]
 
 
 def _targets(task: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -290,7 +376,8 @@ def _targets(task: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
     if task.head == "span":
         return {name: torch.tensor(batch[name], dtype=torch.long) for name in ("start_positions", "end_positions")}
     if task.head == "token":
-        return {"labels": torch.tensor(np.where(batch["label_weights"] > 0, batch["labels"], -100), dtype=torch.long)}
+        weights, labels = _to_longest(batch, "label_weights"), _to_longest(batch, "labels")
+        return {"labels": torch.tensor(np.where(weights > 0, labels, -100), dtype=torch.long)}
     return {
         "labels": torch.tensor(
             batch["labels"], dtype=torch.float32 if task.problem_type == "multi_label_classification" else torch.long
@@ -308,21 +395,49 @@ def _difference(examples: Any, of_sums: Any, first_ExM: np.ndarray, second_ExM: 
     return {"value": found.value, "low": found.low, "high": found.high}
 
 
-def _table(measured: dict[str, Any]) -> str:
-    header = ["task", "score", "ours", "PyTorch", "random", "ours − PyTorch", "pre-trained − random"]
-    header += ["steps × batch", "minutes", "CPU minutes"]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+def _scores_table(measured: dict[str, Any]) -> str:
+    lines = _header(
+        "task", "score", "ours", "PyTorch", "random", "ours − PyTorch", "pre-trained − random", "steps × batch"
+    )
     for name, of in measured.items():
-        models, main = of["models"], of["main"]
-        values = [f"{models[k]['scores'][main]:.3f}" if k in models else "" for k in ("ours", "theirs", "random")]
+        main = of["main"]
+        values = [f"{of['models'][k]['scores'][main]:.3f}" if k in of["models"] else "" for k in SIDES]
         intervals = [
             "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**of[key]) if key in of else ""
             for key in ("ours-theirs", "ours-random")
         ]
-        minutes = [sum(model[name] for model in models.values()) / 60 for name in ("seconds", "cpu_s")]
-        cells = [name, main, *values, *intervals, f"{of['steps']} × {of['batch']}", *(f"{m:.1f}" for m in minutes)]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(_row(name, main, *values, *intervals, f"{of['steps']} × {of['batch']}"))
     return "\n".join(lines)
+
+
+def _minutes_table(measured: dict[str, Any]) -> str:
+    lines = _header(
+        "task", "ours, cold", "ours, warm", "PyTorch", "cold / PyTorch", "warm / PyTorch", "CPU: cold, warm, PyTorch"
+    )
+    totals = []
+    for name, of in measured.items():
+        if "theirs" in of["models"]:
+            ours, theirs = of["models"]["ours"], of["models"]["theirs"]
+            runs = [ours["cold"], ours["warm"], theirs["cold"]]
+            totals.append(
+                [statistics.median(run[key] for run in kind) for key in ("seconds", "cpu_s") for kind in runs]
+            )
+            lines.append(_minutes(name, totals[-1]))
+    return "\n".join([*lines, _minutes("total", np.sum(totals, axis=0))] if totals else lines)
+
+
+def _minutes(name: str, seconds: Sequence[float]) -> str:
+    cold, warm, theirs, *cpu = np.array(seconds) / 60
+    minutes = [f"{value:.2f}" for value in (cold, warm, theirs, cold / theirs, warm / theirs)]
+    return _row(name, *minutes, ", ".join(f"{value:.2f}" for value in cpu))
+
+
+def _header(*cells: str) -> list[str]:
+    return [_row(*cells), _row(*["---"] * len(cells))]
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def logits(
     """Float32 logits: B x C of a 'sequence' head, B x L x C of a 'token' or 'span' head."""
     encoder_key, head_key = (None, None) if dropout_key is None else jax.random.split(dropout_key)
     inputs = batch["input_ids"], batch["segment_ids"], batch["sequence_ids"]
-    encoded = bert.encode(config, params, *inputs, dtype=dtype, dropout_key=encoder_key)
+    encoded = bert.encode(config, params, *inputs, dtype=dtype, dropout_key=encoder_key, packed=False)
     x = encoded.pooled_BxD if head == "sequence" else encoded.hidden_BxLxD
     if head != "span":  # which has no dropout of its own there
         x = bert.dropout(x, config.hidden_dropout_prob, head_key)

@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.finetune import heads
-from clinicalbert_jax.finetune.rows import RowBatches, Rows
+from clinicalbert_jax.finetune.rows import RowBatches, Rows, chosen_lengths
 from clinicalbert_jax.modeling import bert
+from clinicalbert_jax.training import mfu
 from clinicalbert_jax.training.losses import Batch
 from clinicalbert_jax.training.sharding import BATCH_SPEC, local_rows, parameter_specs, put_batch
 from clinicalbert_jax.training.train_step import gather
@@ -31,6 +32,10 @@ class Predictor:
     def __init__(self, head: str, config: ModelConfig, mesh: Mesh, dtype: str = "float32") -> None:
         rows = _ROWS_A_CPU if mesh.devices.flat[0].platform == "cpu" else _ROWS_A_DEVICE
         self._mesh, self._size = mesh, rows * mesh.size
+        self._compiled: set[int] = set()  # lengths
+        self._price = mfu.positions_a_compilation(
+            config, mesh.devices.flat[0].device_kind, mesh.size, self._size, trained=False
+        )
 
         def local(params_shard: bert.Params, batch: Batch, specs: bert.Params) -> jax.Array:
             return heads.logits(head, config, gather(params_shard, specs), batch, dtype=jnp.dtype(dtype))
@@ -57,7 +62,10 @@ class Predictor:
         """
         # Rows of similar length in one batch need less padding.
         order_N = np.argsort([len(ids) for ids in rows.input_ids], kind="stable")
-        batches = RowBatches(rows.take(order_N))
+        longest_N = np.array([len(rows.input_ids[row]) for row in order_N[self._size - 1 :: self._size]])
+        lengths = chosen_lengths(np.append(longest_N, len(rows.input_ids[order_N[-1]])), self._price, self._compiled)
+        self._compiled |= set(lengths)
+        batches = RowBatches(rows.take(order_N), lengths)
         held_R = local_rows(self._size, self._mesh)
         results: list[np.ndarray] = [np.empty(0)] * len(rows)
         for number in range(-(-len(rows) // self._size)):

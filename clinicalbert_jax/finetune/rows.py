@@ -3,7 +3,7 @@
 Shape legend: N rows, l the length of one row, B global batch, R rows of it that this process holds, L padded length.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,30 @@ from clinicalbert_jax.data import counter_rng
 from clinicalbert_jax.data.dataset import Batch
 from clinicalbert_jax.data.shuffle import permute
 
-# A batch is padded to the first of these that its longest row fits: few shapes to compile, little padding.
-LENGTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512)
+# A batch is padded to the first of these that its longest row fits, or of the fewer that `chosen_lengths` takes.
+LENGTHS = (*range(16, 129, 16), 160, 192, 224, 256, 320, 384, 448, 512)
+
+
+def chosen_lengths(longest_N: np.ndarray, price: float, compiled: Collection[int] = ()) -> tuple[int, ...]:
+    """The lengths to pad batches to that cost least, where `longest_N` are their longest rows.
+
+    A length costs `price` positions of a row for its compilation, unless it is in `compiled`, and every batch its
+    length. The largest fits all of them.
+    """
+    largest = int(longest_N.max())
+    lengths = [length for length in LENGTHS if length < largest]
+    lengths.append(next((length for length in LENGTHS if length >= largest), largest))
+    counts = np.bincount(np.searchsorted(lengths, longest_N), minlength=len(lengths))
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # for all batches that fit the first lengths
+    for last, length in enumerate(lengths, start=1):
+        own = 0.0 if length in compiled else price
+        best.append(
+            min(
+                (best[first][0] + own + float(counts[first:last].sum()) * length, (*best[first][1], length))
+                for first in range(last)
+            )
+        )
+    return best[-1][1]
 
 
 def joined(tokenizer: tokenizers.Tokenizer, *parts: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,8 +92,9 @@ class Rows:
 class RowBatches:
     """Batches of `Rows`, for training in shuffled order and for prediction in the rows' own order."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, lengths: Sequence[int] = LENGTHS) -> None:
         self.rows = rows
+        self._lengths = lengths  # to pad to
         self.num_examples = len(rows)
         self.corrupt: set[tuple[str, int]] = set()  # none: all rows are in memory
         self._lengths_N = np.array([len(ids) for ids in rows.input_ids])
@@ -92,6 +115,14 @@ class RowBatches:
         inside_B = positions_B < self.num_examples
         return self._batch(np.where(inside_B, positions_B, 0), rows_R, inside_B.astype(np.float32))
 
+    def for_steps(self, steps: int, batch_size: int, price: float) -> "RowBatches":
+        """The same rows, with lengths chosen for so many batches of training; see `chosen_lengths`."""
+        # By the order of one seed, so that all seeds have the same.
+        known = min(steps, 1000)
+        longest_N = np.array([self._lengths_N[self._order(0, step, batch_size)].max() for step in range(known)])
+        longest_N = np.append(longest_N, self._lengths_N.max())  # which another order may meet
+        return RowBatches(self.rows, chosen_lengths(longest_N, price * known / steps))
+
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
         """The examples in the global batch of `step`, by number."""
         return [f"example:{self.rows.examples_N[number]}" for number in self._order(seed, step, batch_size)]
@@ -103,7 +134,7 @@ class RowBatches:
     def _batch(self, numbers_B: np.ndarray, rows_R: np.ndarray, weights_B: np.ndarray) -> Batch:
         # Every process pads to the longest row of the whole batch, its own or not: they run one program.
         longest = int(self._lengths_N[numbers_B].max())
-        length = next((length for length in LENGTHS if length >= longest), longest)
+        length = next((length for length in self._lengths if length >= longest), longest)
         numbers_R = numbers_B[rows_R]
         batch = {
             "input_ids": _padded([self.rows.input_ids[n] for n in numbers_R], length),

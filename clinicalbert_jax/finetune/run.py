@@ -207,15 +207,13 @@ def training_job(
         return ", ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:4])
 
     def first_state() -> tuple[State, str]:
-        state = program.init()
-        state = train_loop.with_params(state, finetuned_model.start(state.params, pretrained, task))
-        return state, f"from {run_config.init_from or 'random weights'}"
+        return first_state_of(program, pretrained, task), f"from {run_config.init_from or 'random weights'}"
 
     lengths = [len(ids) for ids in rows["train"].input_ids]
     per_row = mfu.train_flops_of_encoder(run_config.model, sum(lengths) / len(lengths))
     return train_loop.Job(
         program=program,
-        training=RowBatches(rows["train"]),
+        training=training_rows(program, rows["train"]),
         first_state=first_state,
         evaluate=evaluate,
         score=lambda figures: next(iter(figures.values())),
@@ -223,6 +221,24 @@ def training_job(
         flops_per_step=per_row * run_config.train.global_batch_size,
         is_over=lambda scores: _is_stale(scores, config.patience),
     )
+
+
+def first_state_of(program: train_step.Program, pretrained: Params | None, task: Task) -> State:
+    """The state before the first step: the pre-trained encoder, or a random one, under a random head."""
+    if pretrained is None:
+        state = program.init()
+        return train_loop.with_params(state, finetuned_model.start(state.params, pretrained, task))
+    # To compile the draws of an encoder that is not used takes seconds.
+    return program.init_from(finetuned_model.start(program.random_parts("task_head", "pooler"), pretrained, task))
+
+
+def training_rows(program: train_step.Program, rows: Rows) -> RowBatches:
+    """Batches of the training rows, padded to lengths that repay their compilation."""
+    train, kind = program.config.train, program.mesh.devices.flat[0].device_kind
+    price = mfu.positions_a_compilation(
+        program.config.model, kind, program.mesh.size, train.global_batch_size, trained=True
+    )
+    return RowBatches(rows).for_steps(train.steps, train.global_batch_size, price)
 
 
 def _interval(examples: Sequence[Example], scores: Sequence[Scores]) -> dict[str, float | int | None]:

@@ -62,13 +62,19 @@ def attention(
     if implementation == "pallas":
         arrays = query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL
         return fused_attention.fused(*arrays, dropout_rate, dropout_key)
-    scale = query_BxLxHxK.shape[-1] ** -0.5
-    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
-    reach_Bx1xLxL = _reach(sequence_ids_BxL)[:, None]
-    scores_BxHxLxL = jnp.where(reach_Bx1xLxL, scores_BxHxLxL * scale, MASKED)
-    probabilities_BxHxLxL = jax.nn.softmax(scores_BxHxLxL, axis=-1).astype(value_BxLxHxK.dtype)
-    probabilities_BxHxLxL = dropout(probabilities_BxHxLxL, dropout_rate, dropout_key)
-    return jnp.einsum("bhlm,bmhk->blhk", probabilities_BxHxLxL, value_BxLxHxK)
+    # Few passes over the scores, which cost the CPU more than the products: scale and normalise outside of them, and
+    # add the mask, whose gradient is then no pass.
+    scaled_BxLxHxK = query_BxLxHxK * jnp.asarray(query_BxLxHxK.shape[-1] ** -0.5, query_BxLxHxK.dtype)
+    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", scaled_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
+    # In a row of one sequence it is the same for all tokens that attend.
+    reach_BxLxL = _reach(sequence_ids_BxL) if packed else (sequence_ids_BxL != 0)[:, None]
+    scores_BxHxLxL += jnp.where(reach_BxLxL, 0.0, MASKED)[:, None]
+    highest_BxHxLx1 = jax.lax.stop_gradient(scores_BxHxLxL.max(axis=-1, keepdims=True))
+    weights_BxHxLxL = jnp.exp(scores_BxHxLxL - highest_BxHxLx1)
+    total_BxLxHx1 = weights_BxHxLxL.sum(axis=-1).swapaxes(1, 2)[..., None]
+    weights_BxHxLxL = dropout(weights_BxHxLxL.astype(value_BxLxHxK.dtype), dropout_rate, dropout_key)
+    mixed_BxLxHxK = jnp.einsum("bhlm,bmhk->blhk", weights_BxHxLxL, value_BxLxHxK, preferred_element_type=jnp.float32)
+    return (mixed_BxLxHxK / total_BxLxHx1).astype(value_BxLxHxK.dtype)
 
 
 def resolve(requested: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> Choice:

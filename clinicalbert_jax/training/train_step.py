@@ -47,7 +47,11 @@ class Arguments(NamedTuple):
 
 def init_state(seed: jax.Array, *, objective: Objective, optimizer: optax.GradientTransformation) -> State:
     """The state before the first step. Pure: call it under `jax.jit` with shardings."""
-    params = objective.init(jax.random.key(seed))
+    return state_from(objective.init(jax.random.key(seed)), optimizer=optimizer)
+
+
+def state_from(params: Any, *, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step, with these parameters."""
     zero = jnp.zeros((), jnp.int32)
     return State(zero, zero, zero, zero, params=params, opt_state=optimizer.init(params))
 
@@ -131,6 +135,8 @@ class Program:
     config: Config
     mesh: Mesh
     compiled_init: Any  # jitted `init_state`
+    compiled_init_from: Any  # the same from given parameters
+    compiled_parts: Any  # jitted, names of parts of the parameters of `init_state`
     compiled_step: Any  # jitted `train_step`
     eval_step: Callable[[Any, Batch], Sums]
     abstract_state: State
@@ -138,6 +144,19 @@ class Program:
     def init(self) -> State:
         """The state before the first step, by `train.seed`."""
         return self.compiled_init(self._arguments.seed)
+
+    def init_from(self, params: Any) -> State:
+        """The state before the first step, with these parameters."""
+        return self.compiled_init_from(jax.device_put(params, self.param_shardings))
+
+    def random_parts(self, *names: str) -> Any:
+        """These parts of the parameters of `init`, without drawing the others."""
+        return self.compiled_parts(self._arguments.seed, names)
+
+    @property
+    def param_shardings(self) -> Any:
+        """How the parameters are sharded."""
+        return jax.tree.map(lambda x: x.sharding, self.abstract_state.params)
 
     def train_step(self, state: State, batch: Batch) -> tuple[State, dict[str, Any]]:
         """The next state, and what happened: see `train_step`. `state` is given up."""
@@ -187,6 +206,14 @@ def build(
         config=config,
         mesh=mesh,
         compiled_init=jax.jit(init, out_shardings=shardings),
+        compiled_init_from=jax.jit(
+            functools.partial(state_from, optimizer=optimizer), out_shardings=shardings, donate_argnums=0
+        ),
+        compiled_parts=jax.jit(
+            lambda seed, names: {name: objective.init(jax.random.key(seed))[name] for name in names},
+            static_argnums=1,
+            out_shardings=replicated,
+        ),
         compiled_step=jax.jit(
             functools.partial(
                 train_step,

@@ -33,6 +33,8 @@ def configure() -> None:
     os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")]).strip()  # the last one counts
     if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
         jax.config.update("jax_cpu_enable_async_dispatch", False)  # see keep_freed_memory; without effect elsewhere
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # by default a second: many are shorter
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # which JAX reads itself
         with contextlib.suppress(RuntimeError):  # a user without a home has no cache
             base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
