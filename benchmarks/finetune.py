@@ -48,7 +48,6 @@ from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
-THREADS = 2
 PREDICTED = 32  # rows at a time, PyTorch's fastest of 8, 16, 32 and 64
 MAX_QUESTIONS = 100
 SIDES = ("ours", "theirs", "random")
@@ -317,7 +316,7 @@ def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any,
 
     from clinicalbert_jax.finetune.rows import RowBatches
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as ours
     train, optimization = (config := _config(experiment, pretrained, len(rows))).train, config.optimizer
     theirs = getattr(transformers, task.architecture).from_pretrained(start).train()
     undecayed = ("bias", "LayerNorm.weight")
@@ -327,7 +326,10 @@ def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any,
         {"params": [p for n, p in named if n.endswith(undecayed)], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=optimization.learning_rate, eps=optimization.eps, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda updates: 1 - updates / train.steps)
+    warmup = optimization.warmup_steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda n: (n + 1) / warmup if n < warmup else (train.steps - n) / (train.steps - warmup)
+    )
     batches = RowBatches(rows)
     for number in range(train.steps):
         batch = batches.train_batch(train.seed, number, experiment.batch, np.arange(experiment.batch))

@@ -206,9 +206,7 @@ def build(
         config=config,
         mesh=mesh,
         compiled_init=jax.jit(init, out_shardings=shardings),
-        compiled_init_from=jax.jit(
-            functools.partial(state_from, optimizer=optimizer), out_shardings=shardings, donate_argnums=0
-        ),
+        compiled_init_from=jax.jit(functools.partial(state_from, optimizer=optimizer), out_shardings=shardings),
         compiled_parts=jax.jit(
             lambda seed, names: {name: objective.init(jax.random.key(seed))[name] for name in names},
             static_argnums=1,

@@ -81,6 +81,22 @@ def build(kind: str, devices: int = 1, **train: object) -> train_step.Program:
     return train_step.build(config(**train), jax.devices()[:devices], heads.objective(head, outputs, problem_type))
 
 
+def assert_equal(first: Any, second: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_a_state_from_given_parameters_is_the_first_one_with_them() -> None:
+    program = build("token", devices=2)
+    state = program.init()
+    parts = program.random_parts("task_head", "pooler")
+    assert_equal(parts, {name: state.params[name] for name in parts})
+    found = program.init_from(state.params | {"task_head": jax.tree.map(np.ones_like, state.params["task_head"])})
+    assert_equal(found.params["layers"], state.params["layers"])
+    assert float(found.params["task_head"]["kernel"].min()) == 1
+    assert_equal(found.opt_state, state.opt_state)
+    assert jax.tree.map(lambda x: x.sharding, found) == jax.tree.map(lambda x: x.sharding, state)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifty_losses_and_the_predictions_are_those_of_hugging_face(kind: str) -> None:
     torch = pytest.importorskip("torch")

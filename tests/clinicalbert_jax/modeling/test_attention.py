@@ -1,5 +1,6 @@
 """Every implementation of attention is the plain one, sequence by sequence, forward and backward."""
 
+import functools
 import json
 import os
 import re
@@ -93,9 +94,9 @@ def assert_plain(
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("rows", [PADDED, PACKED])
-def test_xla(rows: list[list[int]]) -> None:
-    assert_plain(attention, sequence_ids(rows))
+@pytest.mark.parametrize(("rows", "packed"), [(PADDED, False), (PADDED, True), (PACKED, True)])
+def test_xla(rows: list[list[int]], packed: bool) -> None:
+    assert_plain(functools.partial(attention, packed=packed), sequence_ids(rows))
 
 
 @pytest.mark.fast
