@@ -48,7 +48,7 @@ from clinicalbert_jax.options import option
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
-PREDICTED = 32  # rows at a time, PyTorch's fastest of 8, 16, 32 and 64
+PREDICTED = 8  # rows at a time: PyTorch's fastest of 8, 16, 32 and 64 (docs/lab_notebook.md)
 MAX_QUESTIONS = 100
 SIDES = ("ours", "theirs", "random")
 
