@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from clinicalbert_jax import errors
+
 # Eight simulated devices for every test that shards; set before anything imports jax.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -17,6 +19,12 @@ _salt = Path(_config_home.name, "clinicalbert_jax", "salt")
 _salt.parent.mkdir()
 _salt.touch(mode=0o600)
 _salt.write_text("a fixed salt, for tests only\n")
+
+
+@pytest.fixture(autouse=True)
+def _no_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that one test's options name are not those of the next."""
+    monkeypatch.setattr(errors, "_labels", {})
 
 
 @pytest.fixture(scope="session")

@@ -322,7 +322,7 @@ def test_the_option_stands_for_the_name_of_a_file(tmp_path: Path, capsys: pytest
         "--gold, line 1": printed(
             end_to_end.Options, end_to_end.run, f"--gold={bad[0]}", f"--predicted={bad[1]}", output
         ),
-        "--input: expected a UTF-8 text file": printed(
+        "--input: expected a text file": printed(
             fill_mask.Options, lambda options: text_input.read((), options.input), "--model=x", f"--input={missing}"
         ),
         "--input, file 1 of 2, line 1: expected": converted("brat", corpus),

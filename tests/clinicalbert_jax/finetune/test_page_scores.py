@@ -377,7 +377,7 @@ def test_the_card_of_an_export_names_no_label(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     config = RelationsConfig(candidates=(("zyx", "zyx", 9, True),))
     model = SimpleNamespace(task=config.task_with_labels(("none", "zyx")), step=3)
-    card = export._card(model, tmp_path)  # type: ignore[arg-type]
+    card = export._card(model, tmp_path, False)  # type: ignore[arg-type]
     assert "| f1 | 0.500 |" in card
     assert "2 labels" in card
     assert "zyx" not in card
