@@ -62,19 +62,10 @@ def attention(
     if implementation == "pallas":
         arrays = query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL
         return fused_attention.fused(*arrays, dropout_rate, dropout_key)
-    # Few passes over the scores, which cost the CPU more than the products: scale and normalise outside of them, and
-    # add the mask, whose gradient is then no pass.
-    scaled_BxLxHxK = query_BxLxHxK * jnp.asarray(query_BxLxHxK.shape[-1] ** -0.5, query_BxLxHxK.dtype)
-    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", scaled_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
     # In a row of one sequence it is the same for all tokens that attend.
     reach_BxLxL = _reach(sequence_ids_BxL) if packed else (sequence_ids_BxL != 0)[:, None]
-    scores_BxHxLxL += jnp.where(reach_BxLxL, 0.0, MASKED)[:, None]
-    highest_BxHxLx1 = jax.lax.stop_gradient(scores_BxHxLxL.max(axis=-1, keepdims=True))
-    weights_BxHxLxL = jnp.exp(scores_BxHxLxL - highest_BxHxLx1)
-    total_BxLxHx1 = weights_BxHxLxL.sum(axis=-1).swapaxes(1, 2)[..., None]
-    weights_BxHxLxL = dropout(weights_BxHxLxL.astype(value_BxLxHxK.dtype), dropout_rate, dropout_key)
-    mixed_BxLxHxK = jnp.einsum("bhlm,bmhk->blhk", weights_BxHxLxL, value_BxLxHxK, preferred_element_type=jnp.float32)
-    return (mixed_BxLxHxK / total_BxLxHx1).astype(value_BxLxHxK.dtype)
+    plain = _in_few_passes if value_BxLxHxK.dtype == jnp.float32 else _in_few_bytes
+    return plain(query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, reach_BxLxL, dropout_rate, dropout_key)
 
 
 def resolve(requested: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> Choice:
@@ -148,6 +139,43 @@ def splash(
     rows = [x.swapaxes(1, 2) for x in (query_BxLxHxK * head_size**-0.5, key_BxLxHxK, value_BxLxHxK)]
     segments = splash_attention_kernel.SegmentIds(sequence_ids_BxL, sequence_ids_BxL)
     return jax.vmap(kernel)(*rows, segment_ids=segments).swapaxes(1, 2)
+
+
+def _in_few_passes(
+    query_BxLxHxK: jax.Array,
+    key_BxLxHxK: jax.Array,
+    value_BxLxHxK: jax.Array,
+    reach_BxLxL: jax.Array,
+    dropout_rate: float,
+    dropout_key: jax.Array | None,
+) -> jax.Array:
+    # Passes over the scores cost a CPU more than the products: scale and normalise outside of them, and add the mask,
+    # whose gradient is then no pass.
+    scaled_BxLxHxK = query_BxLxHxK * query_BxLxHxK.shape[-1] ** -0.5
+    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", scaled_BxLxHxK, key_BxLxHxK)
+    scores_BxHxLxL += jnp.where(reach_BxLxL, 0.0, MASKED)[:, None]
+    highest_BxHxLx1 = jax.lax.stop_gradient(scores_BxHxLxL.max(axis=-1, keepdims=True))
+    weights_BxHxLxL = jnp.exp(scores_BxHxLxL - highest_BxHxLx1)
+    total_BxLxHx1 = weights_BxHxLxL.sum(axis=-1).swapaxes(1, 2)[..., None]
+    weights_BxHxLxL = dropout(weights_BxHxLxL, dropout_rate, dropout_key)
+    return jnp.einsum("bhlm,bmhk->blhk", weights_BxHxLxL, value_BxLxHxK) / total_BxLxHx1
+
+
+def _in_few_bytes(
+    query_BxLxHxK: jax.Array,
+    key_BxLxHxK: jax.Array,
+    value_BxLxHxK: jax.Array,
+    reach_BxLxL: jax.Array,
+    dropout_rate: float,
+    dropout_key: jax.Array | None,
+) -> jax.Array:
+    # In bfloat16 an accelerator waits for memory: keep for the gradient what has two bytes.
+    scale = query_BxLxHxK.shape[-1] ** -0.5
+    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
+    scores_BxHxLxL = jnp.where(reach_BxLxL[:, None], scores_BxHxLxL * scale, MASKED)
+    probabilities_BxHxLxL = jax.nn.softmax(scores_BxHxLxL, axis=-1).astype(value_BxLxHxK.dtype)
+    probabilities_BxHxLxL = dropout(probabilities_BxHxLxL, dropout_rate, dropout_key)
+    return jnp.einsum("bhlm,bmhk->blhk", probabilities_BxHxLxL, value_BxLxHxK)
 
 
 def _reach(sequence_ids_BxL: jax.Array) -> jax.Array:

@@ -254,8 +254,8 @@ class SelfAttention(nnx.Module):
         parts = (self.query, self.key, self.value)
         kernel_Dx3D = jnp.concatenate([part.kernel[...] for part in parts], axis=1).astype(self.dtype)
         bias_3D = jnp.concatenate([part.bias[...] for part in parts]).astype(self.dtype)  # type: ignore[index]
-        joint_Nx3D = x_BxLxD.reshape(-1, x_BxLxD.shape[-1]) @ kernel_Dx3D + bias_3D
-        joint_BxLx3xHxK = joint_Nx3D.reshape(*x_BxLxD.shape[:2], 3, self.heads, -1)
+        joint_BxLx3D = _product(x_BxLxD, kernel_Dx3D) + bias_3D
+        joint_BxLx3xHxK = joint_BxLx3D.reshape(*x_BxLxD.shape[:2], 3, self.heads, -1)
         return tuple(part.squeeze(2) for part in jnp.split(joint_BxLx3xHxK, 3, axis=2))
 
 
@@ -276,13 +276,22 @@ class FeedForward(nnx.Module):
 
 
 class Linear(nnx.Linear):
-    """A dense layer over the last axis, as one product of two matrices."""
+    """A dense layer over the last axis."""
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         """From ... x D to ... x its width."""
-        # Of more axes, the CPU's compiler computes the kernel's gradient by a transposed copy, at half the speed.
-        flat_NxD = inputs.reshape(-1, inputs.shape[-1])
-        return super().__call__(flat_NxD, out_sharding).reshape(*inputs.shape[:-1], -1)
+        if self.dtype != jnp.float32:
+            return super().__call__(inputs, out_sharding)
+        return _product(inputs, self.kernel[...]) + self.bias[...]  # type: ignore[index]
+
+
+def _product(x_BxLxD: jax.Array, kernel_DxE: jax.Array) -> jax.Array:
+    if x_BxLxD.dtype != jnp.float32:
+        return x_BxLxD @ kernel_DxE
+    # Of more than two axes, the CPU's compiler computes the kernel's gradient by a transposed copy, at half the speed.
+    # An accelerator would copy to another layout.
+    flat_NxD = x_BxLxD.reshape(-1, x_BxLxD.shape[-1])
+    return (flat_NxD @ kernel_DxE).reshape(*x_BxLxD.shape[:-1], -1)
 
 
 class MlmHead(nnx.Module):
