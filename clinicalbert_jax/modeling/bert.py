@@ -142,18 +142,11 @@ class Encoder(nnx.Module):
     ) -> list[jax.Array]:
         """The embeddings' output, then each layer's."""
         outputs = [self.embeddings(input_ids_BxL, segment_ids_BxL, sequence_ids_BxL, _fold(dropout_key, 0))]
-        graph, _ = nnx.split(self.layers[0])
-
-        def layer_of(state: nnx.State, x_BxLxD: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
-            return nnx.merge(graph, state)(x_BxLxD, attend, dropout_key)
-
-        # Traced, differentiated and lowered once, then called by every layer. XLA inlines the calls, and the bits of a
-        # float32 step stay the same.
-        run: Callable[..., jax.Array] = jax.jit(layer_of)
-        if remat:
-            run = jax.checkpoint(run, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
         for number, layer in enumerate(self.layers, start=1):
-            outputs.append(run(nnx.state(layer), outputs[-1], _fold(dropout_key, number)))
+            run: Callable[..., jax.Array] = functools.partial(layer, attend=attend)
+            if remat:
+                run = jax.checkpoint(run, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+            outputs.append(run(outputs[-1], dropout_key=_fold(dropout_key, number)))
         return outputs
 
     def pool(self, first_D: jax.Array) -> jax.Array:

@@ -169,25 +169,6 @@ def test_rematerialisation_keeps_less_and_changes_nothing() -> None:
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("remat", [False, True])
-def test_the_layer_is_lowered_once_whatever_the_number_of_layers(remat: bool) -> None:
-    """Tracing and lowering, forward and backward, take Python's time for every layer that is written out."""
-
-    def products(layers: int) -> int:
-        config = dataclasses.replace(CONFIG, num_hidden_layers=layers)
-        params = jax.eval_shape(lambda: bert.init(config, jax.random.key(0)))
-
-        def loss(params: bert.Params, *rows: jax.Array) -> jax.Array:
-            key = jax.random.key(0)
-            return bert.encode(config, params, *rows, dropout_key=key, remat=remat).hidden_BxLxD.sum()
-
-        lowered = jax.jit(jax.grad(loss)).lower(params, *random_rows([LENGTH, 9]))
-        return lowered.as_text().count("stablehlo.dot_general")
-
-    assert products(3) == products(2) >= 18, "of one layer: six products forward, twice as many backward"
-
-
-@pytest.mark.fast
 @settings(max_examples=20, deadline=None)
 @given(lengths=st.lists(st.integers(6, LENGTH), min_size=2, max_size=2), seed=st.integers(0, 99))
 def test_what_stands_in_the_padding_changes_nothing(lengths: list[int], seed: int) -> None:
