@@ -330,9 +330,9 @@ def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any,
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda n: (n + 1) / warmup if n < warmup else (train.steps - n) / (train.steps - warmup)
     )
-    batches = RowBatches(rows)
+    batches = RowBatches(rows, length=0)
     for number in range(train.steps):
-        batch = batches.train_batch(train.seed, number, experiment.batch, np.arange(experiment.batch))
+        batch = _padded(rows, batches.order(train.seed, number, experiment.batch))
         optimizer.zero_grad()
         theirs(**_inputs(batch), **_targets(task, batch)).loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), optimization.clip_global_norm)
@@ -344,16 +344,12 @@ def _train_theirs(experiment: Experiment, task: Any, pretrained: Any, rows: Any,
 def _predict_theirs(theirs: Any, task: Any, rows: Any) -> list[np.ndarray]:
     import torch
 
-    from clinicalbert_jax.finetune.rows import RowBatches
-
-    order = np.argsort([len(ids) for ids in rows.input_ids], kind="stable")
-    batches = RowBatches(rows.take(order))
+    order = np.argsort(rows.lengths_N, kind="stable")
     logits: list[np.ndarray] = [np.empty(0)] * len(rows)
-    for number in range(-(-len(rows) // PREDICTED)):
-        chosen = order[number * PREDICTED : (number + 1) * PREDICTED]
-        batch = batches.eval_batch(number, PREDICTED, np.arange(len(chosen)))
+    for first in range(0, len(rows), PREDICTED):
+        chosen = order[first : first + PREDICTED]
         with torch.inference_mode():
-            output = theirs(**_inputs(batch))
+            output = theirs(**_inputs(_padded(rows, chosen)))
         both = task.head == "span"
         found = torch.stack([output.start_logits, output.end_logits], -1) if both else output.logits
         for row, one in zip(chosen, found.numpy(), strict=True):
@@ -361,15 +357,19 @@ def _predict_theirs(theirs: Any, task: Any, rows: Any) -> list[np.ndarray]:
     return logits
 
 
+def _padded(rows: Any, numbers_B: np.ndarray) -> dict[str, np.ndarray]:
+    """A batch of these rows, padded to its longest."""
+    from clinicalbert_jax.finetune.rows import batch_of
+
+    batch = batch_of(rows, [[number] for number in numbers_B], int(rows.lengths_N[numbers_B].max()), most=1)
+    return batch | {name: batch[name][:, 0] for name in rows.row_targets}
+
+
 def _inputs(batch: dict[str, np.ndarray]) -> dict[str, Any]:
     import torch
 
     names = {"input_ids": "input_ids", "token_type_ids": "segment_ids", "attention_mask": "sequence_ids"}
-    return {theirs: torch.tensor(_to_longest(batch, ours), dtype=torch.long) for theirs, ours in names.items()}
-
-
-def _to_longest(batch: dict[str, np.ndarray], name: str) -> np.ndarray:
-    return batch[name][:, : batch["sequence_ids"].sum(axis=1).max()]
+    return {theirs: torch.tensor(batch[ours], dtype=torch.long) for theirs, ours in names.items()}
 
 
 def _targets(task: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -378,8 +378,8 @@ def _targets(task: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
     if task.head == "span":
         return {name: torch.tensor(batch[name], dtype=torch.long) for name in ("start_positions", "end_positions")}
     if task.head == "token":
-        weights, labels = _to_longest(batch, "label_weights"), _to_longest(batch, "labels")
-        return {"labels": torch.tensor(np.where(weights > 0, labels, -100), dtype=torch.long)}
+        labels = np.where(batch["label_weights"] > 0, batch["labels"], -100)
+        return {"labels": torch.tensor(labels, dtype=torch.long)}
     return {
         "labels": torch.tensor(
             batch["labels"], dtype=torch.float32 if task.problem_type == "multi_label_classification" else torch.long

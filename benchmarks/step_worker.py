@@ -77,9 +77,8 @@ def _ours(spec: dict[str, Any], batches: list[Batch]) -> tuple[Timer, str, Calla
     xla.keep_freed_memory(device.platform)
     if off == "donated buffers":
         program = dataclasses.replace(program, compiled_step=jax.jit(program.compiled_step.__wrapped__))
-    rows_B = np.arange(spec["batch_size"])
     state = program.init()
-    feed = _feed(spec, program, batches, lambda batch: put_batch(batch, rows_B, len(rows_B), program.mesh))
+    feed = _feed(spec, program, batches, lambda batch: put_batch(batch, program.mesh))
 
     def timer(count: int) -> list[float]:
         nonlocal state

@@ -59,7 +59,7 @@ def run(data_dir: Path, config: Config, devices: list[jax.Device]) -> dict[str, 
     losses = []
     for number in range(STEPS):
         batch = uneven(dataset.train_batch(0, number, BATCH, rows_R), rows_R)
-        state, happened = program.train_step(state, put_batch(batch, rows_R, BATCH, program.mesh))
+        state, happened = program.train_step(state, put_batch(batch, program.mesh))
         sums = jax.device_get(happened["sums"])
         losses.append([sums[name][0] / sums[name][1] for name in ("mlm_loss", "nsp_loss")])
         if number == 0:

@@ -1,9 +1,12 @@
 """Rows of a downstream dataset, in memory, and batches of them as a pure function of (rows, seed, step).
 
-Shape legend: N rows, l the length of one row, B global batch, R rows of it that this process holds, L padded length.
+Short rows share a packed row, as sequences numbered 1, 2, ... by `sequence_ids`: nothing is padded that need not be.
+
+Shape legend: N rows, l the length of one row, B rows of a global batch; R packed rows, L their length, K the most rows
+in one of them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,30 +16,10 @@ from clinicalbert_jax.data import counter_rng
 from clinicalbert_jax.data.dataset import Batch
 from clinicalbert_jax.data.shuffle import permute
 
-# A batch is padded to the first of these that its longest row fits, or of the fewer that `chosen_lengths` takes.
-LENGTHS = (*range(16, 129, 16), 160, 192, 224, 256, 320, 384, 448, 512)
-
-
-def chosen_lengths(longest_N: np.ndarray, price: float, compiled: Collection[int] = ()) -> tuple[int, ...]:
-    """The lengths to pad batches to that cost least, where `longest_N` are their longest rows.
-
-    A length costs `price` positions of a row for its compilation, unless it is in `compiled`, and every batch its
-    length. The largest fits all of them.
-    """
-    largest = int(longest_N.max())
-    lengths = [length for length in LENGTHS if length < largest]
-    lengths.append(next((length for length in LENGTHS if length >= largest), largest))
-    counts = np.bincount(np.searchsorted(lengths, longest_N), minlength=len(lengths))
-    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # for all batches that fit the first lengths
-    for last, length in enumerate(lengths, start=1):
-        own = 0.0 if length in compiled else price
-        best.append(
-            min(
-                (best[first][0] + own + float(counts[first:last].sum()) * length, (*best[first][1], length))
-                for first in range(last)
-            )
-        )
-    return best[-1][1]
+_LENGTHS = (*range(16, 129, 16), 160, 192, 224, 256, 320, 384, 448, 512)
+# Of packed rows, where the model has so many positions. In longer ones attention costs more than padding does.
+_PACKED_LENGTH = 128
+_SHORTEST = 16  # on average, of the rows that share a packed one; more of them are not packed together
 
 
 def joined(tokenizer: tokenizers.Tokenizer, *parts: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,81 +56,132 @@ class Rows:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def take(self, order: np.ndarray) -> "Rows":
-        """The rows of these numbers, in this order."""
+    @property
+    def lengths_N(self) -> np.ndarray:
+        """Tokens of each row."""
+        return np.array([len(ids) for ids in self.input_ids])
 
-        def of(sequence: Sequence[np.ndarray]) -> list[np.ndarray]:
-            return [sequence[number] for number in order]
 
-        return Rows(
-            of(self.input_ids),
-            of(self.segment_ids),
-            self.examples_N[order],
-            of(self.offsets) if self.offsets else (),
-            {name: of(target) for name, target in self.token_targets.items()},
-            {name: target[order] for name, target in self.row_targets.items()},
-        )
+def packed_length(longest: int, max_position_embeddings: int) -> int:
+    """The length of packed rows for rows of at most `longest` tokens."""
+    fitting = next((length for length in _LENGTHS if length >= longest), longest)
+    return max(fitting, min(_PACKED_LENGTH, max_position_embeddings))
+
+
+def most_in_one(length: int) -> int:
+    """How many rows a packed row of `length` holds at most, K."""
+    return max(1, length // _SHORTEST)
+
+
+def pack(lengths_B: np.ndarray, length: int) -> list[list[int]]:
+    """The numbers of the rows that share each packed row of `length`: best fit, the longest first."""
+    most = most_in_one(length)
+    packed: list[list[int]] = []
+    open_by_room: list[list[int]] = [[] for _ in range(length + 1)]  # numbers of packed rows with so many tokens left
+    rooms = 0  # the rooms that have any, as bits
+    for number in np.argsort(-lengths_B, kind="stable").tolist():
+        needed = int(lengths_B[number])
+        if fitting := rooms >> needed:
+            room = needed + (fitting & -fitting).bit_length() - 1
+            into = open_by_room[room].pop()
+            rooms &= ~(0 if open_by_room[room] else 1 << room)
+        else:
+            room, into = length, len(packed)
+            packed.append([])
+        packed[into].append(number)
+        if len(packed[into]) < most and room > needed:
+            open_by_room[room - needed].append(into)
+            rooms |= 1 << room - needed
+    return packed
+
+
+def batch_of(rows: Rows, packed: Sequence[Sequence[int]], length: int, most: int) -> Batch:
+    """The arrays of these packed rows, each given by the numbers of its rows; an empty one is padding.
+
+    Ids and token targets are R x L; `first_positions`, where each row begins, and row targets are R x K x ....
+    """
+    shape_RxL, shape_RxK = (len(packed), length), (len(packed), most)
+    of_tokens = {"input_ids": rows.input_ids, "segment_ids": rows.segment_ids, **rows.token_targets}
+    batch = {name: np.zeros(shape_RxL, arrays[0].dtype) for name, arrays in of_tokens.items()}
+    batch["sequence_ids"] = np.zeros(shape_RxL, np.int32)
+    batch["first_positions"] = np.zeros(shape_RxK, np.int32)
+    batch |= {name: np.zeros(shape_RxK + of.shape[1:], of.dtype) for name, of in rows.row_targets.items()}
+    for row, numbers in enumerate(packed):
+        start = 0
+        for place, number in enumerate(numbers):
+            end = start + len(rows.input_ids[number])
+            for name, arrays in of_tokens.items():
+                batch[name][row, start:end] = arrays[number]
+            batch["sequence_ids"][row, start:end] = place + 1
+            batch["first_positions"][row, place] = start
+            for name, target_NxC in rows.row_targets.items():
+                batch[name][row, place] = target_NxC[number]
+            start = end
+    return batch
 
 
 class RowBatches:
-    """Batches of `Rows`, for training in shuffled order and for prediction in the rows' own order."""
+    """Batches of rows for training, in shuffled order. Each is packed for itself: it holds the rows it would anyway."""
 
-    def __init__(self, rows: Rows, lengths: Sequence[int] = LENGTHS) -> None:
+    def __init__(self, rows: Rows, length: int, sizes: Sequence[int] = (), multiple: int = 1) -> None:
+        """`length`: of packed rows. `sizes`: how many of them a batch is filled up to, else to a `multiple`."""
         self.rows = rows
-        self._lengths = lengths  # to pad to
         self.num_examples = len(rows)
         self.corrupt: set[tuple[str, int]] = set()  # none: all rows are in memory
-        self._lengths_N = np.array([len(ids) for ids in rows.input_ids])
+        self._length, self._sizes, self._multiple = length, sizes, multiple
+        self._lengths_N = rows.lengths_N
 
     rows_per_read = 1  # nothing is gained by more
 
-    def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> list[Batch]:
-        """Rows `rows_R` of the global batch of each of `steps`."""
-        return [self.train_batch(seed, step, batch_size, rows_R) for step in steps]
-
-    def train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
-        """Rows `rows_R` of the global batch of `step`: epoch after epoch, each in an order of its own."""
-        return self._batch(self._order(seed, step, batch_size), rows_R, np.ones(batch_size, np.float32))
-
-    def eval_batch(self, number: int, batch_size: int, rows_R: np.ndarray) -> Batch:
-        """Rows of the `number`-th batch in the rows' own order; past the end, rows without weight."""
-        positions_B = number * batch_size + np.arange(batch_size)
-        inside_B = positions_B < self.num_examples
-        return self._batch(np.where(inside_B, positions_B, 0), rows_R, inside_B.astype(np.float32))
-
     def for_steps(self, steps: int, batch_size: int, price: float) -> "RowBatches":
-        """The same rows, with lengths chosen for so many batches of training; see `chosen_lengths`."""
-        # By the order of one seed, so that all seeds have the same.
-        known = min(steps, 1000)
-        longest_N = np.array([self._lengths_N[self._order(0, step, batch_size)].max() for step in range(known)])
-        longest_N = np.append(longest_N, self._lengths_N.max())  # which another order may meet
-        return RowBatches(self.rows, chosen_lengths(longest_N, price * known / steps))
+        """The same rows, with sizes chosen for so many batches; see `chosen_sizes`."""
+        known = min(steps, 1000)  # by the order of one seed, so that all seeds have the same
+        orders = (self.order(0, step, batch_size) for step in range(known))
+        needed_S = np.array([len(pack(self._lengths_N[order_B], self._length)) for order_B in orders])
+        sizes = chosen_sizes(needed_S, self._multiple, price * known / steps)
+        return RowBatches(self.rows, self._length, sizes, self._multiple)
+
+    def train_batches(self, seed: int, steps: Sequence[int], batch_size: int, rows_R: np.ndarray) -> list[Batch]:
+        """Of the batch of each of `steps` the part of the process that would hold rows `rows_R` of an unpacked one."""
+        return [self._train_batch(seed, step, batch_size, rows_R) for step in steps]
+
+    def _train_batch(self, seed: int, step: int, batch_size: int, rows_R: np.ndarray) -> Batch:
+        order_B = self.order(seed, step, batch_size)
+        packed = [order_B[numbers].tolist() for numbers in pack(self._lengths_N[order_B], self._length)]
+        # Another seed may need more than any batch that was foreseen.
+        size = next((size for size in self._sizes if size >= len(packed)), _up_to(self._multiple, len(packed)))
+        packed += [[]] * (size - len(packed))
+        held = np.isin(np.arange(size) * batch_size // size, rows_R)  # each device has the same share of both
+        chosen = [numbers for numbers, is_held in zip(packed, held, strict=True) if is_held]
+        return batch_of(self.rows, chosen, self._length, most_in_one(self._length))
 
     def records(self, seed: int, step: int, batch_size: int) -> list[str]:
         """The examples in the global batch of `step`, by number."""
-        return [f"example:{self.rows.examples_N[number]}" for number in self._order(seed, step, batch_size)]
+        return [f"example:{self.rows.examples_N[number]}" for number in self.order(seed, step, batch_size)]
 
-    def _order(self, seed: int, step: int, batch_size: int) -> np.ndarray:
+    def order(self, seed: int, step: int, batch_size: int) -> np.ndarray:
+        """The numbers of the rows in the global batch of `step`: epoch after epoch, each in an order of its own."""
         epochs_B, positions_B = np.divmod(np.int64(step) * batch_size + np.arange(batch_size), self.num_examples)
         return permute(positions_B, self.num_examples, counter_rng.fold(seed, epochs_B))
 
-    def _batch(self, numbers_B: np.ndarray, rows_R: np.ndarray, weights_B: np.ndarray) -> Batch:
-        # Every process pads to the longest row of the whole batch, its own or not: they run one program.
-        longest = int(self._lengths_N[numbers_B].max())
-        length = next((length for length in self._lengths if length >= longest), longest)
-        numbers_R = numbers_B[rows_R]
-        batch = {
-            "input_ids": _padded([self.rows.input_ids[n] for n in numbers_R], length),
-            "segment_ids": _padded([self.rows.segment_ids[n] for n in numbers_R], length),
-            "sequence_ids": (np.arange(length) < self._lengths_N[numbers_R, None]).astype(np.int32),
-            "row_weights": weights_B[rows_R],
-        }
-        batch |= {name: _padded([t[n] for n in numbers_R], length) for name, t in self.rows.token_targets.items()}
-        return batch | {name: target[numbers_R] for name, target in self.rows.row_targets.items()}
+
+def chosen_sizes(needed_S: np.ndarray, multiple: int, price: float) -> tuple[int, ...]:
+    """The sizes to fill batches up to that cost least, where they need `needed_S` packed rows; multiples of `multiple`.
+
+    A size costs `price` packed rows for its compilation, and every batch its size. The largest fits all of them.
+    """
+    sizes = range(multiple, _up_to(multiple, int(needed_S.max())) + 1, multiple)
+    counts = np.bincount((needed_S - 1) // multiple, minlength=len(sizes))
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # for all batches that fit the first sizes
+    for last, size in enumerate(sizes, start=1):
+        best.append(
+            min(
+                (best[first][0] + price + float(counts[first:last].sum()) * size, (*best[first][1], size))
+                for first in range(last)
+            )
+        )
+    return best[-1][1]
 
 
-def _padded(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
-    padded_RxL = np.zeros((len(arrays), length), arrays[0].dtype)
-    for row_L, array in zip(padded_RxL, arrays, strict=True):
-        row_L[: len(array)] = array
-    return padded_RxL
+def _up_to(multiple: int, count: int) -> int:
+    return -(-count // multiple) * multiple

@@ -24,7 +24,7 @@ from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune import finetuned_model, heads, intervals, page_scores, result_page, task_json
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.predictor import Predictor
-from clinicalbert_jax.finetune.rows import RowBatches, Rows
+from clinicalbert_jax.finetune.rows import RowBatches, Rows, packed_length
 from clinicalbert_jax.finetune.task import Example, Scores, Task, json_line
 from clinicalbert_jax.modeling.bert import Params
 from clinicalbert_jax.pretrained import loading
@@ -233,12 +233,12 @@ def first_state_of(program: train_step.Program, pretrained: Params | None, task:
 
 
 def training_rows(program: train_step.Program, rows: Rows) -> RowBatches:
-    """Batches of the training rows, padded to lengths that repay their compilation."""
-    train, kind = program.config.train, program.mesh.devices.flat[0].device_kind
-    price = mfu.positions_a_compilation(
-        program.config.model, kind, program.mesh.size, train.global_batch_size, trained=True
-    )
-    return RowBatches(rows).for_steps(train.steps, train.global_batch_size, price)
+    """Batches of the training rows, of as few sizes as repay their compilation."""
+    model, train, mesh = program.config.model, program.config.train, program.mesh
+    length = packed_length(int(rows.lengths_N.max()), model.max_position_embeddings)
+    price = mfu.positions_a_compilation(model, mesh.devices.flat[0].device_kind, mesh.size) / length
+    batches = RowBatches(rows, length, multiple=mesh.size * train.microbatches)
+    return batches.for_steps(train.steps, train.global_batch_size, price)
 
 
 def _interval(examples: Sequence[Example], scores: Sequence[Scores]) -> dict[str, float | int | None]:

@@ -82,6 +82,19 @@ def encode(
     return Encoded(layers[-1], pooled_BxD, tuple(layers) if all_layers else ())
 
 
+def pooled(
+    config: ModelConfig,
+    params: Params,
+    hidden_BxLxD: jax.Array,
+    first_positions_BxK: jax.Array,
+    *,
+    dtype: DTypeLike = jnp.float32,
+) -> jax.Array:
+    """The pooled vectors, B x K x D, of the sequences that start at these positions of `encode`'s hidden states."""
+    encoder: Encoder = _bind(Encoder, config, params, dtype)
+    return encoder.pool(_gather(hidden_BxLxD, first_positions_BxK))
+
+
 def apply(
     config: ModelConfig,
     params: Params,

@@ -27,18 +27,15 @@ def train_flops_of_encoder(model: ModelConfig, length: float) -> float:
     return 3 * 2 * model.num_hidden_layers * length * per_token
 
 
-def positions_a_compilation(
-    model: ModelConfig, device_kind: str, devices: int, batch_size: int, trained: bool
-) -> float:
-    """How many more positions a row of a batch may have in all its batches for the time of compiling a program once.
+def positions_a_compilation(model: ModelConfig, device_kind: str, devices: int) -> float:
+    """How many positions are trained in the time of compiling the train step once.
 
-    A rough price: a step of 6 layers compiles in 8 s of a CPU's core, which computes 1e11 FLOPs in a second; a forward
-    pass in 3 s. Other devices are taken to reach a third of their peak.
+    A rough price: a step of 6 layers compiles in 8 s of a CPU's core, which computes 1e11 FLOPs in a second. Other
+    devices are taken to reach a third of their peak.
     """
     flops = peak_flops(device_kind)
     per_second = flops / 3 * devices if flops else 1e11
-    per_position = train_flops_of_encoder(model, 128) / 128 * batch_size
-    return 8 * per_second / per_position if trained else 3 * per_second / (per_position / 3)
+    return 8 * per_second / (train_flops_of_encoder(model, 128) / 128)
 
 
 def peak_flops(device_kind: str) -> float | None:

@@ -77,7 +77,7 @@ def evaluate(
         count = min(count, program.config.train.eval_batches)
 
     def load(numbers: Sequence[int]) -> list[dict[str, jax.Array]]:
-        return [put_batch(dataset.eval_batch(number, size, rows_R), rows_R, size, program.mesh) for number in numbers]
+        return [put_batch(dataset.eval_batch(number, size, rows_R), program.mesh) for number in numbers]
 
     averages, in_flight = Averages(), deque[Any]()
     with Prefetcher(load, range(count), program.config.data.num_threads, group_size=1) as batches:

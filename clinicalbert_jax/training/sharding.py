@@ -76,20 +76,21 @@ def state_shardings(state: Any, params: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, state)
 
 
-def put_batch(
-    batch: dict[str, np.ndarray], rows: np.ndarray, global_batch_size: int, mesh: Mesh
-) -> dict[str, jax.Array]:
-    """The global arrays of a batch of which this process holds `rows` (ascending numbers within the batch)."""
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """The global arrays of a batch of which this process holds its devices' rows (`local_rows`, ascending)."""
     sharding = NamedSharding(mesh, BATCH_SPEC)
 
     def put(local_BxN: np.ndarray) -> jax.Array:
+        size = len(local_BxN) * mesh.size // mesh.local_mesh.size  # every device holds as many
+        rows = local_rows(size, mesh)
+
         def of(index: tuple[slice, ...] | None) -> np.ndarray:
             assert index is not None, "every device holds a part of the batch"
-            start, stop, _ = index[0].indices(global_batch_size)
+            start, stop, _ = index[0].indices(size)
             first = int(np.searchsorted(rows, start))
             return local_BxN[first : first + stop - start]
 
-        return jax.make_array_from_callback((global_batch_size, *local_BxN.shape[1:]), sharding, of)
+        return jax.make_array_from_callback((size, *local_BxN.shape[1:]), sharding, of)
 
     return {name: put(array) for name, array in batch.items()}
 

@@ -316,7 +316,7 @@ def training_batches(program: train_step.Program, training: Batches, start: int)
     rows_R = local_rows(size, mesh)
 
     def load(numbers: Sequence[int]) -> list[dict[str, jax.Array]]:
-        return [put_batch(b, rows_R, size, mesh) for b in training.train_batches(train.seed, numbers, size, rows_R)]
+        return [put_batch(b, mesh) for b in training.train_batches(train.seed, numbers, size, rows_R)]
 
     group_size = max(1, training.rows_per_read // len(rows_R))
     return Prefetcher(load, range(start, train.steps), program.config.data.num_threads, group_size)

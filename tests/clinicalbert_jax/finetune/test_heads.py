@@ -1,5 +1,6 @@
 """Each head is Hugging Face's: the same weights and batches give the same fifty losses and the same predictions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,13 +10,13 @@ import pytest
 from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
 from clinicalbert_jax.finetune import finetuned_model, heads
 from clinicalbert_jax.finetune.predictor import Predictor
-from clinicalbert_jax.finetune.rows import RowBatches, Rows
+from clinicalbert_jax.finetune.rows import RowBatches, Rows, batch_of
 from clinicalbert_jax.finetune.task import ONE_LABEL, REGRESSION, SEVERAL_LABELS
 from clinicalbert_jax.pretrained import weight_names
 from clinicalbert_jax.training import train_step
 from clinicalbert_jax.training.sharding import make_mesh
 
-STEPS, BATCH, LABELS = 50, 8, 5
+STEPS, BATCH, LABELS, LENGTH = 50, 8, 5, 64
 MODEL = ModelConfig(
     vocab_size=100,
     hidden_size=32,
@@ -106,7 +107,7 @@ def test_fifty_losses_and_the_predictions_are_those_of_hugging_face(kind: str) -
     program = build(kind)
     state = program.init()
     rows = some_rows(head, problem_type)
-    batches = RowBatches(rows)
+    batches = RowBatches(rows, LENGTH).for_steps(STEPS, BATCH, price=1e9)
 
     fields = {name: getattr(MODEL, name) for name in MODEL.__dataclass_fields__}
     outputs = {"span": 2, "regression": 1}.get(kind, LABELS)
@@ -121,10 +122,11 @@ def test_fifty_losses_and_the_predictions_are_those_of_hugging_face(kind: str) -
     optimizer = torch.optim.AdamW(groups, lr=1e-3, eps=1e-6)
     losses = []
     for number in range(STEPS):
-        batch = batches.train_batch(0, number, BATCH, np.arange(BATCH))
-        state, happened = program.train_step(state, batch)
+        state, happened = program.train_step(state, *batches.train_batches(0, [number], BATCH, np.arange(BATCH)))
         total, weight = happened["sums"]["task_loss"]
-        loss = theirs(**_inputs(torch, batch), **_labels(torch, kind, batch)).loss
+        batch = padded(rows, batches.order(0, number, BATCH))
+        found = theirs(**_inputs(torch, batch), **_labels(torch, kind, batch))
+        loss = _without_padding(torch, found, batch) if kind == "span" else found.loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 2.0)
@@ -136,13 +138,27 @@ def test_fifty_losses_and_the_predictions_are_those_of_hugging_face(kind: str) -
     ours_logits = Predictor(head, MODEL, make_mesh(config().mesh, jax.devices()[:1]))(state.params, rows)
     _load(torch, theirs.eval(), head, state.params)  # small differences have grown in fifty steps
     for number, logits in enumerate(ours_logits):
-        batch = RowBatches(rows.take(np.array([number]))).eval_batch(0, 1, np.arange(1))
         with torch.no_grad():
-            found = theirs(**_inputs(torch, batch))
+            found = theirs(**_inputs(torch, padded(rows, [number])))
         expected = torch.stack([found.start_logits, found.end_logits], -1) if head == "span" else found.logits
-        expected = expected[0].numpy()
-        # What both computed of padding was cut off ours.
-        np.testing.assert_allclose(logits, expected[: len(logits)] if expected.ndim == 2 else expected, atol=1e-4)
+        np.testing.assert_allclose(logits, expected[0].numpy(), atol=1e-4)
+
+
+def padded(rows: Rows, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+    """These rows as other programs have them: each alone, padded to the longest."""
+    length = max(len(rows.input_ids[number]) for number in numbers)
+    batch = batch_of(rows, [[number] for number in numbers], length, most=1)
+    return batch | {name: batch[name][:, 0] for name in rows.row_targets}
+
+
+def _without_padding(torch: Any, found: Any, batch: dict[str, np.ndarray]) -> Any:
+    """The loss of a span, where theirs would be over the padding too."""
+    outside = torch.tensor(batch["sequence_ids"] == 0)
+    both = [
+        torch.nn.functional.cross_entropy(logits.masked_fill(outside, -torch.inf), torch.tensor(batch[name]).long())
+        for name, logits in (("start_positions", found.start_logits), ("end_positions", found.end_logits))
+    ]
+    return sum(both) / 2
 
 
 def _load(torch: Any, theirs: Any, head: str, params: Any) -> None:
@@ -174,14 +190,14 @@ def _labels(torch: Any, kind: str, batch: dict[str, np.ndarray]) -> dict[str, An
 @pytest.mark.parametrize("kind", KINDS)
 def test_devices_and_microbatches_change_nothing(kind: str) -> None:
     """Token labels are uneven over the devices: the loss is still that of the whole batch."""
-    rows = RowBatches(some_rows(*KINDS[kind][1:]))
+    rows = RowBatches(some_rows(*KINDS[kind][1:]), LENGTH, multiple=8)
     results = []
     for devices, microbatches in ((1, 1), (4, 2)):
         program = build(kind, devices, microbatches=microbatches)
         state = program.init()
         losses = []
         for number in range(3):
-            state, happened = program.train_step(state, rows.train_batch(0, number, BATCH, np.arange(BATCH)))
+            state, happened = program.train_step(state, *rows.train_batches(0, [number], BATCH, np.arange(BATCH)))
             total, weight = happened["sums"]["task_loss"]
             losses.append(float(total / weight))
         results.append((losses, jax.device_get(state.params)))
@@ -194,10 +210,10 @@ def test_class_weights_are_those_of_a_weighted_cross_entropy() -> None:
     weights_B = np.linspace(0.5, 2.0, BATCH).astype(np.float32)
     rows.row_targets["label_weights"][:] = weights_B
     program = build("sequence")
-    batch = RowBatches(rows).eval_batch(0, BATCH, np.arange(BATCH))
+    batch = batch_of(rows, [[number] for number in range(BATCH)], LENGTH, most=1)
     params = program.init().params
     logits_BxC = np.stack(Predictor("sequence", MODEL, program.mesh)(params, rows))
     log_p_BxC = logits_BxC - np.log(np.exp(logits_BxC).sum(-1, keepdims=True))
-    expected = -(weights_B * log_p_BxC[np.arange(BATCH), batch["labels"]]).sum() / weights_B.sum()
+    expected = -(weights_B * log_p_BxC[np.arange(BATCH), rows.row_targets["labels"]]).sum() / weights_B.sum()
     total, weight = program.eval_step(params, batch)["task_loss"]
     assert float(total / weight) == pytest.approx(expected, rel=1e-5)

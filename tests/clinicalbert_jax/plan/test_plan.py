@@ -52,7 +52,7 @@ def test_what_is_compiled_is_what_the_loader_supplies(tmp_path: Path) -> None:
     dataset = Dataset(toy_dataset.write(tmp_path / "toy"), "train")
     program = train_step.build(config_with())
     rows_R = local_rows(16, program.mesh)
-    supplied = put_batch(dataset.train_batch(0, 0, 16, rows_R), rows_R, 16, program.mesh)
+    supplied = put_batch(dataset.train_batch(0, 0, 16, rows_R), program.mesh)
     planned = compile_ahead.abstract_batch(program, dataset.layout)
     described = {
         name: {key: (array.shape, array.dtype, array.sharding) for key, array in batch.items()}

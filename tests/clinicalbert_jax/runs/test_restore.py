@@ -40,7 +40,7 @@ def some_steps(program: train_step.Program, state: State, dataset: Dataset, coun
     size = program.config.train.global_batch_size
     rows_R, losses = sharding.local_rows(size, program.mesh), []
     for number in range(int(state.step), int(state.step) + count):
-        batch = sharding.put_batch(dataset.train_batch(0, number, size, rows_R), rows_R, size, program.mesh)
+        batch = sharding.put_batch(dataset.train_batch(0, number, size, rows_R), program.mesh)
         state, happened = program.train_step(state, batch)
         sums = jax.device_get(happened["sums"])
         losses.append(float(sums["mlm_loss"][0] / sums["mlm_loss"][1] + sums["nsp_loss"][0] / sums["nsp_loss"][1]))

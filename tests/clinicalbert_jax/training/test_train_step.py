@@ -57,7 +57,7 @@ def run(config: Config, dataset: Dataset, num_devices: int) -> tuple[list[tuple[
     losses = []
     for number in range(config.train.steps):
         batch = uneven(dataset.train_batch(0, number, size, rows_R))
-        state, happened = program.train_step(state, put_batch(batch, rows_R, size, program.mesh))
+        state, happened = program.train_step(state, put_batch(batch, program.mesh))
         sums = jax.device_get(happened["sums"])
         losses.append(tuple(float(sums[name][0] / sums[name][1]) for name in ("mlm_loss", "nsp_loss")))
     return losses, state
@@ -114,10 +114,10 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_step(dataset: Datase
     program = train_step.build(config, jax.devices()[:2])
     rows_R = np.arange(16)
     batch = dataset.train_batch(0, 0, 16, rows_R)
-    state, _ = program.train_step(program.init(), put_batch(batch, rows_R, 16, program.mesh))
+    state, _ = program.train_step(program.init(), put_batch(batch, program.mesh))
     before = jax.device_get(state)
     batch["masked_lm_weights"][3, 0] = np.nan
-    state, happened = program.train_step(state, put_batch(batch, rows_R, 16, program.mesh))
+    state, happened = program.train_step(state, put_batch(batch, program.mesh))
     after = jax.device_get(state)
     assert happened["skipped_in_a_row"] == 1
     assert (after.step, after.updates) == (2, 1)
@@ -151,7 +151,7 @@ def test_the_gradient_is_that_of_the_plain_loss(dataset: Dataset) -> None:
         )
 
     expected = optax.tree.norm(jax.jit(jax.grad(loss))(jax.device_get(state.params)))
-    _, happened = program.train_step(state, put_batch(batch, rows_R, 16, program.mesh))
+    _, happened = program.train_step(state, put_batch(batch, program.mesh))
     np.testing.assert_allclose(happened["grad_norm"], expected, rtol=1e-4)
 
 
@@ -182,7 +182,7 @@ def test_nothing_is_compiled_after_the_first_step(dataset: Dataset, compilations
     state, rows_R = program.init(), np.arange(16)
     for number in range(4):
         batch = dataset.train_batch(0, number, 16, rows_R)
-        state, happened = program.train_step(state, put_batch(batch, rows_R, 16, program.mesh))
+        state, happened = program.train_step(state, put_batch(batch, program.mesh))
         jax.device_get(happened)
         if number == 0:
             assert compilations, "the listener hears of the step itself"
@@ -195,7 +195,7 @@ def test_a_run_of_another_seed_length_and_rate_needs_no_compiling(dataset: Datas
     def steps(program: train_step.Program) -> tuple[Any, Any]:
         state, rows_R = program.init(), np.arange(16)
         for number in range(3):
-            batch = put_batch(dataset.train_batch(0, number, 16, rows_R), rows_R, 16, program.mesh)
+            batch = put_batch(dataset.train_batch(0, number, 16, rows_R), program.mesh)
             state, happened = program.train_step(state, batch)
         return jax.device_get((state, happened["learning_rate"]))
 
