@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 LEVEL = 0.95
 _POWER = 0.8  # of the difference that a test "could have seen"
@@ -120,7 +120,7 @@ class _Error(NamedTuple):
 
     def margin(self, p: float) -> float:
         """What the estimate is further from the truth in a fraction p of cases."""
-        return float(stats.t.isf(p / 2, self.degrees)) * self.value
+        return -float(special.stdtrit(self.degrees, p / 2)) * self.value
 
 
 def _jackknife(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray | None, of_sums: OfSums) -> tuple[float, _Error]:
@@ -166,4 +166,6 @@ def _p_value(value: float, errors: Sequence[_Error], num_documents: int) -> floa
         return 1.0
     if abs(value) >= _margin(least, errors):
         return least
+    from scipy import optimize  # a third of a second, for one of many commands that score
+
     return math.exp(optimize.bisect(lambda log_p: _margin(math.exp(log_p), errors) - abs(value), math.log(least), 0.0))

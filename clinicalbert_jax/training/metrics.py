@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from clinicalbert_jax.runs import metrics_log
@@ -52,6 +51,8 @@ class Writer:
             self._lines = path.open("a", encoding="utf-8")
             if torn:  # a killed process left an incomplete line
                 self._lines.write("\n")
+            from tensorboardX import SummaryWriter  # which imports PyTorch, where that is installed
+
             self._tensorboard = SummaryWriter(str(workdir))
 
     def write(self, step: int, kind: str, scalars: dict[str, float], **details: Any) -> None:
@@ -168,7 +169,6 @@ class Meter:
         scalars = means | {
             "loss": _total_loss(means),
             "grad_norm": float(happened["grad_norm"]),
-            "update_norm": float(happened["update_norm"]),
             "learning_rate": float(happened["learning_rate"]),
             "updates": float(happened["updates"]),
             "steps_per_s": steps_per_s,

@@ -104,7 +104,6 @@ def train_step(
     return next_state, {
         "sums": if_finite(sums, jax.tree.map(jnp.zeros_like, sums)) | {"num_tokens": (num_tokens, jnp.float32(1))},
         "grad_norm": grad_norm,
-        "update_norm": optax.tree.norm(updates),
         "learning_rate": schedule(state.updates),
         "updates": next_state.updates,
         "skipped_in_a_row": next_state.skipped_in_a_row,
