@@ -133,11 +133,16 @@ def _jackknife(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray | None, of_sums
     if effective <= 1.5:
         return value, _Error(math.nan, 1.0)
     left_out_D = sum(
-        sign * np.array([_mean(of_sums, counts_SxDxM.sum(1) - counts_SxDxM[:, n]) for n in range(num_documents)])
+        sign * np.array([_mean(of_sums, sums_SxM) for sums_SxM in np.moveaxis(_without_each(counts_SxDxM), 1, 0)])
         for sign, counts_SxDxM in parts
     )
     variance = (num_documents - 1) / num_documents * ((left_out_D - np.mean(left_out_D)) ** 2).sum()
     return value, _Error(math.sqrt(variance), effective - 1)
+
+
+def _without_each(counts_SxDxM: np.ndarray) -> np.ndarray:
+    """The sums over all documents but one, for each."""
+    return counts_SxDxM.sum(1, keepdims=True) - counts_SxDxM
 
 
 def _mean(of_sums: OfSums, sums_SxM: np.ndarray) -> float:
