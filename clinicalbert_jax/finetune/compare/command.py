@@ -43,9 +43,8 @@ def _run(options: Options, stop: stop_request.StopRequest) -> int:
     found = models.find(options.models, options.pretraining_data)
     tasks = [data.read(task, options.reading) for task in tasks_file.read(patterns.expanded(options.tasks))]
     for task in tasks:
-        for config in task.compared.configs:
-            for model in found:
-                loading.check_rows(model.source, config.task.max_seq_length, config.task.pairs)
+        for model in found:
+            _check_rows(model, task.compared)
     salt = salt_file.load(options.salt_file, directory)[0] if options.salt_file else None
 
     from clinicalbert_jax.finetune.compare import comparison
@@ -54,6 +53,14 @@ def _run(options: Options, stop: stop_request.StopRequest) -> int:
     xla.configure()
     with distributed.only_command(directory):
         return comparison.run(directory, found, tasks, fractions, options.seeds, salt, stop)
+
+
+def _check_rows(model: models.ComparedModel, compared: tasks_file.ComparedTask) -> None:
+    task = compared.configs[0].task  # as in all others of the grid
+    try:
+        loading.check_rows(model.source, task.max_seq_length, task.pairs)
+    except UserError as error:
+        raise UserError(f"--tasks, [{compared.name}], model {model.name}: {error}") from None
 
 
 def _fractions(given: Sequence[str]) -> list[float]:

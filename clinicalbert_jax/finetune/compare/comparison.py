@@ -215,7 +215,8 @@ def _leaked(task: TaskData, model: ComparedModel, salt: bytes | None) -> Found |
 
 def _in_training_file(task: TaskData, model: ComparedModel) -> Found:
     directory = workdir.kept(model.source.directory, "tokenizer") if model.source.is_run else model.source.directory
-    return leakage.in_texts(task.texts(), texts_of(task.examples["train"]), Tokenizer(bert_tokenizer.read(directory)))
+    found = leakage.in_texts(task.texts(), texts_of(task.examples["train"]), Tokenizer(bert_tokenizer.read(directory)))
+    return dataclasses.replace(found, num_patients=task.num_training_patients())
 
 
 class _Progress:

@@ -5,8 +5,10 @@ Shape legend: D documents.
 
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from clinicalbert_jax.errors import UserError
@@ -31,16 +33,18 @@ class TaskData:
         """The text of each document of the test set."""
         return _texts(self.examples["test"])
 
+    def num_training_patients(self) -> int | None:
+        """How many patients of the test set are in the training set too; None where one of them names no patient."""
+        train, test = ({one.patient for one in self.examples[name] if one.patient} for name in ("train", "test"))
+        return len(train & test) if train and test else None
+
 
 def read(compared: ComparedTask, reading: Reading) -> TaskData:
-    """Read the files of a task; raises `UserError` where splits share documents' files or a split is empty."""
+    """Read the files of a task; raises `UserError` where two files hold the same texts or a split is empty."""
     where = f"--tasks, [{compared.name}]"
-    checksums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in compared.files.items()}
-    for name in ("train", "validation"):
-        if checksums.get(name) == checksums["test"]:
-            raise UserError(f"{where}: expected a test set of its own, found the content of its {name} file")
     config = compared.configs[0].task
     examples = {name: config.read(path, reading) for name, path in compared.files.items()}
+    _check_apart(examples, where)
     if compared.validation_fraction:
         held_out = {id(one) for one in part_of(examples["train"], compared.validation_fraction, "validation")}
         examples["validation"] = [one for one in examples["train"] if id(one) in held_out]
@@ -61,6 +65,16 @@ def read(compared: ComparedTask, reading: Reading) -> TaskData:
             file=sys.stderr,
         )
     return TaskData(compared, task, checked)
+
+
+def _check_apart(examples: Mapping[str, Sequence[Example]], where: str) -> None:
+    """Raise `UserError` where two files hold the same texts, whatever their order, ids and form."""
+    contents = {name: Counter(example.content for example in of_file) for name, of_file in examples.items()}
+    for first, second in combinations(contents, 2):
+        if contents[first] == contents[second]:
+            raise UserError(
+                f"{where}: expected a {second} set of its own, found the texts of the {first} set: give another file"
+            )
 
 
 def part_of(examples: Sequence[Example], fraction: float, purpose: str) -> list[Any]:

@@ -17,6 +17,7 @@ import runpy
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from clinicalbert_jax.finetune.config import FinetuneConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _FILES = ("train", "validation", "test")
+_OPTIONS = {"seeds": "--seeds", "random_weights": "'random' in --models"}
 _KEYS = ("config", *_FILES, "validation_fraction", "settings", "grid")
 
 
@@ -56,9 +58,12 @@ def read(path: Path) -> list[ComparedTask]:
 
 def with_settings(config: FinetuneConfig, settings: Mapping[str, Any], where: str) -> FinetuneConfig:
     """A config with some fields replaced, by dotted name; raises `UserError` for an unknown one or a wrong value."""
-    for name, value in settings.items():
-        config = _replaced(config, name.split("."), value, f"{where}: {name}")
-    return validated(config)
+    try:
+        for name, value in settings.items():
+            config = _replaced(config, name.split("."), value, name)
+        return validated(config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _task(name: str, entry: Any, path: Path) -> ComparedTask:
@@ -70,9 +75,9 @@ def _task(name: str, entry: Any, path: Path) -> ComparedTask:
     for key in entry:
         if key not in _KEYS:
             raise UserError(f"{where}: expected {', '.join(_KEYS)}, found {key!r}")
-    for key in ("config", "train", "test"):
+    for key in ("config", "train", "test", *(["validation"] if "validation" in entry else [])):
         if not isinstance(entry.get(key), str):
-            raise UserError(f"{where}: expected the path of a file as {key!r}, found none")
+            raise UserError(f"{where}: expected the path of a file as {key!r}, found no text")
     files = {key: path.parent / patterns.expanded(entry[key]) for key in _FILES if key in entry}
     for key, file in files.items():
         if not file.is_file():
@@ -81,13 +86,20 @@ def _task(name: str, entry: Any, path: Path) -> ComparedTask:
     fraction = entry.get("validation_fraction", 0.0)
     if ("validation" in files) == bool(fraction) or not isinstance(fraction, float) or not 0 <= fraction < 1:
         raise UserError(f"{where}: expected either a file as 'validation' or a 'validation_fraction' in (0, 1)")
-    config = with_settings(
-        _config(path.parent / patterns.expanded(entry["config"]), where), entry.get("settings", {}), where
-    )
-    grid = entry.get("grid", [{}])
-    if not isinstance(grid, list) or not grid or not all(isinstance(settings, dict) for settings in grid):
+    settings, grid = entry.get("settings", {}), entry.get("grid", [{}])
+    if not isinstance(settings, dict):
+        raise UserError(f"{where}: expected a table as 'settings', found a value")
+    if not isinstance(grid, list) or not grid or not all(isinstance(one, dict) for one in grid):
         raise UserError(f"{where}: expected a list of tables as 'grid', found otherwise")
-    return ComparedTask(name, files, fraction, tuple(with_settings(config, settings, where) for settings in grid))
+    for name in (name for one in (settings, *grid) for name in one if name in _OPTIONS):
+        raise UserError(f"{where}: expected {name!r} to be set by {_OPTIONS[name]}, found it here: leave it out")
+    config = with_settings(_config(path.parent / patterns.expanded(entry["config"]), where), settings, where)
+    configs = tuple(with_settings(config, one, f"{where} grid") for one in grid)
+    if any(one.task != config.task for one in configs):
+        raise UserError(f"{where}: expected one 'task' for the whole grid, found several: set its fields in 'settings'")
+    if any(one == other for one, other in combinations(configs, 2)):
+        raise UserError(f"{where}: expected different entries of the grid, found one twice")
+    return ComparedTask(name, files, fraction, configs)
 
 
 def _config(path: Path, where: str) -> FinetuneConfig:

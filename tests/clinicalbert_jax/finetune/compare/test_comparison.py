@@ -1,6 +1,7 @@
 """The command as a user runs it: from models and a file of tasks to a page, killed and continued."""
 
 import copy
+import gzip
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import pytest
 
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import directory_lock
-from clinicalbert_jax.finetune.compare import command, models, page, results, tasks_file, trainings
+from clinicalbert_jax.finetune.classification.task import ClassificationConfig, Document
+from clinicalbert_jax.finetune.compare import command, data, models, page, results, tasks_file, trainings
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.training.stop_request import EXIT_RESUME, StopRequest
 from tests.clinicalbert_jax.finetune.compare import toy_comparison
@@ -160,10 +163,22 @@ def edited(place: Path, tmp_path: Path, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ('test = "test.tsv"', 'test = "train.tsv"', "expected a test set of its own"),
-        ('"task.max_seq_length" = 32', '"task.max_seq_length" = 128', "expected a model for rows of 128 tokens"),
+        ('test = "test.tsv"', 'test = "train.tsv"', "[entities]: expected a test set of its own"),
+        ("validation_fraction = 0.25", 'validation = "train.tsv"', "expected a validation set of its own"),
+        ("validation_fraction = 0.25", 'validation = "test.tsv"', "expected a test set of its own"),
+        ("validation_fraction = 0.25", "validation = 3", "the path of a file as 'validation'"),
+        (
+            '"task.max_seq_length" = 32',
+            '"task.max_seq_length" = 128',
+            "[entities], model small: expected a model for rows of 128",
+        ),
         ("max_steps = 6", "max_step = 6", "found 'max_step'"),
-        ("max_steps = 6", 'max_steps = "6"', "a value of type int"),
+        ("max_steps = 6", 'max_steps = "6"', "[entities]: config.max_steps: expected a value of type int"),
+        ("max_steps = 6", "seeds = [1, 1]", "expected 'seeds' to be set by --seeds"),
+        ("max_steps = 6", "random_weights = true", "expected 'random_weights' to be set by 'random' in --models"),
+        ("[labels]", "grid = [{ seeds = [1] }]\n[labels]", "expected 'seeds' to be set by --seeds"),
+        ("[labels]", 'grid = [{ "task.max_seq_length" = 16 }]\n[labels]', "expected one 'task' for the whole grid"),
+        ("[labels]", "grid = [{ epochs = 2.0 }, { epochs = 2.0 }]\n[labels]", "expected different entries of the grid"),
         ("validation_fraction = 0.25", "", "either a file as 'validation' or a 'validation_fraction'"),
         ("validation_fraction = 0.25", "validation_fraction = 1.25", "a 'validation_fraction' in (0, 1)"),
         ("[entities]", "[entities", "cannot be read as TOML"),
@@ -178,6 +193,31 @@ def test_a_mistake_in_the_tasks_is_one_line(place: Path, tmp_path: Path, old: st
         command.run(options(place, tmp_path, tasks=edited(place, tmp_path, old, new)))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def _as_gzip(lines: list[str]) -> tuple[str, bytes]:
+    return "other.jsonl.gz", gzip.compress("".join(lines).encode())
+
+
+def _in_another_order(lines: list[str]) -> tuple[str, bytes]:
+    return "other.jsonl", "".join(reversed(lines)).encode()
+
+
+def _with_other_ids(lines: list[str]) -> tuple[str, bytes]:
+    records = [json.loads(line) | {"id": f"other-{number}"} for number, line in enumerate(lines)]
+    return "other.jsonl", "".join(f"{json.dumps(record)}\n" for record in records).encode()
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("rewritten", [_as_gzip, _in_another_order, _with_other_ids])
+def test_the_training_set_is_no_test_set_in_another_form(
+    place: Path, tmp_path: Path, rewritten: Callable[[list[str]], tuple[str, bytes]]
+) -> None:
+    name, content = rewritten((place / "train.jsonl").read_text().splitlines(keepends=True))
+    tasks = Path(edited(place, tmp_path, 'test = "test.jsonl"', f'test = "{name}"'))
+    (tasks.parent / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"^--tasks, \[labels\]: expected a test set of its own, found the texts"):
+        command.run(options(place, tmp_path, tasks=str(tasks)))
 
 
 @pytest.mark.fast
@@ -267,6 +307,22 @@ def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
     assert json.dumps(document) == before, "the exact results stay as they are"
     task["num_documents"] = 7
     assert "&lt;11 test documents" in page.page(document)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("train", "test", "expected"), [("aab", "bbcd", 1), ("ab", "cd", 0), ("ab", ["", ""], None), ([""], "ab", None)]
+)
+def test_patients_of_training_and_test_are_counted(
+    train: Sequence[str], test: Sequence[str], expected: int | None
+) -> None:
+    examples = {
+        name: [Document(f"{name}-{n}", n, patient, "pain", "", ("a",)) for n, patient in enumerate(of_split)]
+        for name, of_split in (("train", train), ("test", test))
+    }
+    task = ClassificationConfig().task([Document("", 1, "", "", "", (label,)) for label in "ab"])
+    compared = tasks_file.ComparedTask("labels", {}, 0.5, ())
+    assert data.TaskData(compared, task, examples).num_training_patients() == expected
 
 
 @pytest.mark.fast
