@@ -14,7 +14,7 @@ from typing import Any
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.compare.tasks_file import ComparedTask
 from clinicalbert_jax.finetune.inputs.reading import Reading
-from clinicalbert_jax.finetune.task import Example, Task
+from clinicalbert_jax.finetune.task import ONE_LABEL, Example, Task
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class TaskData:
 
 
 def read(compared: ComparedTask, reading: Reading) -> TaskData:
-    """Read the files of a task; raises `UserError` where two files hold the same texts or a split is empty."""
+    """Read the files of a task; raises `UserError` where two files hold the same texts, or a split is empty or
+    has too few labels to tell anything."""
     where = f"--tasks, [{compared.name}]"
     config = compared.configs[0].task
     examples = {name: config.read(path, reading) for name, path in compared.files.items()}
@@ -58,6 +59,13 @@ def read(compared: ComparedTask, reading: Reading) -> TaskData:
     used = {
         name: {one for example in of_split for one in task.labels_of(example)} for name, of_split in checked.items()
     }
+    least = 2 if task.head == "sequence" and task.problem_type == ONE_LABEL else 1
+    for name in ("validation", "test"):
+        if used["train"] and len(used[name]) < least:
+            raise UserError(
+                f"{where}: expected at least {least} of the training data's labels in the {name} set, found "
+                f"{len(used[name])}: its scores would say nothing; give another fraction or file"
+            )
     if missing := used["train"] - used["test"]:
         print(
             f"warning: {where}: {len(missing)} of the {len(used['train'])} labels do not occur in the test set: their "

@@ -221,6 +221,27 @@ def test_the_training_set_is_no_test_set_in_another_form(
 
 
 @pytest.mark.fast
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize(("suffix", "label", "found"), [("jsonl", "drug", "1: "), ("tsv", "", "0: ")])
+def test_a_split_with_too_few_labels_is_refused(
+    place: Path, tmp_path: Path, split: str, suffix: str, label: str, found: str
+) -> None:
+    """A classification with one label, where all are alike right, and entities of which there are none."""
+    lines = (place / f"test.{suffix}").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if (json.loads(line)["label"] == label if label else "-" not in line)]
+    old, new = f'test = "test.{suffix}"', f'test = "few.{suffix}"'
+    if split == "validation":
+        old, new = (
+            f'train = "train.{suffix}"\nvalidation_fraction = 0.25',
+            f'train = "train.{suffix}"\nvalidation = "few.{suffix}"',
+        )
+    tasks = Path(edited(place, tmp_path, old, new))
+    (tasks.parent / f"few.{suffix}").write_text("".join(kept))
+    with pytest.raises(UserError, match=rf"training data's labels in the {split} set, found {found}"):
+        command.run(options(place, tmp_path, tasks=str(tasks)))
+
+
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
