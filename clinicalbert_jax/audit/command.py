@@ -215,8 +215,8 @@ def write(document: Mapping[str, Any], output: Path) -> None:
 def weights_sha256(source: loading.Source, step: int | None) -> str:
     """A hash of a model's weights, as its files have them."""
     if source.is_run:
-        steps = [int(one.name) for one in (source.directory / workdir.CHECKPOINTS).iterdir() if one.name.isdecimal()]
-        path = source.directory / workdir.CHECKPOINTS / str(max(steps) if step is None else step) / checksums.FILE_NAME
+        number = str(workdir.complete_step(source.directory, step))
+        path = source.directory / workdir.CHECKPOINTS / number / checksums.FILE_NAME
         return hashlib.sha256(path.read_bytes()).hexdigest()
     whole = hashlib.sha256()
     for path in sorted(source.directory.iterdir()):

@@ -125,7 +125,7 @@ def checkpoint_number(run: Path, step: str | None) -> int | None:
 
 
 def _best_step(run: Path) -> int:
-    # Of the checkpoints that are still there, the one with the best score by validation; of equals, the earliest.
+    # Of the complete checkpoints, the one with the best score by validation; of equals, the latest, as is kept.
     from clinicalbert_jax.runs import metrics_log
 
     scores = {
@@ -133,9 +133,9 @@ def _best_step(run: Path) -> int:
         for record in metrics_log.read(run)
         if record["kind"] == "validation" and record["score"] is not None and isinstance(record["step"], int)
     }
-    kept = [step for step in scores if (run / workdir.CHECKPOINTS / str(step)).is_dir()]
+    kept = [step for step in workdir.complete_steps(run) if step in scores]
     if not kept:
         raise UserError(
             f"--step={BEST}: expected a checkpoint of {run} that was evaluated, found none: give its number"
         )
-    return max(kept, key=scores.__getitem__)
+    return max(kept, key=lambda step: (scores[step], step))

@@ -133,7 +133,7 @@ class Checkpoints:
     @property
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
-        return process_0.decides(lambda: next(reversed(_published(self._run)), None))
+        return process_0.decides(lambda: next(reversed(workdir.complete_steps(self._run)), None))
 
     def restore(self, abstract_state: State, step: int) -> State:
         """The state saved at `step`, sharded as `abstract_state`."""
@@ -187,7 +187,7 @@ class Checkpoints:
             self._mirror.wake()
 
     def _failed(self, step: int, error: Exception) -> UserError:
-        good = _published(self._run)
+        good = workdir.complete_steps(self._run)
         last = f"checkpoint {good[-1]} is whole" if good else "there is none before it"
         return UserError(
             f"--workdir: the checkpoint of step {step} could not be written to {self._run / CHECKPOINTS} "
@@ -197,7 +197,7 @@ class Checkpoints:
 
 def _kept(run: Path, config: TrainConfig) -> set[int]:
     """The complete checkpoints that stay: the latest, the best by validation, and one every so many hours."""
-    steps = _published(run)
+    steps = workdir.complete_steps(run)
     kept = set(steps[-config.keep_checkpoints :])
     known = {step: _score_and_time(run / CHECKPOINTS / str(step)) for step in steps}
     scores = {record["step"]: record["score"] for record in metrics_log.read(run) if record["kind"] == "validation"}
@@ -262,16 +262,10 @@ def restore_optimizer(run: Path, abstract: Any) -> Any:
 
 def _whole(run: Path, step: int | None) -> int:
     """The step of an undamaged checkpoint: `step`, or the latest complete one."""
-    workdir.check_path(run)
-    whole = _published(run)
-    if not whole:
-        raise UserError(f"--workdir: expected a run with a checkpoint, found none in {run / CHECKPOINTS}: train first")
-    chosen = whole[-1] if step is None else step
-    if chosen not in whole:
-        raise UserError(f"--step: expected one of {whole}, found {step}")
+    chosen = workdir.complete_step(run, step)
     directory = run / CHECKPOINTS / str(chosen)
     if reason := checksums.damage(directory):
-        others = [step for step in whole if step != chosen]
+        others = [step for step in workdir.complete_steps(run) if step != chosen]
         raise UserError(f"{directory} is damaged ({reason}): choose another --step of {others}, or restore a copy")
     return chosen
 
@@ -308,11 +302,6 @@ def _steps(run: Path) -> list[int]:
     """Steps of the committed checkpoints, ascending; a commit is a rename to the bare number."""
     directory = run / CHECKPOINTS
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit()) if directory.is_dir() else []
-
-
-def _published(run: Path) -> list[int]:
-    """Steps of the checkpoints that are complete with their checksums, ascending."""
-    return [step for step in _steps(run) if checksums.is_published(run / CHECKPOINTS / str(step))]
 
 
 def _aside(run: Path, step: int) -> Path:

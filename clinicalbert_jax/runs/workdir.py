@@ -16,6 +16,7 @@ from clinicalbert_jax.data.manifest import FILE_NAME as MANIFEST_FILE
 from clinicalbert_jax.data.manifest import Manifest, sha256_of
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import patterns
+from clinicalbert_jax.runs import checksums
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 
 CONFIG_FILE = "config.json"
@@ -147,6 +148,26 @@ def copy(workdir: Path, directory: Path) -> None:
         if (workdir / name).exists():
             shutil.copyfile(workdir / name, directory / name)
     shutil.copytree(workdir / "tokenizer", directory / "tokenizer", dirs_exist_ok=True)
+
+
+def complete_steps(workdir: Path) -> list[int]:
+    """Steps of the checkpoints that are complete, ascending; another one was being written or removed when it ended."""
+    directory = workdir / CHECKPOINTS
+    steps = [int(path.name) for path in directory.glob("*") if path.name.isdigit() and checksums.is_published(path)]
+    return sorted(steps)
+
+
+def complete_step(workdir: Path, step: int | None) -> int:
+    """`step`, or the latest one; raises `UserError` where its checkpoint is not complete."""
+    check_path(workdir)
+    whole = complete_steps(workdir)
+    if not whole:
+        raise UserError(
+            f"--workdir: expected a run with a checkpoint, found none in {workdir / CHECKPOINTS}: train first"
+        )
+    if step is not None and step not in whole:
+        raise UserError(f"--step: expected one of {whole}, found {step}")
+    return whole[-1] if step is None else step
 
 
 def kept(workdir: Path, name: str) -> Path:

@@ -127,10 +127,8 @@ def _sha256(model: ComparedModel) -> str:
     """Of the weights and everything else that a model's files say."""
     directory = model.source.directory
     if model.source.is_run:
-        steps = sorted(int(one.name) for one in (directory / workdir.CHECKPOINTS).iterdir() if one.name.isdecimal())
-        return hashlib.sha256(
-            (directory / workdir.CHECKPOINTS / str(steps[-1]) / checksums.FILE_NAME).read_bytes()
-        ).hexdigest()
+        step = str(workdir.complete_step(directory, None))
+        return hashlib.sha256((directory / workdir.CHECKPOINTS / step / checksums.FILE_NAME).read_bytes()).hexdigest()
     whole = hashlib.sha256()
     for path in sorted(directory.iterdir()):
         if path.suffix in (".json", ".txt", ".bin", ".safetensors"):

@@ -40,8 +40,10 @@ class TaskData:
 
 
 def read(compared: ComparedTask, reading: Reading) -> TaskData:
-    """Read the files of a task; raises `UserError` where two files hold the same texts, or a split is empty or
-    has too few labels to tell anything."""
+    """Read the files of a task.
+
+    Raises `UserError` where two files hold the same texts, a split is empty, or its labels are too few for its scores.
+    """
     where = f"--tasks, [{compared.name}]"
     config = compared.configs[0].task
     examples = {name: config.read(path, reading) for name, path in compared.files.items()}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 
 from clinicalbert_jax.config import Config, MeshConfig
 from clinicalbert_jax.data.dataset import Dataset
-from clinicalbert_jax.runs import checkpoint, checksums, metrics_log
+from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.runs import checkpoint, checksums, metrics_log, workdir
 from clinicalbert_jax.runs.state import State
 from clinicalbert_jax.runs.workdir import check_data, keep
 from clinicalbert_jax.training import sharding, train_step
@@ -111,6 +113,35 @@ def test_the_best_checkpoint_is_kept_also_where_the_next_start_evaluated_it(tmp_
     record = {"kind": "validation", "step": 2, "time": 0.0, "score": 3.0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     assert checkpoint._kept(tmp_path, config) == {2, 5, 6}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("scores", [(0.0, 0.0), (0.5, 0.5, 0.2), (0.1, 0.5, 0.2), (0.5, 0.2, 0.5)])
+def test_the_best_checkpoint_is_the_same_whenever_a_kill_came(scores: tuple[float, ...], tmp_path: Path) -> None:
+    """Before those that the latest replaces are removed, with half of each removed, and after."""
+    lines = []
+    for step, score in enumerate(scores, start=1):
+        directory = tmp_path / "checkpoints" / str(step)
+        directory.mkdir(parents=True)
+        (directory / "_CHECKPOINT_METADATA").write_text(
+            json.dumps({"custom_metadata": {"score": score}, "commit_timestamp_nsecs": 0})
+        )
+        checksums.publish(directory)
+        lines.append(json.dumps({"kind": "validation", "step": step, "time": 0.0, "score": score}) + "\n")
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    kept = checkpoint._kept(tmp_path, small_config(keep_checkpoints=1, keep_best=1).train)
+    removed = [tmp_path / "checkpoints" / str(step + 1) for step in range(len(scores)) if step + 1 not in kept]
+    assert removed
+    best = [loading.checkpoint_number(tmp_path, "best")]
+    for directory in removed:
+        (directory / checksums.FILE_NAME).unlink()
+    best.append(loading.checkpoint_number(tmp_path, "best"))
+    assert workdir.complete_step(tmp_path, None) == len(scores)
+    for directory in removed:
+        shutil.rmtree(directory)
+    best.append(loading.checkpoint_number(tmp_path, "best"))
+    assert len(set(best)) == 1
+    assert scores[(best[0] or 0) - 1] == max(scores)
 
 
 def test_two_processes_then_one(data_dir: Path, tmp_path: Path) -> None:
