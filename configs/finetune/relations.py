@@ -2,8 +2,8 @@
 
 Command: python -m clinicalbert_jax.finetune --config=configs/finetune/relations.py --model=MODEL \\
              --train=train.jsonl --validation=dev.jsonl --workdir=RUN
-Cost:    10 minutes on two CPU cores for ADE and a model of 2 layers of 192, learning_rate=5e-4
-Score:   F1 0.833 on the test side (docs/finetuning.md)
+Cost:    3.4 CPU minutes for 200 steps on ADE with 6 layers of 384, learning_rate=2e-4, no dropout
+Score:   F1 0.908 on the test file after these (docs/finetuning.md)
 """
 
 from clinicalbert_jax.finetune.config import FinetuneConfig

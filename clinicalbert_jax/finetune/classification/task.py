@@ -74,8 +74,7 @@ class ClassificationConfig(TaskConfig):
     the same value in `group_column`, such as the notes of an admission, are one document with that id: their texts are
     joined in the file's order, and labels and patient must be the same. With `group_rows` 'apart' no chunk holds text
     of two rows, as where rows are chunks already. `fresh_pooler`: the layer over the first token, which next sentence
-    prediction trained for itself, is re-initialised, after Zhang et al. 2021, "Revisiting Few-sample BERT Fine-tuning";
-    small models gain by it.
+    prediction trained for itself, is re-initialised, after Zhang et al. 2021, "Revisiting Few-sample BERT Fine-tuning".
     """
 
     kind: str = "classification"
