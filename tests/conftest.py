@@ -4,9 +4,14 @@ import os
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from clinicalbert_jax import errors
+
+# How long an example takes is the machine's affair: a loaded one failed a test by it.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # Eight simulated devices for every test that shards; set before anything imports jax.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"

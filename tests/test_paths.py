@@ -96,7 +96,7 @@ def plain(notes: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, i
     return prepared(tmp_path_factory.mktemp("plain"), "plain", notes)
 
 
-@settings(max_examples=2, deadline=None, derandomize=True)
+@settings(max_examples=2, derandomize=True)
 @example(ALL)
 @given(names)
 def test_a_preparation_reads_and_writes_literally(

@@ -89,7 +89,7 @@ def test_fates_words_and_positions_over_a_million_predictions() -> None:
 
 
 @pytest.mark.fast
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.integers(0, 60), st.integers(1, 70), st.booleans(), st.integers(0, 2**40))
 def test_number_order_and_conservation(pieces: int, most: int, whole_word: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)

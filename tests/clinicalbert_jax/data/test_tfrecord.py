@@ -72,7 +72,7 @@ def test_a_plain_decoder_reads_the_same(tmp_path: Path, layout: Layout) -> None:
             np.testing.assert_array_equal(values, arrays[name][index])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_integers_of_every_size_survive(data: st.DataObject) -> None:
     features = {name: Feature(data.draw(st.integers(1, 20)), "int64") for name in ("a", "b")}

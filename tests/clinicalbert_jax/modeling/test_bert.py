@@ -169,7 +169,7 @@ def test_rematerialisation_keeps_less_and_changes_nothing() -> None:
 
 
 @pytest.mark.fast
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(lengths=st.lists(st.integers(6, LENGTH), min_size=2, max_size=2), seed=st.integers(0, 99))
 def test_what_stands_in_the_padding_changes_nothing(lengths: list[int], seed: int) -> None:
     ids, segments, sequences = random_rows(lengths, seed)
@@ -180,7 +180,7 @@ def test_what_stands_in_the_padding_changes_nothing(lengths: list[int], seed: in
 
 
 @pytest.mark.fast
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(order=st.permutations(range(4)))
 def test_a_permutation_of_the_batch_permutes_the_outputs(order: list[int]) -> None:
     rows = random_rows([5, 32, 20, 9])

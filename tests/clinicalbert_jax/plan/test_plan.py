@@ -80,7 +80,7 @@ def test_the_state_is_cut_and_the_temporaries_grow_with_the_rows(on_eight: compi
 
 
 @pytest.mark.fast
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(fixed=st.integers(0, 50), row=st.floats(0.1, 10.0), bend=st.floats(0.0, 5e-4), available=st.integers(1, 400))
 def test_the_largest_batch_fits_and_is_found_in_a_few_compilations(
     fixed: int, row: float, bend: float, available: int

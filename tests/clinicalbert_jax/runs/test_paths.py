@@ -35,7 +35,7 @@ def saved_and_restored(run: Path) -> State:
 names = st.text(st.sampled_from(PRINTABLE + "é中"), min_size=1, max_size=12).filter(lambda name: name.strip(".") != "")
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @example("".join(character for character in PRINTABLE if character not in REFUSED))
 @example("gs:")
 @example("[x]")

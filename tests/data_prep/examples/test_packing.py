@@ -25,7 +25,7 @@ def random_pairs(rng: np.random.Generator, count: int, longest: int) -> tuple[Pa
 
 
 @pytest.mark.fast
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, 10**6), st.integers(0, 80), st.integers(8, 64), st.integers(1, 6), st.integers(3, 12))
 def test_capacities_hold_and_every_pair_is_placed(seed: int, count: int, length: int, most: int, room: int) -> None:
     rng = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ def test_best_fit_leaves_little() -> None:
     assert sizes.sum() / (placement.num_rows * 512) > 0.97
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(0, 10**6), st.integers(1, 30), st.booleans())
 def test_rows_hold_their_pairs(seed: int, count: int, packed: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -77,7 +77,7 @@ def times_covered(made: Pairs, notes: TokenizedNotes) -> np.ndarray:
 
 
 @pytest.mark.fast
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     seed=st.integers(0, 10**6),
     documents=st.integers(2, 30),

@@ -67,7 +67,7 @@ def notes_of(path: Path, options: dict[str, Any]) -> list[Note]:
 
 
 @pytest.mark.fast
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 2**53 - 1), st.lists(texts_of_an_identifier, min_size=8, max_size=8), st.booleans())
 def test_any_spelling_in_any_reader_is_one_patient(number: int, spellings: list[str], bom: bool) -> None:
     texts = [spelling.format(number) for spelling in spellings]

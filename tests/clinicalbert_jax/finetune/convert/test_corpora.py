@@ -33,7 +33,7 @@ _TOKENS = Kind(
 
 
 @given(document=invented.document(_TOKENS, "doc"))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_tokens_counted_with_empty_ones_are_read_by_a_named_rule(document: Document) -> None:
     # As some tool must have counted: every single space parts two tokens.
     lines = []
@@ -136,7 +136,7 @@ def test_i2b2_2010_goes_from_its_archives_to_the_tasks_and_back(tmp_path: Path) 
 
 
 @given(met=st.lists(st.booleans(), min_size=1, max_size=5))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_criteria_that_are_met_come_back(met: list[bool]) -> None:
     document = Document("100", "A note.\n", labels={f"CRITERION-{number}": one for number, one in enumerate(met)})
     (found,), ledger = read("n2c2_2018_track1", written("n2c2_2018_track1", [document]))
@@ -264,7 +264,7 @@ def test_texts_of_another_version_are_refused_and_one_wrong_offset_is_counted() 
     mark=st.booleans(),
     line_ends=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_texts_that_an_editor_changed_are_read_as_the_offsets_count(
     document: Document, mark: bool, line_ends: bool
 ) -> None:
@@ -332,7 +332,7 @@ def test_xml_with_entities_of_its_own_is_refused() -> None:
 
 
 @given(text=invented.texts((" ", "  ", "\n", "\r\n")), shift=st.integers(-8, 8), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_offsets_are_moved_to_the_nearest_quoted_text_and_never_to_another(
     text: tuple[str, list[tuple[int, int]]], shift: int, data: st.DataObject
 ) -> None:

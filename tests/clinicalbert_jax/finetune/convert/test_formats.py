@@ -66,7 +66,7 @@ def written(corpus: str, documents: Sequence[Document]) -> dict[str, str]:
 
 @pytest.mark.parametrize("corpus", KINDS)
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_what_is_written_is_read_as_it_was(corpus: str, data: st.DataObject) -> None:
     documents = [data.draw(invented.document(KINDS[corpus], f"doc-{number}")) for number in (1, 2)]
     found, ledger = read(corpus, written(corpus, documents))
@@ -83,7 +83,7 @@ def test_what_is_written_is_read_as_it_was(corpus: str, data: st.DataObject) -> 
 @pytest.mark.parametrize("discontinuous", ["envelope", "first", "refuse"])
 @pytest.mark.parametrize("overlaps", ["longest", "first", "layers"])
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_annotations_that_come_back_from_a_task_are_those_that_the_ledger_says(
     discontinuous: str, overlaps: str, data: st.DataObject
 ) -> None:
@@ -126,7 +126,7 @@ def test_annotations_that_come_back_from_a_task_are_those_that_the_ledger_says(
 
 @pytest.mark.parametrize("corpus", KINDS)
 @given(data=st.data())
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_nothing_annotated_is_left_where_nothing_was_predicted(corpus: str, data: st.DataObject) -> None:
     documents = [data.draw(invented.document(KINDS[corpus], f"doc-{number}")) for number in (1, 2)]
     found, _ = read(corpus, written(corpus, documents))
@@ -154,7 +154,7 @@ def ranges(document: Document) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("corpus", KINDS)
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_damaged_file_is_said_and_never_guessed(corpus: str, data: st.DataObject) -> None:
     # A line is cut short, dropped or swapped for another: the file is refused in one line without its text, or read
     # with every annotation accounted for and at its text.

@@ -334,7 +334,7 @@ def test_what_the_command_writes_its_task_reads(tmp_path: Path, corpus: str, tas
 
 @pytest.mark.parametrize("corpus", [name for name in FILES if name in SAMPLES])
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_damaged_file_is_said_and_never_guessed(corpus: str, data: st.DataObject) -> None:
     (name, content), *_ = FILES[corpus].items()
     content = content.replace("\tb\t", "\tsecret\t")

@@ -18,7 +18,7 @@ def documents(patients: list[int], split: str = "") -> list[Document]:
 
 
 @given(patients=st.lists(st.integers(0, 9), min_size=1, max_size=30), seed=st.integers(0, 3), official=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_document_is_in_one_split_and_every_patient(patients: list[int], seed: int, official: bool) -> None:
     given_ = documents(patients, "train" if official else "") + (documents([100, 101], "test") if official else [])
     sides = splits.split(given_, (), 20, seed, Ledger())
