@@ -13,7 +13,10 @@ from clinicalbert_jax.finetune.task import softmax
 
 @dataclass(frozen=True)
 class Answer:
-    """Characters `start` to `end` of the context; start == end: no answer. `score` is the sum of two logits."""
+    """Characters `start` to `end` of the context; start == end: no answer.
+
+    `score` is the sum of two logits less those of [CLS] in the same window; no answer has 0.
+    """
 
     start: int
     end: int
@@ -25,7 +28,7 @@ class Answer:
 class Answers:
     """The answer given, and all that were considered, the likeliest first.
 
-    `null_margin` is the score of no answer less that of the best answer, where questions may have none.
+    `null_margin` is the score of the best answer, negated, where questions may have none.
     """
 
     given: Answer
@@ -41,26 +44,27 @@ def best(
 ) -> Answers:
     """The answers of a question from the logits (l x 2) and offsets (l x 2) of all its windows.
 
-    As google-research/bert's run_squad.py: the `n_best` likeliest starts and ends of each window, at most
-    `max_answer_length` tokens apart, ranked by the sum of their logits over all windows; probabilities are over those
-    kept. No answer is scored by [CLS], in the window where that is lowest, and given where it leads by more than
-    `null_threshold` (None: never).
+    The `n_best` likeliest starts and ends of each window, at most `max_answer_length` tokens apart, are ranked over all
+    windows by the sum of their logits less those of [CLS] in their own window, the null score of Devlin et al. (2019,
+    section 4.3), as google-research/language does in bert_joint/run_nq.py (Alberti et al. 2019). Training leaves a
+    constant added to all logits of a window open; the difference is free of it. It is the log odds of the span against
+    no answer in its window: where windows are independent and at most one holds the answer, the likeliest span has the
+    highest. Within one window the raw sums of google-research/bert's run_squad.py rank alike.
+
+    Probabilities are over the answers kept. No answer has score 0, and is given where that is above the best answer's
+    by more than `null_threshold` (None: never).
     """
     scores: dict[tuple[int, int], float] = {}
-    null_score = np.inf
     for logits_lx2, offsets_lx2 in windows:
-        logits_lx2 = logits_lx2.astype(np.float64)
-        null_score = min(null_score, float(logits_lx2[0].sum()))
-        for span, score in _candidates(logits_lx2, offsets_lx2, n_best, max_answer_length):
+        for span, score in _candidates(logits_lx2.astype(np.float64), offsets_lx2, n_best, max_answer_length):
             scores[span] = max(score, scores.get(span, -np.inf))
     ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:n_best]
-    best_score = ranked[0][1] if ranked else -np.inf
+    margin = -ranked[0][1] if ranked else np.inf
     if null_threshold is not None or not ranked:
-        ranked = sorted([*ranked, ((0, 0), null_score)], key=lambda item: (-item[1], item[0]))
+        ranked = sorted([*ranked, ((0, 0), 0.0)], key=lambda item: (-item[1], item[0]))
     n_best_answers = _with_probabilities(ranked)
     if null_threshold is None:
         return Answers(n_best_answers[0], n_best_answers, None)
-    margin = null_score - best_score
     without = margin > null_threshold
     given = next(answer for answer in n_best_answers if (answer.start == answer.end) == without)
     return Answers(given, n_best_answers, margin)
@@ -72,7 +76,7 @@ def _candidates(
     """Spans of characters with their scores, at most `n_best`."""
     inside = np.flatnonzero(offsets_lx2[:, 1] > offsets_lx2[:, 0])  # neither special tokens nor the question
     starts_S, ends_T = (inside[np.argsort(-logits_lx2[inside, side], kind="stable")[:n_best]] for side in (0, 1))
-    scores_SxT = logits_lx2[starts_S, 0][:, None] + logits_lx2[ends_T, 1]
+    scores_SxT = logits_lx2[starts_S, 0][:, None] + logits_lx2[ends_T, 1] - logits_lx2[0].sum()
     lengths_SxT = ends_T - starts_S[:, None] + 1
     s, t = np.nonzero((lengths_SxT >= 1) & (lengths_SxT <= max_answer_length))
     kept = np.argsort(-scores_SxT[s, t], kind="stable")[:n_best]

@@ -34,8 +34,8 @@ class QuestionsConfig(TaskConfig):
     begin `stride` tokens apart. In training a question keeps the windows that hold its answer, and of the others
     `negative_windows`, chosen by a hash (-1: all; one at least where none holds an answer). An answer has at most
     `max_answer_length` tokens; `n_best_size` starts and ends of a window are considered. With `unanswerable` no
-    answer is given where its score leads by more than `null_score_diff_threshold`. `patient_field`: the key of a
-    paragraph that names its patient, '' where there is none.
+    answer is given where [CLS] leads the best span of every window by more than `null_score_diff_threshold`.
+    `patient_field`: the key of a paragraph that names its patient, '' where there is none.
     """
 
     kind: str = "questions"

@@ -275,9 +275,8 @@ def test_the_answers_are_the_best_spans_of_all_windows() -> None:
             for s, e in itertools.product(range(len(logits)), repeat=2):
                 if 0 <= e - s < 4 and offsets[s, 1] and offsets[e, 1]:
                     span = int(offsets[s, 0]), int(offsets[e, 1])
-                    expected[span] = max(expected.get(span, -np.inf), logits[s, 0] + logits[e, 1])
+                    expected[span] = max(expected.get(span, -np.inf), logits[s, 0] + logits[e, 1] - logits[0].sum())
         ranked = sorted(expected, key=lambda span: -expected[span])
-        null = min(logits[0].sum() for logits, _ in windows)
         found = answer_spans.best(windows, 100, 4, None)
         assert [(a.start, a.end) for a in found.n_best] == ranked
         assert found.given == found.n_best[0]
@@ -287,7 +286,7 @@ def test_the_answers_are_the_best_spans_of_all_windows() -> None:
         ratio = found.n_best[0].probability / found.n_best[1].probability
         assert ratio == pytest.approx(np.exp(scores[0] - scores[1]))
         # No answer, where it leads by more than the threshold.
-        margin = null - scores[0]
+        margin = -scores[0]
         for threshold in (margin - 0.1, margin + 0.1):
             found = answer_spans.best(windows, 100, 4, threshold)
             assert found.null_margin == pytest.approx(margin)
@@ -296,6 +295,42 @@ def test_the_answers_are_the_best_spans_of_all_windows() -> None:
         # Few candidates: the best start and the best end of a window, if they make a span.
         few = answer_spans.best(windows, 1, 12, None)
         assert len(few.n_best) == 1
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("threshold", [None, 0.0])
+def test_a_constant_added_to_the_logits_of_a_window_changes_no_answer(threshold: float | None) -> None:
+    """The loss of a window is a softmax over it, so that training leaves such a constant open."""
+    for seed in range(50):
+        windows = windows_of(np.random.default_rng(seed))
+        shifted = [
+            (logits + np.array([3.0 * number, -1.0]), offsets) for number, (logits, offsets) in enumerate(windows)
+        ]
+        expected, found = (answer_spans.best(those, 20, 4, threshold) for those in (windows, shifted))
+        assert [(a.start, a.end) for a in found.n_best] == [(a.start, a.end) for a in expected.n_best]
+        assert (found.given.start, found.given.end) == (expected.given.start, expected.given.end)
+        np.testing.assert_allclose([a.score for a in found.n_best], [a.score for a in expected.n_best], atol=1e-9)
+
+
+@pytest.mark.fast
+def test_answers_are_ranked_by_their_probability_over_windows_of_which_one_at_most_holds_the_answer() -> None:
+    """Bayes' rule, a window at a time: it holds the span and all others hold nothing; or none holds an answer."""
+    generator = np.random.default_rng(0)
+    tokens, count, most = 5, 4, 3
+    logits = [generator.normal(0, 2, (tokens + 1, 2)) for _ in range(count)]
+    offsets = [np.array([(0, 0)] + [(t, t + 1) for t in range(w * tokens, (w + 1) * tokens)]) for w in range(count)]
+    in_window = [np.exp(x - np.log(np.exp(x).sum(0))) for x in logits]  # of a start and of an end at each token
+    nothing = [p[0].prod() for p in in_window]
+    joint = {(0, 0): np.prod(nothing)}
+    for w, p in enumerate(in_window):
+        others = np.prod([nothing[v] for v in range(count) if v != w])
+        for s, e in itertools.combinations_with_replacement(range(tokens), 2):
+            if e - s < most:
+                joint[w * tokens + s, w * tokens + e + 1] = p[1 + s, 0] * p[1 + e, 1] * others
+    found = answer_spans.best(zip(logits, offsets, strict=True), 1000, most, 0.0)
+    assert [(a.start, a.end) for a in found.n_best] == sorted(joint, key=lambda span: -joint[span])
+    expected = np.array(sorted(joint.values(), reverse=True)) / sum(joint.values())
+    np.testing.assert_allclose([a.probability for a in found.n_best], expected)
 
 
 @pytest.mark.fast
