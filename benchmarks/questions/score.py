@@ -3,7 +3,7 @@
     python -m benchmarks.questions.score --runs=RANDOM,PRETRAINED --data=qa/covid_qa/dev.json --most=100
 
 Answers and scores are those of clinicalbert_jax.predict. Windows may begin further apart than in training, since long
-articles have many: of 128 tokens 80 apart, 12 articles of 33,000 characters take four seconds of a core a question.
+articles have many: of 128 tokens 80 apart, a question about 33,000 characters takes two to three seconds of a core.
 """
 
 import dataclasses
