@@ -18,7 +18,7 @@ from typing import Any
 import clinicalbert_jax
 from clinicalbert_jax.audit import people as people_module
 from clinicalbert_jax.audit import texts
-from clinicalbert_jax.audit.people import Person
+from clinicalbert_jax.audit.people import Person, ScoresSentences
 from clinicalbert_jax.audit.texts import Windows
 from clinicalbert_jax.data import masking
 from clinicalbert_jax.data.manifest import Manifest
@@ -151,7 +151,7 @@ def check_patients(windows: Windows) -> None:
 
 def audit(inputs: Inputs, windows: Windows, options: Options, output: Path) -> dict[str, Any] | None:
     """The report as one JSON document; None where only an estimate is asked for."""
-    from clinicalbert_jax.audit import findings, losses, planted
+    from clinicalbert_jax.audit import findings, losses
     from clinicalbert_jax.training import xla
 
     xla.configure()
@@ -161,8 +161,10 @@ def audit(inputs: Inputs, windows: Windows, options: Options, output: Path) -> d
     model = losses.Scorer(loaded, tokens)
     num_models = 1 if inputs.reference is None else 2
     positions = int((windows.length_W + 3).sum()) * options.maskings * num_models
-    limits = layout.max_seq_length, layout.max_predictions_per_seq
-    seconds = num_models * model.seconds(windows, options.maskings, *limits)
+    sentences = losses.SentenceCount(model)
+    _findings_of_sentences(inputs, sentences)
+    of_windows = model.batches_of_windows(windows, options.maskings, layout.max_predictions_per_seq)
+    seconds = model.seconds(sum([of_windows] * num_models, sentences.batches))
     print(f"{positions:,} tokens of notes to score, about {duration(seconds)} here", file=sys.stderr)
     if options.estimate:
         return None
@@ -194,10 +196,18 @@ def audit(inputs: Inputs, windows: Windows, options: Options, output: Path) -> d
         "settings": settings,
         "patients": _patients(inputs.manifest, findings.num_patients(windows), options.patients),
         "membership": findings.membership_findings(windows, loss_W, reference_W, inputs.manifest.categories),
+        **_findings_of_sentences(inputs, model),
+    }
+    return _rounded(document)
+
+
+def _findings_of_sentences(inputs: Inputs, model: ScoresSentences) -> dict[str, Any]:
+    from clinicalbert_jax.audit import planted
+
+    return {
         "canaries": inputs.canaries and planted.findings(inputs.canaries, inputs.tokenizer, model),
         "names": people_module.findings(inputs.people, inputs.tokenizer, model) if inputs.people else None,
     }
-    return _rounded(document)
 
 
 def write(document: Mapping[str, Any], output: Path) -> None:

@@ -8,8 +8,10 @@ What is done is kept in files, so that a run which was stopped continues.
 Shape legend: N rows, L length, P masked tokens a row, W windows, S sentences.
 """
 
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +33,13 @@ from clinicalbert_jax.training.losses import token_cross_entropy
 _TOKENS_AT_ONCE = 4096  # in a batch
 WINDOWS_OF_A_PART = 64  # one or two minutes of a BERT-base on two cores
 _SHORTEST = 16
+_SENTENCES_AT_ONCE = 4096  # rows of them made at a time
+_TIMED, _TIMED_SECONDS = 5, 60.0  # batches of each shape that an estimate measures, or as many as fit into the time
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]
+Shape = tuple[int, int]  # of a batch: length, masked tokens a row
+Batches = Counter[Shape]  # how many of each
 
 
 class Rows(NamedTuple):
@@ -111,9 +117,8 @@ class Scorer:
         parts = [(s, place) for s, one in enumerate(sentences) for place in range(one.begin, one.end)]
         scores_S = np.zeros(len(sentences))
         longest = max((len(one.ids) for one in sentences), default=0) + 2
-        at_once = 4096
-        for start in tqdm(range(0, len(parts), at_once), doing, unit="part", disable=None, leave=False):
-            chunk = parts[start : start + at_once]
+        for start in tqdm(range(0, len(parts), _SENTENCES_AT_ONCE), doing, unit="part", disable=None, leave=False):
+            chunk = parts[start : start + _SENTENCES_AT_ONCE]
             ids_NxL = np.zeros((len(chunk), longest), np.int32)
             lengths_N = np.zeros(len(chunk), np.int32)
             positions_NxP, targets_NxP = np.zeros((len(chunk), 1), np.int32), np.zeros((len(chunk), 1), np.int32)
@@ -127,18 +132,38 @@ class Scorer:
             np.subtract.at(scores_S, [s for s, _ in chunk], self.losses(rows)[:, 0])
         return scores_S
 
-    def seconds(self, windows: Windows, maskings: int, length: int, predictions: int) -> float:
-        """How long `of_windows` will take, from one batch of rows of `length`, measured."""
-        count = max(1, _TOKENS_AT_ONCE // length)
-        ids_NxL = np.full((count, length), self._mask, np.int32)
-        positions_NxP = np.broadcast_to(np.arange(predictions, dtype=np.int32) % length, (count, predictions))
-        lengths_N, ones_NxP = np.full(count, length), np.ones_like(positions_NxP, np.float32)
-        rows = Rows(ids_NxL, np.zeros_like(ids_NxL), lengths_N, positions_NxP, positions_NxP * 0, ones_NxP)
-        self.losses(rows)  # compiles
-        started = time.perf_counter()
-        self.losses(rows)
-        per_token = (time.perf_counter() - started) / (count * length)
-        return per_token * maskings * int(padded_lengths(windows.length_W + 3, self._longest).sum())
+    def batches_of_windows(self, windows: Windows, maskings: int, predictions: int) -> Batches:
+        """The batches that `of_windows` computes."""
+        lengths_W = np.sort(windows.length_W) + 3
+        parts = [lengths_W[at : at + WINDOWS_OF_A_PART] for at in range(0, len(lengths_W), WINDOWS_OF_A_PART)]
+        return self._batches_of([np.repeat(lengths_N, maskings) for lengths_N in parts], predictions)
+
+    def batches_of_sentences(self, sentences: Sequence[Sentence]) -> Batches:
+        """The batches that `of_sentences` computes."""
+        lengths_N = np.repeat([len(one.ids) + 2 for one in sentences], [one.end - one.begin for one in sentences])
+        chunks = [lengths_N[at : at + _SENTENCES_AT_ONCE] for at in range(0, len(lengths_N), _SENTENCES_AT_ONCE)]
+        return self._batches_of(chunks, 1)
+
+    def _batches_of(self, lengths: Iterable[Ints], predictions: int) -> Batches:
+        return Counter((length, predictions) for one_N in lengths for _, length in _planned(one_N, self._longest))
+
+    def seconds(self, batches: Batches) -> float:
+        """How long batches will take, from the time of some of each shape, measured.
+
+        A batch of short rows takes longer than one of as many tokens in long rows, since all have as many predictions.
+        All shapes are measured in turn, so that what else the machine does meanwhile is spread over them.
+        """
+        arrays = {shape: _made_up(*shape, self._mask) for shape in batches}
+        for of_shape in arrays.values():
+            np.asarray(self._program(self._params, *of_shape))  # compiles
+        taken: dict[Shape, list[float]] = {shape: [] for shape in batches}
+        began = time.perf_counter()
+        while arrays and len(next(iter(taken.values()))) < _TIMED and time.perf_counter() - began < _TIMED_SECONDS:
+            for shape, of_shape in arrays.items():
+                started = time.perf_counter()
+                np.asarray(self._program(self._params, *of_shape))
+                taken[shape].append(time.perf_counter() - started)
+        return sum(count * statistics.mean(taken[shape]) for shape, count in batches.items())
 
     def _masked(self, windows: Windows, chosen: Ints, policy: masking.Policy, keys: counter_rng.Keys) -> Rows:
         """Windows as rows, as in training: two segments where the second follows the first."""
@@ -164,21 +189,51 @@ class Scorer:
         )
 
 
+class SentenceCount:
+    """Stands in for a scorer of sentences: counts the batches that it would compute, and gives every sentence 0."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer, self.batches = scorer, Batches()
+
+    def of_sentences(self, sentences: Sequence[Sentence], doing: str) -> Floats:
+        """Zeros."""
+        self.batches += self._scorer.batches_of_sentences(sentences)
+        return np.zeros(len(sentences))
+
+
 def padded_lengths(lengths_N: Ints, longest: int) -> Ints:
     """The length of the batch in which a row of a length is scored: few, so that few programs are compiled."""
     return np.clip(1 << np.ceil(np.log2(np.maximum(lengths_N, 1))).astype(np.int64), _SHORTEST, longest)
 
 
-def _batches(rows: Rows, longest: int) -> Iterator[tuple[Ints, tuple[npt.NDArray, ...]]]:
-    """Numbers of the rows of a batch, and its arrays."""
-    order_N = np.argsort(rows.lengths_N, kind="stable")
+def _planned(lengths_N: Ints, longest: int) -> Iterator[tuple[Ints, int]]:
+    """Numbers of the rows of each batch, and the batch's length."""
+    order_N = np.argsort(lengths_N, kind="stable")
     start = 0
     while start < len(order_N):
-        length = int(padded_lengths(rows.lengths_N[order_N[start]], longest))
-        count = max(1, _TOKENS_AT_ONCE // length)
-        chosen_B = order_N[start : start + count]
-        chosen_B = chosen_B[rows.lengths_N[chosen_B] <= length]
+        length = int(padded_lengths(lengths_N[order_N[start]], longest))
+        chosen_B = order_N[start : start + _rows_of(length)]
+        chosen_B = chosen_B[lengths_N[chosen_B] <= length]
         start += len(chosen_B)
+        yield chosen_B, length
+
+
+def _rows_of(length: int) -> int:
+    return max(1, _TOKENS_AT_ONCE // length)
+
+
+def _made_up(length: int, predictions: int, mask: int) -> tuple[npt.NDArray, ...]:
+    """The arrays of a full batch."""
+    count = _rows_of(length)
+    ids_BxL, zeros_BxL = np.full((count, length), mask, np.int32), np.zeros((count, length), np.int32)
+    positions_BxP = np.broadcast_to(np.arange(predictions, dtype=np.int32) % length, (count, predictions))
+    return ids_BxL, zeros_BxL, zeros_BxL + 1, positions_BxP, np.zeros_like(positions_BxP)
+
+
+def _batches(rows: Rows, longest: int) -> Iterator[tuple[Ints, tuple[npt.NDArray, ...]]]:
+    """Numbers of the rows of a batch, and its arrays."""
+    for chosen_B, length in _planned(rows.lengths_N, longest):
+        count = _rows_of(length)
         width = min(length, rows.input_ids_NxL.shape[1])
         arrays = []
         for array, columns in ((rows.input_ids_NxL, width), (rows.segment_ids_NxL, width)):

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -276,6 +277,33 @@ def test_losses_do_not_depend_on_the_batch_and_are_continued(params: dict, tmp_p
         broken.losses(rows)
     with pytest.raises(UserError, match="expected a model with an MLM head"):
         losses.Scorer(loading.Loaded(CONFIG, params, tmp_path, ("mlm_head",), None), tokens)
+
+
+def test_an_estimate_is_of_the_very_batches_that_are_computed(params: dict, tmp_path: Path) -> None:
+    tokens = toy_dataset.VOCABULARY
+    scorer = losses.Scorer(loading.Loaded(CONFIG, params, tmp_path, (), None), tokens)
+    policy, program, computed = masking.policy(tokens, 5), scorer._program, Counter()
+
+    def counted(params: dict, ids_BxL: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
+        computed[ids_BxL.shape[1], arrays[-1].shape[1]] += 1
+        assert len(ids_BxL) == 4096 // ids_BxL.shape[1]
+        return program(params, ids_BxL, *arrays)
+
+    scorer._program = counted
+    windows = some_windows([8, 13, 14, 36, 20, 36, 9, 30] * 40, len(tokens))  # in five parts, one of several lengths
+    scorer.of_windows(windows, policy, 3, 0, tmp_path, "model")
+    assert scorer.batches_of_windows(windows, 3, 5) == computed
+    assert set(computed) == {(16, 5), (32, 5), (40, 5)}
+    computed.clear()
+    sentences = [Sentence(list(range(5, 5 + length)), 1, length) for length in (8, 20, 38)] * 70
+    count = losses.SentenceCount(scorer)
+    assert not count.of_sentences(sentences, "counting").any()
+    scorer.of_sentences(sentences, "scoring")
+    assert count.batches == computed
+    computed.clear()
+    seconds = scorer.seconds(count.batches)
+    assert all(computed[shape] >= 2 for shape in count.batches), "each shape is compiled and measured"
+    assert seconds > 0
 
 
 def test_losses_do_not_depend_on_the_order_of_windows(params: dict, tmp_path: Path) -> None:
