@@ -1,0 +1,194 @@
+"""What lowers what a small model keeps of its notes, by this project's own audit.
+
+    python -m benchmarks.privacy.what_lowers_it --notes=NOTEEVENTS.csv.gz --output=DIR
+
+Takes the patients of NOTEEVENTS with the least text, prepares their notes with copies and canaries in them, trains one
+model for each measure and seed, and audits each at its best checkpoint on validation and at others. Prints a Markdown
+table; what is done lies in DIR, and is not done again.
+"""
+
+import csv
+import gzip
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinicalbert_jax import cli
+from clinicalbert_jax.audit import command
+from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.evaluate import heldout
+from clinicalbert_jax.options import option
+from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.runs import workdir
+from data_prep import prepare
+from data_prep.config import CanaryConfig, PrepConfig, VocabularyConfig
+from data_prep.prepare import EngineConfig
+from data_prep.reading.selection import SelectionConfig
+from data_prep.reading.sources import SourceConfig
+
+BATCH_SIZE = 32
+COPIES = 2  # of each note of every other patient, with a line of their own
+DUPE_FACTOR = 5
+PASSES = (10, 20, 40)  # over the training notes, after which a model is audited
+# Of the base: notes are masked anew in every pass, copies dropped, no dropout.
+BASE: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 2, "dropout": 0.0}
+ARMS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "near-duplicates kept": {"near_duplicate_threshold": 2.0},
+    "dropout 0.1": {"dropout": 0.1},
+    "static masking": {"masking": "static"},
+    "half the width": {"hidden_size": 64},
+    "one layer": {"num_hidden_layers": 1},
+}
+
+
+@dataclass(kw_only=True)
+class Options:
+    """The options of the command."""
+
+    notes: str = option("Notes in the layout of MIMIC-III's NOTEEVENTS.csv.gz.")
+    output: str = option("Directory for datasets, runs, reports and figures.")
+    patients: int = option("How many patients, those with the least text.", 400, lowest=200)
+    seeds: int = option("Trainings of each measure.", 2, lowest=1)
+    arms: tuple[str, ...] = option("The measures; default: all.", tuple(ARMS))
+
+
+def main(options: Options) -> None:
+    """Prepare, train and audit each arm, and print the table."""
+    output = Path(options.output)
+    output.mkdir(exist_ok=True)
+    notes = output / "notes.csv"
+    if not notes.exists():
+        write_notes(Path(options.notes), notes, options.patients)
+    base = prepared(notes, output, "base")
+    steps_of_pass = Manifest.load(base).splits["train"].num_examples / DUPE_FACTOR / BATCH_SIZE
+    steps = sorted(round(passes * steps_of_pass) for passes in PASSES)
+    for seed in range(options.seeds):
+        for arm in options.arms:
+            data = prepared(notes, output, arm, vocabulary=base)
+            run = output / f"{named(arm)}_{seed}"
+            if not run.exists():
+                began = time.process_time()
+                trained(data, run, ARMS[arm], steps, seed)
+                print(f"{arm}, seed {seed}: trained in {time.process_time() - began:.0f} CPU seconds", flush=True)
+            for step in ("best", *map(str, steps)):
+                file = output / f"{run.name}_{step}.json"
+                if not file.exists():
+                    began = time.process_time()
+                    figures = measured(run, data, base, output, step)
+                    file.write_text(json.dumps(figures | {"arm": arm, "seed": seed}) + "\n")
+                    print(f"{file.stem}: {figures}, {time.process_time() - began:.0f} CPU seconds", flush=True)
+
+
+def write_notes(source: Path, target: Path, patients: int) -> None:
+    """The notes of the patients with the least text, and copies of those of every other one."""
+    csv.field_size_limit(2**31 - 1)
+    by_patient: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+    with gzip.open(source, "rt", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["ISERROR"] != "1" and row["TEXT"].strip():
+                by_patient[row["SUBJECT_ID"]].append(row)
+    shortest = sorted(by_patient, key=lambda one: (sum(len(row["TEXT"]) for row in by_patient[one]), one))
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("patient", "text"))
+        for number, patient in enumerate(sorted(shortest[:patients])):
+            for row in by_patient[patient]:
+                writer.writerow((patient, row["TEXT"]))
+                for copy in range(COPIES if number % 2 else 0):
+                    writer.writerow((patient, f"{row['TEXT']}\nReviewed {copy + 1} times without change.\n"))
+
+
+def prepared(notes: Path, output: Path, arm: str, vocabulary: Path | None = None) -> Path:
+    """The dataset of an arm; arms that differ in the model alone share one."""
+    settings = {key: value for key, value in ARMS[arm].items() if key in ("masking", "near_duplicate_threshold")}
+    name = named(arm) if settings else "base"
+    trained_vocabulary = VocabularyConfig(train_vocab=True, vocab_size=4000)
+    config = PrepConfig(
+        source=SourceConfig((str(notes),), text_column="text", patient_column="patient"),
+        vocabulary=VocabularyConfig(vocab_file=str(vocabulary)) if settings and vocabulary else trained_vocabulary,
+        selection=SelectionConfig(validation_fraction=0.2, test_fraction=0.4, salt_file=str(output / "salt")),
+        canary=CanaryConfig(84, canaries_file=str(output / f"data_{name}.json")),
+        dupe_factor=DUPE_FACTOR,
+        **{"masking": "dynamic"} | settings,
+    )
+    done = list((output / f"data_{name}").glob("*/1.0.0"))
+    return done[0] if done else prepare.run(config, output / f"data_{name}", EngineConfig(num_workers=1))
+
+
+def trained(data: Path, run: Path, changes: dict[str, Any], steps: list[int], seed: int) -> None:
+    """Train one model, with a checkpoint at each of the steps."""
+    from clinicalbert_jax.training import pretrain, xla
+
+    xla.configure()
+    model = BASE | {key: value for key, value in changes.items() if key in BASE}
+    every = steps[0]
+    config = Config(
+        model=ModelConfig(
+            hidden_size=model["hidden_size"],
+            num_hidden_layers=model["num_hidden_layers"],
+            num_attention_heads=2,
+            intermediate_size=4 * model["hidden_size"],
+            hidden_dropout_prob=model["dropout"],
+            attention_probs_dropout_prob=model["dropout"],
+            max_position_embeddings=128,
+        ),
+        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="constant", warmup_steps=20),
+        data=DataConfig(max_seq_length=128),
+        train=TrainConfig(
+            steps=steps[-1],
+            global_batch_size=BATCH_SIZE,
+            dtype="float32",
+            seed=seed,
+            log_every=every,
+            eval_every=every,
+            checkpoint_every=every,
+            keep_checkpoints=1000,
+        ),
+    )
+    pretrain.pretrain(workdir.check_data(config, Manifest.load(data), data), data, run)
+
+
+def measured(run: Path, data: Path, base: Path, output: Path, step: str) -> dict[str, Any]:
+    """Held-out loss on the validation patients of the base, AUC by patient, and exposures, of one checkpoint."""
+    canaries = output / f"{data.parents[1].name}.json"
+    document = heldout.evaluate([loading.find(str(run))], base, Manifest.load(base), "validation", step)
+    report = output / "report"
+    command.run(
+        command.Options(
+            model=str(run),
+            data_dir=str(data),
+            output=str(report),
+            canaries=str(canaries),
+            step=step,
+            maskings=2,
+            overwrite=True,
+        )
+    )
+    audit = json.loads((report / command.JSON_FILE).read_text())
+    found = audit["membership"]["attacks"]["loss"]["patient"]
+    return {
+        "step": audit["step"],
+        "mlm_loss": document["models"][0]["overall"]["mlm_loss"],
+        "auc": found["all_text"]["auc"],
+        "auc_of_own_text": found["own_text"] and found["own_text"]["auc"],
+        "patients": audit["patients"],
+        "smallest_visible_auc": audit["membership"]["smallest_visible_auc"],
+        "median_exposure": {
+            row["repeats"]: row["planted"] and row["planted"]["median"] for row in audit["canaries"]["by_repeats"]
+        },
+        "epsilon": audit["canaries"]["epsilon"],
+    }
+
+
+def named(arm: str) -> str:
+    """An arm as a name of files."""
+    return "".join(one if one.isalnum() else "_" for one in arm)
+
+
+if __name__ == "__main__":
+    cli.run(main, Options)
