@@ -33,7 +33,8 @@ from data_prep.reading.sources import SourceConfig
 BATCH_SIZE = 32
 COPIES = 2  # of each note of every other patient, with a line of their own
 DUPE_FACTOR = 5
-PASSES = (10, 20, 40)  # over the training notes, after which a model is audited
+EVERY = 2.5  # passes over the training notes of the base: a checkpoint, and a loss on validation
+PASSES = (5, 10, 20)  # after which a model is audited, beside the best on validation
 # Of the base: notes are masked anew in every pass, copies dropped, no dropout.
 BASE: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 2, "dropout": 0.0}
 ARMS: dict[str, dict[str, Any]] = {
@@ -52,7 +53,7 @@ class Options:
 
     notes: str = option("Notes in the layout of MIMIC-III's NOTEEVENTS.csv.gz.")
     output: str = option("Directory for datasets, runs, reports and figures.")
-    patients: int = option("How many patients, those with the least text.", 400, lowest=200)
+    patients: int = option("How many patients, those with the least text.", 240, lowest=200)
     seeds: int = option("Trainings of each measure.", 2, lowest=1)
     arms: tuple[str, ...] = option("The measures; default: all.", tuple(ARMS))
 
@@ -65,19 +66,18 @@ def main(options: Options) -> None:
     if not notes.exists():
         write_notes(Path(options.notes), notes, options.patients)
     base = prepared(notes, output, "base")
-    steps_of_pass = Manifest.load(base).splits["train"].num_examples / DUPE_FACTOR / BATCH_SIZE
-    steps = sorted(round(passes * steps_of_pass) for passes in PASSES)
+    every = round(EVERY * Manifest.load(base).splits["train"].num_examples / DUPE_FACTOR / BATCH_SIZE)
+    steps = [round(passes / EVERY) * every for passes in PASSES]
     for seed in range(options.seeds):
         for arm in options.arms:
             data = prepared(notes, output, arm, vocabulary=base)
             run = output / f"{named(arm)}_{seed}"
-            if not run.exists():
-                began = time.process_time()
-                trained(data, run, ARMS[arm], steps, seed)
-                print(f"{arm}, seed {seed}: trained in {time.process_time() - began:.0f} CPU seconds", flush=True)
+            began = time.process_time()
+            trained(data, run, ARMS[arm], steps[-1], every, seed)
+            print(f"{arm}, seed {seed}: trained in {time.process_time() - began:.0f} CPU seconds", flush=True)
             for step in ("best", *map(str, steps)):
-                file = output / f"{run.name}_{step}.json"
-                if not file.exists():
+                file, best = (output / f"{run.name}_{name}.json" for name in (step, "best"))
+                if not file.exists() and not (best.exists() and json.loads(best.read_text())["step"] == int(step)):
                     began = time.process_time()
                     figures = measured(run, data, base, output, step)
                     file.write_text(json.dumps(figures | {"arm": arm, "seed": seed}) + "\n")
@@ -111,8 +111,8 @@ def prepared(notes: Path, output: Path, arm: str, vocabulary: Path | None = None
     config = PrepConfig(
         source=SourceConfig((str(notes),), text_column="text", patient_column="patient"),
         vocabulary=VocabularyConfig(vocab_file=str(vocabulary)) if settings and vocabulary else trained_vocabulary,
-        selection=SelectionConfig(validation_fraction=0.2, test_fraction=0.4, salt_file=str(output / "salt")),
-        canary=CanaryConfig(84, canaries_file=str(output / f"data_{name}.json")),
+        selection=SelectionConfig(validation_fraction=0.1, test_fraction=0.45, salt_file=str(output / "salt")),
+        canary=CanaryConfig(56, canaries_file=str(output / f"data_{name}.json")),
         dupe_factor=DUPE_FACTOR,
         **{"masking": "dynamic"} | settings,
     )
@@ -120,13 +120,12 @@ def prepared(notes: Path, output: Path, arm: str, vocabulary: Path | None = None
     return done[0] if done else prepare.run(config, output / f"data_{name}", EngineConfig(num_workers=1))
 
 
-def trained(data: Path, run: Path, changes: dict[str, Any], steps: list[int], seed: int) -> None:
-    """Train one model, with a checkpoint at each of the steps."""
+def trained(data: Path, run: Path, changes: dict[str, Any], steps: int, every: int, seed: int) -> None:
+    """Train one model, or go on where it was stopped."""
     from clinicalbert_jax.training import pretrain, xla
 
     xla.configure()
     model = BASE | {key: value for key, value in changes.items() if key in BASE}
-    every = steps[0]
     config = Config(
         model=ModelConfig(
             hidden_size=model["hidden_size"],
@@ -137,10 +136,10 @@ def trained(data: Path, run: Path, changes: dict[str, Any], steps: list[int], se
             attention_probs_dropout_prob=model["dropout"],
             max_position_embeddings=128,
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="constant", warmup_steps=20),
+        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="constant", warmup_steps=20),
         data=DataConfig(max_seq_length=128),
         train=TrainConfig(
-            steps=steps[-1],
+            steps=steps,
             global_batch_size=BATCH_SIZE,
             dtype="float32",
             seed=seed,
@@ -154,9 +153,9 @@ def trained(data: Path, run: Path, changes: dict[str, Any], steps: list[int], se
 
 
 def measured(run: Path, data: Path, base: Path, output: Path, step: str) -> dict[str, Any]:
-    """Held-out loss on the validation patients of the base, AUC by patient, and exposures, of one checkpoint."""
+    """Held-out loss on the test patients of the base, AUC by patient, and exposures, of one checkpoint."""
     canaries = output / f"{data.parents[1].name}.json"
-    document = heldout.evaluate([loading.find(str(run))], base, Manifest.load(base), "validation", step)
+    document = heldout.evaluate([loading.find(str(run))], base, Manifest.load(base), "test", step)
     report = output / "report"
     command.run(
         command.Options(

@@ -158,13 +158,18 @@ def audit(inputs: Inputs, windows: Windows, options: Options, output: Path) -> d
     tokens, layout = inputs.tokenizer.vocabulary, inputs.manifest.layout
     policy = masking.policy(list(tokens), layout.max_predictions_per_seq)
     loaded = loading.load(inputs.source, options.step)
-    model = losses.Scorer(loaded, tokens)
-    num_models = 1 if inputs.reference is None else 2
+    model, reference = losses.Scorer(loaded, tokens), None
+    if inputs.reference is not None:
+        base = loading.load(inputs.reference)
+        if _are_equal(base.params, loaded.params):
+            raise UserError("--reference: expected another model than --model, found the same weights")
+        reference = losses.Scorer(base, tokens)
+    num_models = 1 if reference is None else 2
     positions = int((windows.length_W + 3).sum()) * options.maskings * num_models
     sentences = losses.SentenceCount(model)
     _findings_of_sentences(inputs, sentences)
     of_windows = model.batches_of_windows(windows, options.maskings, layout.max_predictions_per_seq)
-    seconds = model.seconds(sum([of_windows] * num_models, sentences.batches))
+    seconds = model.seconds(of_windows + sentences.batches) + (reference.seconds(of_windows) if reference else 0.0)
     print(f"{positions:,} tokens of notes to score, about {duration(seconds)} here", file=sys.stderr)
     if options.estimate:
         return None
@@ -179,12 +184,7 @@ def audit(inputs: Inputs, windows: Windows, options: Options, output: Path) -> d
     parts.mkdir(exist_ok=True)
     mask = policy, options.maskings, SEED, parts
     loss_W = model.of_windows(windows, *mask, "model")
-    reference_W = None
-    if inputs.reference is not None:
-        base = loading.load(inputs.reference)
-        if _are_equal(base.params, loaded.params):
-            raise UserError("--reference: expected another model than --model, found the same weights")
-        reference_W = losses.Scorer(base, tokens).of_windows(windows, *mask, "reference")
+    reference_W = None if reference is None else reference.of_windows(windows, *mask, "reference")
     document = {
         "format": FORMAT,
         "project_version": clinicalbert_jax.__version__,

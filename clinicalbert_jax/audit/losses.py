@@ -34,7 +34,7 @@ _TOKENS_AT_ONCE = 4096  # in a batch
 WINDOWS_OF_A_PART = 64  # one or two minutes of a BERT-base on two cores
 _SHORTEST = 16
 _SENTENCES_AT_ONCE = 4096  # rows of them made at a time
-_TIMED, _TIMED_SECONDS = 5, 60.0  # batches of each shape that an estimate measures, or as many as fit into the time
+_TIMED, _TIMED_SECONDS = 5, 30.0  # batches of each shape that an estimate measures, or as many as fit into the time
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]

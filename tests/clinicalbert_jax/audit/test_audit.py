@@ -134,12 +134,23 @@ def options_for(trained: Path, **changes: object) -> Options:
     return Options(**given | {"canaries": str(trained / "notes.json")} | changes)  # type: ignore[arg-type]
 
 
+def test_an_estimate_scores_nothing(trained: Path, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It counts what the command said that it would score, and says how long canaries and names will take too."""
+    for options in ({}, {"names": str(trained / "names.csv")}):
+        command.run(options_for(trained, estimate=True, **options))
+    shown = re.findall(r"([\d,]+) tokens of notes to score, about .* here", said + capsys.readouterr().err)
+    assert len(shown) == 3
+    assert len(set(shown)) == 1
+    assert not list((trained / "out").iterdir())
+
+
 def test_what_cannot_be_audited_is_refused(trained: Path, toy: tuple[Path, Path], tmp_path: Path) -> None:
     other = memorised.prepared(tmp_path, "other", seed=1)
     with_canaries = memorised.prepared(tmp_path, "second", canaries=28, seed=1)
     copy = shutil.copytree(trained / "run", tmp_path / "copy")
     mistakes = {
         "expected a model with the vocabulary of": {"model": str(toy[1])},
+        "says what it was trained on": {"model": str(random_model(tmp_path / "random", data_of(trained)))},
         "trained on another preparation": {"data_dir": str(other), "canaries": None},
         "found those of another preparation": {"canaries": str(tmp_path / "second.json")},
         "expected the private file of the canaries": {"canaries": None},
@@ -161,6 +172,27 @@ def read(data: Path, patients: int = 1000, most: int = 4) -> Windows:
 
 def tokenizer_of(data: Path) -> Tokenizer:
     return Tokenizer(bert_tokenizer.read(data))
+
+
+def random_model(directory: Path, data: Path) -> Path:
+    """A model of random weights with the vocabulary of the data, of unknown training."""
+    config = dataclasses.replace(CONFIG, vocab_size=len(tokenizer_of(data).vocabulary), max_position_embeddings=48)
+    params = jax.tree.map(np.asarray, bert.init(config, jax.random.key(0)))
+    directory.mkdir()
+    huggingface.write_directory(directory, config, params, data)
+    return directory
+
+
+def test_a_reference_with_the_weights_of_the_model_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
+    data = memorised.prepared(tmp_path, "notes")
+    manifest, windows = Manifest.load(data), read(data, patients=30, most=1)
+    sources = [loading.find(str(random_model(tmp_path / name, data))) for name in ("model", "reference")]
+    inputs = command.Inputs(sources[0], sources[1], data, manifest, tokenizer_of(data), None, [], "")
+    options = Options(model="", data_dir="", output="")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="found the same weights"):
+        command.audit(inputs, windows, options, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_too_few_patients_are_refused(tmp_path: Path) -> None:

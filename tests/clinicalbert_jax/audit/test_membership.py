@@ -43,6 +43,19 @@ def test_a_rate_is_shown_only_where_it_can_be_measured() -> None:
     assert membership.true_positive_rate(members, others, *one_each(members, others), alpha=0.001) is None
 
 
+def test_the_interval_of_a_rate_is_over_patients() -> None:
+    """Of patients, each of whom counts twice, it is that of the patients counted once."""
+    random = np.random.default_rng(0)
+    members, others = random.normal(2, 1, 60), random.normal(0, 1, 200)
+    once = membership.true_positive_rate(members, others, *one_each(members, others), alpha=0.1)
+    twice = membership.true_positive_rate(
+        *(np.repeat(one, 2) for one in (members, others, np.arange(60), np.arange(200))), alpha=0.1
+    )
+    assert once == twice
+    assert once is not None
+    assert once.low < once.value - 0.05 < once.value + 0.05 < once.high
+
+
 def held(num_patients: int, units: int, simulations: int, shift: float, seed: int) -> float:
     """How often the interval holds the true AUC, of patients whose units are alike."""
     random = np.random.default_rng(seed)
