@@ -30,19 +30,20 @@ from data_prep.prepare import EngineConfig
 from data_prep.reading.selection import SelectionConfig
 from data_prep.reading.sources import SourceConfig
 
-BATCH_SIZE = 32
+BATCH_SIZE, LENGTH = 32, 64
 COPIES = 2  # of each note of every other patient, with a line of their own
 DUPE_FACTOR = 5
-EVERY = 2.5  # passes over the training notes of the base: a checkpoint, and a loss on validation
-PASSES = (5, 10, 20)  # after which a model is audited, beside the best on validation
+CHARACTERS = 400  # of a note, from its beginning
+EVERY = 5  # passes over the training notes of the base: a checkpoint, and a loss on validation
+PASSES = (25, 50, 100)  # after which a model is audited, beside the best on validation
 # Of the base: notes are masked anew in every pass, copies dropped, no dropout.
-BASE: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 2, "dropout": 0.0}
+BASE: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "dropout": 0.0}
 ARMS: dict[str, dict[str, Any]] = {
     "base": {},
     "near-duplicates kept": {"near_duplicate_threshold": 2.0},
     "dropout 0.1": {"dropout": 0.1},
     "static masking": {"masking": "static"},
-    "half the width": {"hidden_size": 64},
+    "half the width": {"hidden_size": 32},
     "one layer": {"num_hidden_layers": 1},
 }
 
@@ -65,12 +66,13 @@ def main(options: Options) -> None:
     notes = output / "notes.csv"
     if not notes.exists():
         write_notes(Path(options.notes), notes, options.patients)
-    base = prepared(notes, output, "base")
+    vocabulary = learned_vocabulary(Path(options.notes), output)
+    base = prepared(notes, output, "base", vocabulary)
     every = round(EVERY * Manifest.load(base).splits["train"].num_examples / DUPE_FACTOR / BATCH_SIZE)
     steps = [round(passes / EVERY) * every for passes in PASSES]
     for seed in range(options.seeds):
         for arm in options.arms:
-            data = prepared(notes, output, arm, vocabulary=base)
+            data = prepared(notes, output, arm, vocabulary)
             run = output / f"{named(arm)}_{seed}"
             began = time.process_time()
             trained(data, run, ARMS[arm], steps[-1], every, seed)
@@ -98,21 +100,33 @@ def write_notes(source: Path, target: Path, patients: int) -> None:
         writer.writerow(("patient", "text"))
         for number, patient in enumerate(sorted(shortest[:patients])):
             for row in by_patient[patient]:
-                writer.writerow((patient, row["TEXT"]))
-                for copy in range(COPIES if number % 2 else 0):
-                    writer.writerow((patient, f"{row['TEXT']}\nReviewed {copy + 1} times without change.\n"))
+                text = row["TEXT"][:CHARACTERS].rsplit(maxsplit=1)[0]
+                copies = [f"{text}\nReviewed {copy + 1} times." for copy in range(COPIES if number % 2 else 0)]
+                writer.writerows((patient, one) for one in (text, *copies))
 
 
-def prepared(notes: Path, output: Path, arm: str, vocabulary: Path | None = None) -> Path:
+def learned_vocabulary(notes: Path, output: Path) -> Path:
+    """A dataset of all notes, for its vocabulary."""
+    done = list((output / "vocabulary").glob("*/1.0.0"))
+    config = PrepConfig(
+        source=SourceConfig((str(notes),)),
+        vocabulary=VocabularyConfig(train_vocab=True, vocab_size=4000),
+        selection=SelectionConfig(salt_file=str(output / "salt")),
+        dupe_factor=1,
+    )
+    return done[0] if done else prepare.run(config, output / "vocabulary", EngineConfig(num_workers=1))
+
+
+def prepared(notes: Path, output: Path, arm: str, vocabulary: Path) -> Path:
     """The dataset of an arm; arms that differ in the model alone share one."""
     settings = {key: value for key, value in ARMS[arm].items() if key in ("masking", "near_duplicate_threshold")}
     name = named(arm) if settings else "base"
-    trained_vocabulary = VocabularyConfig(train_vocab=True, vocab_size=4000)
     config = PrepConfig(
         source=SourceConfig((str(notes),), text_column="text", patient_column="patient"),
-        vocabulary=VocabularyConfig(vocab_file=str(vocabulary)) if settings and vocabulary else trained_vocabulary,
+        vocabulary=VocabularyConfig(vocab_file=str(vocabulary)),
         selection=SelectionConfig(validation_fraction=0.1, test_fraction=0.45, salt_file=str(output / "salt")),
         canary=CanaryConfig(56, canaries_file=str(output / f"data_{name}.json")),
+        max_seq_length=LENGTH,
         dupe_factor=DUPE_FACTOR,
         **{"masking": "dynamic"} | settings,
     )
@@ -134,10 +148,10 @@ def trained(data: Path, run: Path, changes: dict[str, Any], steps: int, every: i
             intermediate_size=4 * model["hidden_size"],
             hidden_dropout_prob=model["dropout"],
             attention_probs_dropout_prob=model["dropout"],
-            max_position_embeddings=128,
+            max_position_embeddings=LENGTH,
         ),
-        optimizer=OptimizerConfig(learning_rate=2e-3, schedule="constant", warmup_steps=20),
-        data=DataConfig(max_seq_length=128),
+        optimizer=OptimizerConfig(learning_rate=3e-3, schedule="constant", warmup_steps=20),
+        data=DataConfig(max_seq_length=LENGTH),
         train=TrainConfig(
             steps=steps,
             global_batch_size=BATCH_SIZE,

@@ -123,7 +123,9 @@ def bounds_of_gaussian(of_epsilon: float, runs: int, seed: int = 0) -> np.ndarra
     found = []
     for _ in range(runs):
         planted = random.random(1000) < 0.5
-        found.append(epsilon.lower_bound(planted + random.normal(0, sigma, 1000), planted, 1e-5).epsilon)
+        bound = epsilon.lower_bound(planted + random.normal(0, sigma, 1000), planted, 1e-5)
+        assert bound.guesses == 100, "fixed before the scores are seen"
+        found.append(bound.epsilon)
     return np.array(found)
 
 
@@ -178,3 +180,21 @@ def test_exposure_is_the_rank_by_enumeration() -> None:
     assert found.ceiling == 7
     never = exposure.exposures(random.normal(size=5000), random.normal(size=(5000, 255))).bits_C
     assert never.mean() == pytest.approx(1 / math.log(2), abs=0.1)  # the mean of an exponential of log2
+
+
+def test_equal_scores_share_their_ranks() -> None:
+    """Of seven alternatives three are as likely as the secret and two more likely: it is between rank 3 and rank 6."""
+    found = exposure.exposures(np.array([1.0]), np.array([[1.0, 1.0, 1.0, 2.0, 2.0, 0.0, 0.0]]))
+    assert found.bits_C[0] == pytest.approx(3 - math.log2(4.5))
+
+
+def test_the_visible_exposure_is_seen_four_times_out_of_five() -> None:
+    """By the difference of the means, of secrets nobody has seen and of such with more bits."""
+    random, seen = np.random.default_rng(0), 0
+    planted, left_out = 30, 90
+    shift = exposure.smallest_visible(planted, left_out)
+    for _ in range(2000):
+        bits = [random.exponential(1 / math.log(2), count) for count in (planted, left_out)]
+        error = math.sqrt(1 / planted + 1 / left_out) / math.log(2)
+        seen += bits[0].mean() + shift - bits[1].mean() > 1.96 * error
+    assert 0.77 <= seen / 2000 <= 0.83
