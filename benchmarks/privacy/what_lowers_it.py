@@ -82,8 +82,32 @@ def main(options: Options) -> None:
                 if not file.exists() and not (best.exists() and json.loads(best.read_text())["step"] == int(step)):
                     began = time.process_time()
                     figures = measured(run, data, base, output, step)
-                    file.write_text(json.dumps(figures | {"arm": arm, "seed": seed}) + "\n")
+                    file.write_text(json.dumps(figures | {"arm": arm, "seed": seed, "is_best": step == "best"}) + "\n")
                     print(f"{file.stem}: {figures}, {time.process_time() - began:.0f} CPU seconds", flush=True)
+
+    print(table(output, every))
+
+
+def table(output: Path, every: int) -> str:
+    """All figures of a directory: held-out MLM loss, AUC by patient with its 95 % interval, and median exposures."""
+    lines = [
+        "| measure | seed | passes | held-out MLM loss | AUC by patient | exposure 1, 4, 16, 64 |",
+        "|---" * 6 + "|",
+    ]
+    found = [json.loads(file.read_text()) for file in output.glob("*_*.json") if not file.name.startswith("data_")]
+    for one in sorted(found, key=lambda one: (list(ARMS).index(one["arm"]), one["seed"], one["step"])):
+        auc = one["auc"]
+        bits = (one["median_exposure"][repeats] for repeats in ("1", "4", "16", "64"))
+        cells = (
+            one["arm"],
+            one["seed"],
+            f"{one['step'] / every * EVERY:g}" + (", best" if one["is_best"] else ""),
+            f"{one['mlm_loss']['value']:.2f}",
+            f"{auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}]",
+            ", ".join("–" if bit is None else f"{bit:.1f}" for bit in bits),
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
 
 
 def write_notes(source: Path, target: Path, patients: int) -> None:

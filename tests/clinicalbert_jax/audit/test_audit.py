@@ -243,6 +243,31 @@ def test_shared_and_repeated_text_is_known(tmp_path: Path) -> None:
     assert shared.is_shared_W[shared.length_W > 20].mean() > 0.8
     assert set(shared.times_W[shared.is_member_W].tolist()) <= {0, 1, 2}
     assert (shared.times_W == 2).any()
+    # Copies in notes of the test split do not count.
+    rule, tokenizer = config.selection.split_rule, tokenizer_of(data)
+    train = [row[2].lower().replace(".", " .") for row in copied[1:] if rule.split_of(row[0]) == "train"]
+    for number in np.flatnonzero(shared.is_member_W & (shared.times_W > 0)):
+        ids = shared.ids_T[shared.offset_W[number] : shared.offset_W[number + 1]]
+        words = " ".join(tokenizer.vocabulary[i] for i in ids).replace(" ##", "").split()
+        runs = [" ".join(words[at : at + 13]) for at in range(len(words) - 12)]
+        assert shared.times_W[number] <= max(sum(run in one for one in train) for run in runs)
+
+
+def test_text_that_a_patient_has_given_is_not_scored_again(tmp_path: Path) -> None:
+    """Each note comes twice, with a word more: both are in the dataset, and little of the second in the windows."""
+    memorised.write_notes(tmp_path / "once.csv", seed=0, sentences=12)
+    memorised.write_vocabulary(tmp_path / "vocab.txt")
+    header, *rows = (tmp_path / "once.csv").read_text().splitlines()
+    (tmp_path / "twice.csv").write_text("\n".join([header, *rows, *(f"{row} Again." for row in rows)]) + "\n")
+    tokens, scored = [], []
+    for name in ("once", "twice"):
+        config = memorised.config_of(tmp_path / f"{name}.csv", tmp_path / "vocab.txt")
+        config = dataclasses.replace(config, near_duplicate_threshold=2.0, max_seq_length=128)
+        data = prepare.run(config, tmp_path / name, EngineConfig(num_workers=1))
+        tokens.append(Manifest.load(data).extra["statistics"]["train"]["num_pieces"])
+        scored.append(int(read(data, most=10**6).length_W.sum()))
+    assert tokens[1] > 1.9 * tokens[0]
+    assert scored[1] < 1.3 * scored[0]
 
 
 CONFIG = ModelConfig(
