@@ -29,7 +29,7 @@ from clinicalbert_jax.runs import provenance
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
 from data_prep import prepare
-from data_prep.canaries import private_file, secrets
+from data_prep.canaries import planting, private_file, secrets
 from data_prep.canaries.private_file import Content
 from data_prep.prepare import EngineConfig
 from data_prep.wordpiece.tokenizer import Tokenizer
@@ -270,6 +270,21 @@ def test_text_that_a_patient_has_given_is_not_scored_again(tmp_path: Path) -> No
     assert scored[1] < 1.3 * scored[0]
 
 
+def test_the_sentence_of_a_canary_is_no_text_of_a_patient(tmp_path: Path) -> None:
+    data = memorised.prepared(tmp_path, "notes", canaries=28)
+    tokenizer, manifest = tokenizer_of(data), Manifest.load(data)
+    candidates = private_file.read(tmp_path / "notes.json", "--canaries").candidates
+    tokens = planting.tokens_of([one for one in candidates if one.is_planted], tokenizer)
+    form = " ".join(map(str, tokens[0][:3].tolist()))  # how each of them begins
+    found = []
+    for planted_sentences in ([], tokens):
+        windows = texts.read(data, manifest, tokenizer, 1000, 10**6, 0, planted_sentences)
+        pieces = np.split(windows.ids_T, windows.offset_W[1:-1])
+        found.append(sum(form in " ".join(map(str, ids.tolist())) for ids in pieces))
+    assert found[0] > 50
+    assert found[1] < 0.1 * found[0], "all but those that a row ends inside of"
+
+
 CONFIG = ModelConfig(
     vocab_size=len(toy_dataset.VOCABULARY),
     hidden_size=32,
@@ -323,6 +338,14 @@ def test_losses_do_not_depend_on_the_batch_and_are_continued(params: dict, tmp_p
     for number in range(6):
         alone = losses.Rows(*(array[number : number + 1] for array in rows))
         np.testing.assert_allclose(scorer.losses(alone), whole[number : number + 1], atol=1e-4)
+    maskings = [
+        scorer._masked(windows, np.arange(6), policy, counter_rng.fold(0, windows.key_W, number)) for number in range(3)
+    ]
+    sums_W, counts_W = (
+        np.sum([one.sum(1) for one in of], axis=0)
+        for of in ([scorer.losses(rows) for rows in maskings], [rows.weights_NxP > 0 for rows in maskings])
+    )
+    np.testing.assert_allclose(together, sums_W / counts_W, atol=1e-4)
     stored = next((tmp_path / "parts").iterdir())
     np.savez(stored, mean=np.arange(6.0))
     again = scorer.of_windows(windows, policy, 3, 0, tmp_path / "parts", "model")
