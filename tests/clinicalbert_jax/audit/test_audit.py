@@ -1,6 +1,7 @@
 """An audit of a model that memorised its notes finds it, says so, and quotes none of them; and what it refuses."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from clinicalbert_jax.pretrained import huggingface, loading
 from clinicalbert_jax.runs import provenance
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.tokenizer_files.settings import SPECIAL_TOKENS, Settings
+from clinicalbert_jax.training.losses import token_cross_entropy
 from data_prep import prepare
 from data_prep.canaries import planting, private_file, secrets
 from data_prep.canaries.private_file import Content
@@ -359,6 +361,21 @@ def test_losses_do_not_depend_on_the_batch_and_are_continued(params: dict, tmp_p
         losses.Scorer(loading.Loaded(CONFIG, params, tmp_path, ("mlm_head",), None), tokens)
 
 
+def test_padding_changes_no_loss(params: dict, tmp_path: Path) -> None:
+    """Against the model on a row without padding; weights are large, so that every token has a say in every other's."""
+    large = jax.tree.map(lambda leaf: 5 * leaf, params)
+    scorer = losses.Scorer(loading.Loaded(CONFIG, large, tmp_path, (), None), toy_dataset.VOCABULARY)
+    windows = some_windows([20], len(toy_dataset.VOCABULARY))
+    rows = scorer._masked(windows, np.arange(1), masking.policy(toy_dataset.VOCABULARY, 5), windows.key_W)
+    assert rows.segment_ids_NxL.tolist() == [[0] * 12 + [1] * 11], "[CLS], ten tokens, [SEP], ten tokens, [SEP]"
+    ones_1xL, first_1x1 = np.ones_like(rows.input_ids_NxL), np.zeros((1, 1), np.int32)
+    outputs = jax.jit(functools.partial(bert.apply, CONFIG))(
+        large, rows.input_ids_NxL, rows.segment_ids_NxL, ones_1xL, rows.positions_NxP, first_1x1
+    )
+    expected_1xP = token_cross_entropy(outputs.mlm_logits_BxPxV, rows.targets_NxP)[0] * (rows.weights_NxP > 0)
+    np.testing.assert_allclose(scorer.losses(rows), expected_1xP, rtol=1e-4)
+
+
 def test_an_estimate_is_of_the_very_batches_that_are_computed(params: dict, tmp_path: Path) -> None:
     tokens = toy_dataset.VOCABULARY
     scorer = losses.Scorer(loading.Loaded(CONFIG, params, tmp_path, (), None), tokens)
@@ -485,6 +502,34 @@ def test_the_report_is_of_the_stronger_attack() -> None:
     assert helped["strongest"] == "ratio"
     assert hidden["attacks"]["loss"]["patient"]["all_text"]["auc"]["value"] > 0.95
     assert hidden["attacks"]["ratio"]["patient"]["all_text"]["auc"]["low"] < 0.5
+
+
+def test_findings_are_those_of_a_loop_over_patients() -> None:
+    """Of patients with windows of several lengths: the mean over tokens, all text and own text, and who is exposed."""
+    random, count = np.random.default_rng(0), 400
+    windows = dataclasses.replace(
+        some_windows(random.integers(8, 60, count).tolist(), 100),
+        patient_W=np.arange(count) // 4,
+        is_member_W=np.arange(count) // 4 % 2 == 0,
+        is_shared_W=random.random(count) < 0.3,
+        category_W=np.where(np.arange(count) < 100, 1, 0),  # of category 1 there are 13 and 12 patients
+    )
+    loss_W = random.normal(3, 1, count) - windows.is_member_W * (0.3 + windows.is_shared_W)
+    found = findings.membership_findings(windows, loss_W, None, ("many", "few"))
+    for name, chosen_W in (("all_text", np.ones(count, bool)), ("own_text", ~windows.is_shared_W)):
+        sides: dict[bool, list[float]] = {True: [], False: []}
+        for patient in np.unique(windows.patient_W):
+            of = chosen_W & (windows.patient_W == patient)
+            if of.any():
+                mean = np.average(-loss_W[of], weights=windows.length_W[of])
+                sides[bool(windows.is_member_W[of][0])].append(float(mean))
+        pairs = [member > other for member in sides[True] for other in sides[False]]
+        auc = found["attacks"]["loss"]["patient"][name]["auc"]["value"]
+        assert auc == pytest.approx(np.mean(pairs))
+        if name == "all_text":
+            exposed = [np.mean([other >= score for other in sides[False]]) for score in sorted(sides[True])[::-1]]
+            assert found["most_exposed"] == pytest.approx(exposed[:10])
+    assert set(found["by_category"]) == {"many"}, "too few patients for the other"
 
 
 def letters() -> Settings:
