@@ -488,6 +488,7 @@ def test_exposures_and_bound_of_a_model_that_knows_all_and_of_one_that_knows_not
         assert row["left_out"]["median"] < 3
     assert found["epsilon"]["right"] == found["epsilon"]["guesses"]
     assert found["epsilon"]["epsilon"] > 1
+    assert found["epsilon"]["canaries"] == sum(one.repeats == one.num_places == 1 for one in candidates)
     assert nothing["epsilon"]["epsilon"] < 0.5
     assert abs(nothing["by_repeats"][0]["planted"]["mean"] - 1.44) < 0.5
 
