@@ -35,7 +35,7 @@ COPIES = 2  # of each note of every other patient, with a line of their own
 DUPE_FACTOR = 5
 CHARACTERS = 400  # of a note, from its beginning
 EVERY = 5  # passes over the training notes of the base: a checkpoint, and a loss on validation
-PASSES = (25, 50, 100)  # after which a model is audited, beside the best on validation
+PASSES = (25, 50, 75, 100)  # after which a model is audited, beside the best on validation
 # Of the base: notes are masked anew in every pass, copies dropped, no dropout.
 BASE: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "dropout": 0.0}
 ARMS: dict[str, dict[str, Any]] = {
