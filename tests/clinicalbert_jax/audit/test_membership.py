@@ -18,7 +18,7 @@ def one_each(*scores: np.ndarray) -> list[np.ndarray]:
 def test_auc_and_rates_are_those_of_scikit_learn() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     random = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(1000):
         members = np.round(random.normal(random.uniform(0, 1), 1, random.integers(40, 90)), random.integers(0, 3))
         others = np.round(random.normal(0, 1, random.integers(100, 160)), 1)
         truth = np.repeat([1, 0], [len(members), len(others)])
@@ -148,7 +148,7 @@ def test_the_bound_over_a_thousand_runs(of_epsilon: float, least: float) -> None
 def test_the_p_value_is_that_of_the_paper() -> None:
     """Against the theorem summed term by term."""
     random = np.random.default_rng(0)
-    for _ in range(100):
+    for _ in range(1000):
         canaries = int(random.integers(20, 200))
         guesses = int(random.integers(1, canaries + 1))
         right, eps, delta = (
@@ -172,7 +172,7 @@ def test_without_delta_the_bound_is_that_of_clopper_and_pearson() -> None:
 
 def test_exposure_is_the_rank_by_enumeration() -> None:
     random = np.random.default_rng(0)
-    scores, others = random.normal(size=50), random.normal(size=(50, 127))
+    scores, others = random.normal(size=1000), random.normal(size=(1000, 127))
     found = exposure.exposures(scores, others)
     for score, alternatives, bits in zip(scores, others, found.bits_C, strict=True):
         rank = sorted([score, *alternatives], reverse=True).index(score) + 1
