@@ -44,10 +44,10 @@ def logits(
     """Float32 logits: B x K x C of a 'sequence' head, B x L x C of a 'token' or 'span' head."""
     encoder_key, head_key = (None, None) if dropout_key is None else jax.random.split(dropout_key)
     inputs = batch["input_ids"], batch["segment_ids"], batch["sequence_ids"]
-    encoded = bert.encode(config, params, *inputs, dtype=dtype, dropout_key=encoder_key)
-    x = encoded.hidden_BxLxD
     if head == "sequence":
-        x = bert.pooled(config, params, x, batch["first_positions"], dtype=dtype)
+        x = bert.pooled(config, params, *inputs, batch["first_positions"], dtype=dtype, dropout_key=encoder_key)
+    else:
+        x = bert.encode(config, params, *inputs, dtype=dtype, dropout_key=encoder_key).hidden_BxLxD
     if head != "span":  # which has no dropout of its own there
         x = bert.dropout(x, config.hidden_dropout_prob, head_key)
     return x.astype(jnp.float32) @ params["task_head"]["kernel"] + params["task_head"]["bias"]

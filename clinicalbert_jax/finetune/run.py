@@ -210,7 +210,8 @@ def training_job(
         return first_state_of(program, pretrained, task), f"from {run_config.init_from or 'random weights'}"
 
     lengths = [len(ids) for ids in rows["train"].input_ids]
-    per_row = mfu.train_flops_of_encoder(run_config.model, sum(lengths) / len(lengths))
+    read = 1 if task.head == "sequence" else None
+    per_row = mfu.train_flops_of_encoder(run_config.model, sum(lengths) / len(lengths), read)
     return train_loop.Job(
         program=program,
         training=training_rows(program, rows["train"]),

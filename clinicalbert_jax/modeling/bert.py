@@ -85,14 +85,19 @@ def encode(
 def pooled(
     config: ModelConfig,
     params: Params,
-    hidden_BxLxD: jax.Array,
+    input_ids_BxL: jax.Array,
+    segment_ids_BxL: jax.Array,
+    sequence_ids_BxL: jax.Array,
     first_positions_BxK: jax.Array,
     *,
     dtype: DTypeLike = jnp.float32,
+    dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """The pooled vectors, B x K x D, of the sequences that start at these positions of `encode`'s hidden states."""
+    """The pooled vectors, B x K x D, of the sequences that start at these positions; else as `encode`."""
     encoder: Encoder = _bind(Encoder, config, params, dtype)
-    return encoder.pool(_gather(hidden_BxLxD, first_positions_BxK))
+    attend = functools.partial(attention, sequence_ids_BxL=sequence_ids_BxL)
+    rows = input_ids_BxL, segment_ids_BxL, sequence_ids_BxL
+    return encoder.pool(encoder.layers_of(*rows, attend, dropout_key, remat=False, read_BxR=first_positions_BxK)[-1])
 
 
 def apply(
@@ -122,9 +127,10 @@ def apply(
         implementation=implementation,
         packed=next_sentence_positions_BxK.shape[1] > 1,
     )
-    hidden_BxLxD = bert.layers_of(input_ids_BxL, segment_ids_BxL, sequence_ids_BxL, attend, dropout_key, remat)[-1]
-    masked_BxPxD = _gather(hidden_BxLxD, masked_lm_positions_BxP)
-    first_BxKxD = _gather(hidden_BxLxD, next_sentence_positions_BxK)
+    read_BxR = jnp.concatenate([masked_lm_positions_BxP, next_sentence_positions_BxK], axis=1)
+    rows = input_ids_BxL, segment_ids_BxL, sequence_ids_BxL
+    hidden_BxRxD = bert.layers_of(*rows, attend, dropout_key, remat, read_BxR)[-1]
+    masked_BxPxD, first_BxKxD = jnp.split(hidden_BxRxD, [masked_lm_positions_BxP.shape[1]], axis=1)
     return Outputs(bert.mlm(masked_BxPxD), bert.nsp(bert.pool(first_BxKxD)))
 
 
@@ -152,11 +158,15 @@ class Encoder(nnx.Module):
         attend: Attend,
         dropout_key: jax.Array | None,
         remat: bool,
+        read_BxR: jax.Array | None = None,
     ) -> list[jax.Array]:
-        """The embeddings' output, then each layer's."""
+        """The embeddings' output, then each layer's; the last one's at the positions `read_BxR` alone, B x R x D."""
         outputs = [self.embeddings(input_ids_BxL, segment_ids_BxL, sequence_ids_BxL, _fold(dropout_key, 0))]
         for number, layer in enumerate(self.layers, start=1):
-            run: Callable[..., jax.Array] = functools.partial(layer, attend=attend)
+            is_last = number == len(self.layers)
+            run: Callable[..., jax.Array] = functools.partial(
+                layer, attend=attend, read_BxR=read_BxR if is_last else None
+            )
             if remat:
                 run = jax.checkpoint(run, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
             outputs.append(run(outputs[-1], dropout_key=_fold(dropout_key, number)))
@@ -219,9 +229,11 @@ class Layer(nnx.Module):
         self.attention = SelfAttention(config, dtype, rngs)
         self.feed_forward = FeedForward(config, dtype, rngs)
 
-    def __call__(self, x_BxLxD: jax.Array, attend: Attend, dropout_key: jax.Array | None) -> jax.Array:
-        """From B x L x D to B x L x D."""
-        x_BxLxD = self.attention(x_BxLxD, attend, _fold(dropout_key, 0), _fold(dropout_key, 1))
+    def __call__(
+        self, x_BxLxD: jax.Array, attend: Attend, dropout_key: jax.Array | None, read_BxR: jax.Array | None = None
+    ) -> jax.Array:
+        """From B x L x D to B x L x D, or to B x R x D where only the positions `read_BxR` are read."""
+        x_BxLxD = self.attention(x_BxLxD, attend, _fold(dropout_key, 0), _fold(dropout_key, 1), read_BxR)
         return self.feed_forward(x_BxLxD, _fold(dropout_key, 2))
 
 
@@ -248,10 +260,15 @@ class SelfAttention(nnx.Module):
         attend: Attend,
         attention_key: jax.Array | None,
         hidden_key: jax.Array | None,
+        read_BxR: jax.Array | None,
     ) -> jax.Array:
-        """From B x L x D to B x L x D."""
+        """From B x L x D to B x L x D or B x R x D."""
         mixed_BxLxHxK = attend(*self.projections(x_BxLxD), dropout_rate=self.attention_rate, dropout_key=attention_key)
-        added_BxLxD = dropout(self.output(mixed_BxLxHxK.reshape(x_BxLxD.shape)), self.hidden_rate, hidden_key)
+        mixed_BxLxD = mixed_BxLxHxK.reshape(x_BxLxD.shape)
+        if read_BxR is not None:
+            # Positions meet in attention alone: what follows is computed where it is read.
+            x_BxLxD, mixed_BxLxD = _gather(x_BxLxD, read_BxR), _gather(mixed_BxLxD, read_BxR)
+        added_BxLxD = dropout(self.output(mixed_BxLxD), self.hidden_rate, hidden_key)
         return self.layer_norm(x_BxLxD + added_BxLxD).astype(self.dtype)
 
     def projections(self, x_BxLxD: jax.Array) -> tuple[jax.Array, ...]:

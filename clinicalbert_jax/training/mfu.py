@@ -13,18 +13,25 @@ def train_flops_per_row(model: ModelConfig, layout: Layout) -> float:
     """FLOPs of one row, forward and backward: three times the forward's matrix products, two per multiply-add.
 
     Encoder, attention over the whole row, and the MLM head on the P masked positions; embeddings, norms, and what
-    rematerialisation computes again are not counted (the convention of Chowdhery et al. 2022, appendix B).
+    rematerialisation computes again are not counted (the convention of Chowdhery et al. 2022, appendix B), nor what
+    the last layer would compute where no head reads it.
     """
     width, predictions = model.hidden_size, layout.max_predictions_per_seq
     head = predictions * (width * width + width * model.vocab_size)
-    return train_flops_of_encoder(model, layout.max_seq_length) + 3 * 2 * head
+    read = predictions + layout.max_sequences_per_row
+    return train_flops_of_encoder(model, layout.max_seq_length, read) + 3 * 2 * head
 
 
-def train_flops_of_encoder(model: ModelConfig, length: float) -> float:
-    """Of these, the FLOPs of the encoder and its attention, for a row of `length` tokens."""
+def train_flops_of_encoder(model: ModelConfig, length: float, read: float | None = None) -> float:
+    """Of these, the FLOPs of the encoder and its attention, for a row of `length` tokens.
+
+    `read`: at how many positions the last layer's output is read; all by default.
+    """
     width, inner = model.hidden_size, model.intermediate_size
-    per_token = 4 * width * width + 2 * width * inner + 2 * length * width
-    return 3 * 2 * model.num_hidden_layers * length * per_token
+    after_attention = width * width + 2 * width * inner
+    per_token = 3 * width * width + after_attention + 2 * length * width
+    unread = max(0.0, length - read) if read is not None else 0.0
+    return 3 * 2 * (model.num_hidden_layers * length * per_token - unread * after_attention)
 
 
 def positions_a_compilation(model: ModelConfig, device_kind: str, devices: int) -> float:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import weight_names
+from clinicalbert_jax.training import mfu
 
 CONFIG = ModelConfig(
     vocab_size=301,
@@ -119,6 +120,20 @@ def test_packed_rows_give_what_padded_ones_give() -> None:
         np.testing.assert_allclose(
             together_1xLxD[0, start : start + length], alone_BxLxD[number, :length], atol=2e-5, rtol=0
         )
+
+
+@pytest.mark.fast
+def test_the_last_layer_is_computed_where_it_is_read_alone() -> None:
+    rows = random_rows([LENGTH, 17, 5])
+    first_3x1 = np.zeros((3, 1), int)
+    pooled = jax.jit(lambda *rows: bert.pooled(CONFIG, PARAMS, *rows, first_3x1))
+    np.testing.assert_allclose(pooled(*rows)[:, 0], encode(PARAMS, *rows).pooled_BxD, atol=1e-5, rtol=0)
+
+    whole = jax.jit(lambda *rows: bert.encode(CONFIG, PARAMS, *rows, packed=False).hidden_BxLxD)
+    found = [function.lower(*rows).compile().cost_analysis()["flops"] for function in (whole, pooled)]
+    trained = [mfu.train_flops_of_encoder(CONFIG, LENGTH, read) for read in (None, 1)]
+    num_rows, passes = 3, 3  # a forward pass is a third of training
+    assert found[0] - found[1] > num_rows * (trained[0] - trained[1]) / passes, "the products that are saved, and more"
 
 
 @pytest.mark.fast
