@@ -6,7 +6,7 @@ Command: python -m benchmarks.questions.cloze --questions=qa/covid_qa/train.json
              --train=QA/train.json --validation=QA/validation.json --workdir=RUN
          python -m benchmarks.questions.score --runs=RUN/seed-0 --data=qa/covid_qa/dev.json --stride=80 --most=100
 Cost:    21 minutes of training on one busy CPU core for COVID-QA and all-MiniLM-L6-v2; scoring takes 4
-Score:   F1 0.279 [0.081, 0.477] on 100 questions of dev; random weights, 240 steps, 0.053 (docs/finetuning.md)
+Score:   F1 0.279 [0.081, 0.477] on 100 questions of dev; random weights 0.045 (docs/finetuning.md)
 """
 
 from clinicalbert_jax.config import OptimizerConfig
