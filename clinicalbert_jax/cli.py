@@ -89,6 +89,11 @@ def _leave_out_absent_tpu() -> None:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
+def progress_interval_s() -> float:
+    """Seconds between two states of a progress bar: a job's log file wants fewer than a terminal, but some."""
+    return 0.1 if sys.stderr.isatty() else 30.0
+
+
 def outcome(error: BaseException | None) -> tuple[int, str]:
     """Exit code and message of a command that ends by `error`; with --debug the message begins with the traceback.
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from clinicalbert_jax import cli
 from clinicalbert_jax.data.manifest import FILE_NAME, INVENTED, Manifest, sha256_of
 from clinicalbert_jax.data.tfrecord import INDEX_SUFFIX
 from clinicalbert_jax.errors import UserError
@@ -258,7 +259,7 @@ def _spill_once(
         return done
     shutil.rmtree(work.spill)
     work.spill.mkdir()
-    with tqdm(desc="reading", unit=" notes", unit_scale=True, mininterval=_every_s()) as bar:
+    with tqdm(desc="reading", unit=" notes", unit_scale=True, mininterval=cli.progress_interval_s()) as bar:
         spilled = spill.spill(
             files,
             plan.config.source,
@@ -299,7 +300,7 @@ def _final_tokenizer(
     train = [bucket for bucket in buckets if bucket.split == "train"]
     count = functools.partial(_count_words, plan=plan, directory=work.spill, settings=settings)
     counted = local.local(count, train, num_workers)
-    for _, found in tqdm(counted, "counting words", len(train), unit=" buckets", mininterval=_every_s()):
+    for _, found in tqdm(counted, "counting words", len(train), unit=" buckets", mininterval=cli.progress_interval_s()):
         counts.add(found)
     if given:
         entries = vocabulary.extend(given.vocabulary, counts, config.extend_vocab)
@@ -327,7 +328,9 @@ def _build_all(work: Work, plan: Plan, spilled: Spilled, buckets: list[Bucket], 
     build = functools.partial(local.build_bucket, plan=plan, spill_directory=work.spill, shard_directory=work.shards)
     results: dict[Bucket, Built] = {}
     total = sum(map(Counter.total, spilled.kept.values()))
-    with tqdm(desc="preparing", total=total, unit=" notes", unit_scale=True, mininterval=_every_s()) as bar:
+    with tqdm(
+        desc="preparing", total=total, unit=" notes", unit_scale=True, mininterval=cli.progress_interval_s()
+    ) as bar:
         for bucket in buckets:
             if finished := local.read_built(bucket, work.shards):
                 results[bucket] = finished
@@ -370,11 +373,6 @@ def _on_beam(
     built = [local.read_built(bucket, work.shards) for bucket in buckets]
     plan = dataclasses.replace(plan, categories=spilled.categories)
     return plan, spilled, [one for one in built if one is not None]
-
-
-def _every_s() -> float:
-    """Seconds between two states of a progress bar: a job's log file wants fewer than a terminal."""
-    return 0.1 if sys.stderr.isatty() else 30.0
 
 
 # --- the dataset's directory

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from clinicalbert_jax import cli
 from clinicalbert_jax.audit.people import Sentence
 from clinicalbert_jax.audit.texts import Windows
 from clinicalbert_jax.data import counter_rng, masking
@@ -94,7 +95,8 @@ class Scorer:
         order_W = np.argsort(windows.length_W, kind="stable")
         mean_W = np.zeros(len(order_W))
         starts = range(0, len(order_W), WINDOWS_OF_A_PART)
-        for number, start in enumerate(tqdm(starts, f"scoring with the {name}", unit="part", disable=None)):
+        bar = tqdm(starts, f"scoring with the {name}", unit="part", mininterval=cli.progress_interval_s())
+        for number, start in enumerate(bar):
             chosen_W = order_W[start : start + WINDOWS_OF_A_PART]
             path = parts / f"{name}-{number:05d}.npz"
             if not path.exists():
@@ -117,7 +119,8 @@ class Scorer:
         parts = [(s, place) for s, one in enumerate(sentences) for place in range(one.begin, one.end)]
         scores_S = np.zeros(len(sentences))
         longest = max((len(one.ids) for one in sentences), default=0) + 2
-        for start in tqdm(range(0, len(parts), _SENTENCES_AT_ONCE), doing, unit="part", disable=None, leave=False):
+        starts, every_s = range(0, len(parts), _SENTENCES_AT_ONCE), cli.progress_interval_s()
+        for start in tqdm(starts, doing, unit="part", leave=False, mininterval=every_s):
             chunk = parts[start : start + _SENTENCES_AT_ONCE]
             ids_NxL = np.zeros((len(chunk), longest), np.int32)
             lengths_N = np.zeros(len(chunk), np.int32)
