@@ -48,32 +48,44 @@ def _locked(path: Path, directory: Path, what: str, wait: bool) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(descriptor)
-            if not wait:
-                os.close(descriptor)
-                raise UserError(
-                    f"{what}: {directory} is in use by another process ({holder}): wait until it ends, or give another"
-                ) from None
-            if not said:
-                print(f"waiting for {directory}: in use by another process ({holder})", file=sys.stderr)
-                said = True
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                os.close(descriptor)
-                raise
-            print(
-                f"warning: {path.parent} is on a file system without locks: make sure that no other process uses it",
-                file=sys.stderr,
-            )
-            return descriptor
-        if _is_at(path, descriptor):  # else the last holder has removed the file since it was opened
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
-            return descriptor
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _holder(descriptor)
+                if not wait:
+                    raise UserError(
+                        f"{what}: {directory} is in use by another process ({holder}): "
+                        "wait until it ends, or give another"
+                    ) from None
+                if not said:
+                    print(f"waiting for {directory}: in use by another process ({holder})", file=sys.stderr)
+                    said = True
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise
+                print(
+                    f"warning: {path.parent} is on a file system without locks: "
+                    "make sure that no other process uses it",
+                    file=sys.stderr,
+                )
+                return descriptor
+            if _is_at(path, descriptor):  # else the last holder has removed the file since it was opened
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
+                return descriptor
+        except BaseException:  # a signal, too, leaves no file behind
+            _remove_unheld(path, descriptor)
+            os.close(descriptor)
+            raise
         os.close(descriptor)
+
+
+def _remove_unheld(path: Path, descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where another process holds it
+        if _is_at(path, descriptor):
+            path.unlink()
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

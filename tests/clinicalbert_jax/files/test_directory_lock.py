@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,6 +19,7 @@ from clinicalbert_jax.files.directory_lock import held
 HOLD = """
 import sys, time
 from pathlib import Path
+from types import ModuleType
 from clinicalbert_jax.files.directory_lock import held
 with held(Path(sys.argv[1]), "--workdir"):
     print("held", flush=True)
@@ -86,3 +88,19 @@ def test_a_file_system_without_locks_is_a_warning(
     with directory_lock.held(tmp_path, "--workdir"):
         pass
     assert "without locks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("module", "name"), [(fcntl, "flock"), (os, "ftruncate"), (os, "pwrite")])
+def test_a_signal_while_the_lock_is_taken_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+) -> None:
+    real = getattr(module, name)
+
+    def signalled(*_: object) -> None:
+        monkeypatch.setattr(module, name, real)
+        raise SystemExit(143)
+
+    monkeypatch.setattr(module, name, signalled)
+    with pytest.raises(SystemExit), held(tmp_path / "run", "--workdir", beside=True):
+        pytest.fail("it was not held")
+    assert not list(tmp_path.iterdir())
