@@ -150,15 +150,17 @@ def _in_few_passes(
     dropout_key: jax.Array | None,
 ) -> jax.Array:
     # Passes over the scores cost a CPU more than the products: scale and normalise outside of them, and add the mask,
-    # whose gradient is then no pass.
-    scaled_BxLxHxK = query_BxLxHxK * query_BxLxHxK.shape[-1] ** -0.5
-    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", scaled_BxLxHxK, key_BxLxHxK)
+    # whose gradient is then no pass. With the heads in front, a CPU's compiler makes one kernel of all that reads them.
+    heads_first = (x_BxLxHxK.swapaxes(1, 2) for x_BxLxHxK in (query_BxLxHxK, key_BxLxHxK, value_BxLxHxK))
+    query_BxHxLxK, key_BxHxLxK, value_BxHxLxK = heads_first
+    scaled_BxHxLxK = query_BxHxLxK * query_BxHxLxK.shape[-1] ** -0.5
+    scores_BxHxLxL = jnp.einsum("bhlk,bhmk->bhlm", scaled_BxHxLxK, key_BxHxLxK)
     scores_BxHxLxL += jnp.where(reach_BxLxL, 0.0, MASKED)[:, None]
     highest_BxHxLx1 = jax.lax.stop_gradient(scores_BxHxLxL.max(axis=-1, keepdims=True))
     weights_BxHxLxL = jnp.exp(scores_BxHxLxL - highest_BxHxLx1)
-    total_BxLxHx1 = weights_BxHxLxL.sum(axis=-1).swapaxes(1, 2)[..., None]
+    total_BxHxLx1 = weights_BxHxLxL.sum(axis=-1, keepdims=True)
     weights_BxHxLxL = dropout(weights_BxHxLxL, dropout_rate, dropout_key)
-    return jnp.einsum("bhlm,bmhk->blhk", weights_BxHxLxL, value_BxLxHxK) / total_BxLxHx1
+    return (jnp.einsum("bhlm,bhmk->bhlk", weights_BxHxLxL, value_BxHxLxK) / total_BxHxLx1).swapaxes(1, 2)
 
 
 def _in_few_bytes(
