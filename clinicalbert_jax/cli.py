@@ -31,7 +31,7 @@ import threading
 import traceback
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -89,9 +89,12 @@ def _leave_out_absent_tpu() -> None:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
-def progress_interval_s() -> float:
-    """Seconds between two states of a progress bar: a job's log file wants fewer than a terminal, but some."""
-    return 0.1 if sys.stderr.isatty() else 30.0
+def progress_bar(items: Iterable[Any] | None = None, doing: str = "", total: int | None = None, **shown: Any) -> Any:
+    """A `tqdm` bar, with `shown` as its arguments. In a job's log: a line each half minute, and none before."""
+    from tqdm import tqdm
+
+    pace = {} if sys.stderr.isatty() else {"delay": 30.0, "mininterval": 30.0}
+    return tqdm(items, doing, total, **pace, **shown)
 
 
 def outcome(error: BaseException | None) -> tuple[int, str]:

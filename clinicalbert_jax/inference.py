@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tokenizers
-from tqdm import tqdm
 
+from clinicalbert_jax import cli
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import loading
@@ -177,8 +177,8 @@ class Inference:
     def _batches(self, rows: list[Row]) -> Iterator[tuple[list[int], tuple[np.ndarray, ...]]]:
         # Numbers of the rows in a batch, and its input, segment and sequence ids; rows past the numbers are padding.
         order = sorted(range(len(rows)), key=lambda number: len(rows[number].ids))
-        hidden = not self.show_progress or not sys.stderr.isatty()
-        for start in tqdm(range(0, len(order), _MOST_ROWS), unit="batch", disable=hidden, leave=False):
+        starts = range(0, len(order), _MOST_ROWS)
+        for start in cli.progress_bar(starts, unit="batch", leave=False) if self.show_progress else starts:
             chosen = order[start : start + _MOST_ROWS]
             longest = len(rows[chosen[-1]].ids)
             length = min(max(_power_of_two(longest), _SHORTEST), max(longest, self.config.max_position_embeddings))

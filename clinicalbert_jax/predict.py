@@ -55,7 +55,9 @@ def main(options: Options) -> None:
     xla.configure()
     model = finetuned_model.load(source, options.step)
     rows = model.task.rows(examples, bert_tokenizer.build(bert_tokenizer.read(model.tokenizer_dir)), False)
-    logits = predictor.Predictor(model.task.head, model.config, make_mesh(MeshConfig()))(model.params, rows)
+    predict = predictor.Predictor(model.task.head, model.config, make_mesh(MeshConfig()))
+    with cli.progress_bar(doing="predicting", unit=" batches", leave=False) as bar:
+        logits = predict(model.params, rows, after_batch=bar.update)
     predictions = model.task.decode(examples, rows, logits)
     for written in model.task.write(output, examples, predictions, options.show_text, options.overwrite, [path]):
         print(written)

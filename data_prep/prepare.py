@@ -259,7 +259,7 @@ def _spill_once(
         return done
     shutil.rmtree(work.spill)
     work.spill.mkdir()
-    with tqdm(desc="reading", unit=" notes", unit_scale=True, mininterval=cli.progress_interval_s()) as bar:
+    with cli.progress_bar(doing="reading", unit=" notes", unit_scale=True) as bar:
         spilled = spill.spill(
             files,
             plan.config.source,
@@ -300,7 +300,7 @@ def _final_tokenizer(
     train = [bucket for bucket in buckets if bucket.split == "train"]
     count = functools.partial(_count_words, plan=plan, directory=work.spill, settings=settings)
     counted = local.local(count, train, num_workers)
-    for _, found in tqdm(counted, "counting words", len(train), unit=" buckets", mininterval=cli.progress_interval_s()):
+    for _, found in cli.progress_bar(counted, "counting words", len(train), unit=" buckets"):
         counts.add(found)
     if given:
         entries = vocabulary.extend(given.vocabulary, counts, config.extend_vocab)
@@ -328,9 +328,7 @@ def _build_all(work: Work, plan: Plan, spilled: Spilled, buckets: list[Bucket], 
     build = functools.partial(local.build_bucket, plan=plan, spill_directory=work.spill, shard_directory=work.shards)
     results: dict[Bucket, Built] = {}
     total = sum(map(Counter.total, spilled.kept.values()))
-    with tqdm(
-        desc="preparing", total=total, unit=" notes", unit_scale=True, mininterval=cli.progress_interval_s()
-    ) as bar:
+    with cli.progress_bar(doing="preparing", total=total, unit=" notes", unit_scale=True) as bar:
         for bucket in buckets:
             if finished := local.read_built(bucket, work.shards):
                 results[bucket] = finished

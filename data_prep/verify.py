@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from clinicalbert_jax import cli
 from clinicalbert_jax.data import ranges
 from clinicalbert_jax.data.manifest import Manifest, Shard, sha256_of
@@ -37,7 +35,7 @@ def main(options: Options) -> int:
     directory = patterns.expanded(options.directory[0])
     manifest = Manifest.load(directory)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    with tqdm(total=sum(shard.num_examples for shard in shards), unit=" records", disable=None) as bar:
+    with cli.progress_bar(total=sum(shard.num_examples for shard in shards), unit=" records") as bar:
         found = list(faults(directory, manifest, bar.update))
     for fault in found:
         print(fault, file=sys.stderr)

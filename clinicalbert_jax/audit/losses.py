@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from clinicalbert_jax import cli
 from clinicalbert_jax.audit.people import Sentence
@@ -95,7 +94,7 @@ class Scorer:
         order_W = np.argsort(windows.length_W, kind="stable")
         mean_W = np.zeros(len(order_W))
         starts = range(0, len(order_W), WINDOWS_OF_A_PART)
-        bar = tqdm(starts, f"scoring with the {name}", unit="part", mininterval=cli.progress_interval_s())
+        bar = cli.progress_bar(starts, f"scoring with the {name}", unit="part")
         for number, start in enumerate(bar):
             chosen_W = order_W[start : start + WINDOWS_OF_A_PART]
             path = parts / f"{name}-{number:05d}.npz"
@@ -119,8 +118,7 @@ class Scorer:
         parts = [(s, place) for s, one in enumerate(sentences) for place in range(one.begin, one.end)]
         scores_S = np.zeros(len(sentences))
         longest = max((len(one.ids) for one in sentences), default=0) + 2
-        starts, every_s = range(0, len(parts), _SENTENCES_AT_ONCE), cli.progress_interval_s()
-        for start in tqdm(starts, doing, unit="part", leave=False, mininterval=every_s):
+        for start in cli.progress_bar(range(0, len(parts), _SENTENCES_AT_ONCE), doing, unit="part", leave=False):
             chunk = parts[start : start + _SENTENCES_AT_ONCE]
             ids_NxL = np.zeros((len(chunk), longest), np.int32)
             lengths_N = np.zeros(len(chunk), np.int32)

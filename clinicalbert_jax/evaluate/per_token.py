@@ -3,15 +3,14 @@
 Shape legend: N masked tokens of the split, M sentence pairs; B batch, L length, P predictions and K pairs a row.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
+from clinicalbert_jax import cli
 from clinicalbert_jax.data.dataset import Batch, Dataset
 from clinicalbert_jax.data.prefetch import Prefetcher
 from clinicalbert_jax.evaluate.token_classes import TokenClasses
@@ -109,4 +108,4 @@ def _batches(dataset: Dataset, batch_size: int, doing: str) -> Iterator[Batch]:
         return [dataset.eval_batch(number, batch_size, rows_R) for number in numbers]
 
     with Prefetcher(load, range(count), num_threads=1, group_size=1) as batches:
-        yield from tqdm(batches, doing, count, unit="batch", leave=False, disable=not sys.stderr.isatty())
+        yield from cli.progress_bar(batches, doing, count, unit="batch", leave=False)

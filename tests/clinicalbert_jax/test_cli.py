@@ -270,3 +270,19 @@ def test_an_absent_tpu_is_not_looked_for(
     monkeypatch.setattr(cli, "_TPU_FILES", (__file__ if files else "/nowhere/accel*",))
     cli._leave_out_absent_tpu()
     assert os.environ.get("JAX_PLATFORMS") == expected
+
+
+def test_a_progress_bar_is_silent_in_a_log_for_half_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(cli.progress_bar(range(3), "reading")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+
+    with cli.progress_bar(doing="reading", total=3) as bar:
+        bar.start_t, bar.last_print_t = bar.start_t - 31, bar.last_print_t - 31
+        bar.update(2)
+    assert "reading:  67%" in capsys.readouterr().err
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    list(cli.progress_bar(range(3), "reading"))
+    assert "reading:   0%" in capsys.readouterr().err

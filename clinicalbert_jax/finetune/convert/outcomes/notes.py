@@ -8,8 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from clinicalbert_jax import cli
 from clinicalbert_jax.data import patients
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.convert.outcomes import tables
@@ -146,7 +145,7 @@ class Gathered:
 
         columns = _OF_III if of_iii else _OF_IV
         reader = tables.each(file.path, columns, reading, lambda record: (record, *parse(record)))
-        for _, (record, why, written) in tqdm(reader, "reading notes", unit=" notes", unit_scale=True, disable=None):
+        for _, (record, why, written) in cli.progress_bar(reader, "reading notes", unit=" notes", unit_scale=True):
             if why:
                 self.counts[why] += 1
             else:
