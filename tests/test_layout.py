@@ -43,6 +43,7 @@ IN_DATA_PREP = [
     ["data_prep.__main__", "data_prep.verify"],
     ["data_prep.command"],
     ["data_prep.prepare"],
+    ["data_prep.publishing"],
     ["data_prep.card"],
     ["data_prep.sharding"],
     ["data_prep.config"],

@@ -26,7 +26,7 @@ from data_prep.sharding.statistics import FILL_BINS, Statistics
 
 MARKDOWN_FILE = "data_card.md"
 HTML_FILE = "data_card.html"
-RUN_FILE = "run.json"  # time and memory, written beside the manifest
+RUN_FILE = "run.json"  # time and memory: the one file of a dataset that differs from run to run
 MAX_WORDS_SHOWN = 30
 
 # Options whose text is shown: it names neither a path nor anything in the data.

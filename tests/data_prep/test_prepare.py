@@ -23,7 +23,7 @@ import pytest
 from clinicalbert_jax.data.manifest import Manifest, sha256_of
 from clinicalbert_jax.data.tfrecord import Shard
 from clinicalbert_jax.errors import UserError
-from data_prep import prepare
+from data_prep import prepare, publishing
 from data_prep.config import PrepConfig, VocabularyConfig
 from data_prep.prepare import EngineConfig
 from data_prep.reading.selection import SelectionConfig
@@ -425,7 +425,7 @@ def test_work_begun_with_another_salt_is_not_continued(
 ) -> None:
     one_worker = EngineConfig(num_workers=1)
     with monkeypatch.context() as patched:
-        patched.setattr(prepare, "_publish", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(publishing, "publish", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare.run(salted(corpus, tmp_path / "one"), tmp_path / "out", one_worker)
     assert (tmp_path / "out" / "_work" / "private.json").stat().st_mode & 0o777 == 0o600
