@@ -62,7 +62,10 @@ def find(models: Sequence[str], pretraining_data: Sequence[str]) -> list[Compare
 
 
 def _shape(model: ComparedModel) -> tuple[tuple, Settings | None]:
-    config = loading.config_of(model.source)
+    # The dropout is that of the experiment.
+    config = dataclasses.replace(
+        loading.config_of(model.source), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
     return dataclasses.astuple(config), loading.tokenizer_of(model.source)
 
 

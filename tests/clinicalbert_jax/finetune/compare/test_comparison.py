@@ -283,6 +283,17 @@ def test_models_are_named_once(place: Path) -> None:
         models.find((small, large), ())
 
 
+@pytest.mark.fast
+def test_dropout_makes_no_other_shape(place: Path, tmp_path: Path) -> None:
+    before, after = place / "small/bert", shutil.copytree(place / "small/bert", tmp_path / "after")
+    config = json.loads((after / "config.json").read_text())
+    assert config["hidden_dropout_prob"] > 0
+    changed = config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (after / "config.json").write_text(json.dumps(changed))
+    found = models.find((f"before={before}", f"after={after}", "random"), ())
+    assert [model.name for model in found] == ["before", "after", "random"]
+
+
 def test_another_comparison_does_not_continue_here(finished: Path, place: Path) -> None:
     for named in ({"small": place / "large" / "bert"}, {"small": place / "small" / "bert"}):
         said = toy_comparison.finish(toy_comparison.start(named, place / "tasks.toml", finished, "--seeds=2"), code=2)
