@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import Any
 
 from clinicalbert_jax import cli
 from clinicalbert_jax.data.manifest import FILE_NAME, INVENTED, Manifest
@@ -269,7 +268,7 @@ def _spill_once(
     return spilled
 
 
-def _advance(bar: tqdm, count: int) -> None:
+def _advance(bar: Any, count: int) -> None:
     bar.update(count - bar.n)
 
 

@@ -286,3 +286,10 @@ def test_a_progress_bar_is_silent_in_a_log_for_half_a_minute(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     list(cli.progress_bar(range(3), "reading"))
     assert "reading:   0%" in capsys.readouterr().err
+
+
+def test_progress_bars_are_made_in_one_place() -> None:
+    root = Path(cli.__file__).parent
+    files = [*root.rglob("*.py"), *(root.parent / "data_prep").rglob("*.py")]
+    having = {str(path.relative_to(root.parent)) for path in files if "import tqdm" in path.read_text()}
+    assert having == {"clinicalbert_jax/cli.py", "clinicalbert_jax/training/metrics.py"}

@@ -147,10 +147,6 @@ def test_an_estimate_scores_nothing(trained: Path, said: str, capsys: pytest.Cap
     assert not list((trained / "out").iterdir())
 
 
-def test_progress_is_said_where_there_is_no_terminal(said: str) -> None:
-    assert re.search(r"scoring with the model: +\d+%", said)
-
-
 def test_what_cannot_be_audited_is_refused(trained: Path, toy: tuple[Path, Path], tmp_path: Path) -> None:
     other = memorised.prepared(tmp_path, "other", seed=1)
     with_canaries = memorised.prepared(tmp_path, "second", canaries=28, seed=1)
