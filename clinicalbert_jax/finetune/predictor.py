@@ -20,8 +20,9 @@ from clinicalbert_jax.training.losses import Batch
 from clinicalbert_jax.training.sharding import BATCH_SPEC, local_rows, parameter_specs, put_batch
 from clinicalbert_jax.training.train_step import gather
 
-# On the CPU, rows of 384 took 132 ms each by 32, and 87 ms by 8 (docs/benchmarks.md).
-_ROWS_A_CPU, _ROWS_A_DEVICE = 8, 32
+# On the CPU, rows of 384 took 43 ms each by 8 and 39 ms by 2, rows of 128 9.9 ms by 32 and 8.6 ms by 8
+# (docs/lab_notebook.md).
+_POSITIONS_A_CPU, _ROWS_A_DEVICE = 1024, 32
 _INPUTS = ("input_ids", "segment_ids", "sequence_ids", "first_positions")
 
 
@@ -29,8 +30,7 @@ class Predictor:
     """Computes a head's logits. Compiled shapes are kept for further calls."""
 
     def __init__(self, head: str, config: ModelConfig, mesh: Mesh, dtype: str = "float32") -> None:
-        rows = _ROWS_A_CPU if mesh.devices.flat[0].platform == "cpu" else _ROWS_A_DEVICE
-        self._head, self._mesh, self._size = head, mesh, rows * mesh.size
+        self._head, self._mesh, self._on_cpu = head, mesh, mesh.devices.flat[0].platform == "cpu"
         self._max_positions = config.max_position_embeddings
         self._compiled: set[int] = set()  # lengths
 
@@ -62,11 +62,12 @@ class Predictor:
         length = min((known for known in self._compiled if known >= length), default=length)
         self._compiled.add(length)
         packed = pack(lengths_N, length)
-        held_R = local_rows(self._size, self._mesh)
+        size = self._mesh.size * (max(1, _POSITIONS_A_CPU // length) if self._on_cpu else _ROWS_A_DEVICE)
+        held_R = local_rows(size, self._mesh)
         results: list[np.ndarray] = [np.empty(0)] * len(rows)
-        for first in range(0, len(packed), self._size):
-            chosen = packed[first : first + self._size]
-            chosen += [[]] * (self._size - len(chosen))
+        for first in range(0, len(packed), size):
+            chosen = packed[first : first + size]
+            chosen += [[]] * (size - len(chosen))
             batch = batch_of(rows, [chosen[row] for row in held_R], length, most_in_one(length))
             inputs = {name: batch[name] for name in _INPUTS}
             logits_B = self._logits(params, put_batch(inputs, self._mesh))

@@ -13,7 +13,7 @@ but differs between implementations: in the plain one padding attends to its who
 
 The bias is B x 1 x L x L, shared by heads and layers; `pallas` and `splash` take sequence ids instead.
 
-Shape legend: B batch, L length, H heads, K head size.
+Shape legend: B batch, L length, R positions that are read, H heads, K head size.
 """
 
 from typing import Literal, NamedTuple
@@ -47,25 +47,25 @@ def attention(
     *,
     implementation: str = "xla",
     packed: bool = True,
+    read_BxR: jax.Array | None = None,
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """The attention output, B x L x H x K.
+    """The attention output, B x L x H x K; B x R x H x K where only the positions `read_BxR` are read.
 
     `implementation`: a name from the table above, of one that runs here (see `resolve`). `packed` False promises that
     every row is one sequence and then padding.
     """
+    arrays = query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL
+    if implementation == "xla":
+        return _plain(*arrays, packed, read_BxR, dropout_rate, dropout_key)
     if implementation == "cudnn":
-        return dot_product(query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL, packed, "cudnn")
-    if implementation == "splash":
-        return splash(query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL)
-    if implementation == "pallas":
-        arrays = query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, sequence_ids_BxL
-        return fused_attention.fused(*arrays, dropout_rate, dropout_key)
-    # In a row of one sequence it is the same for all tokens that attend.
-    reach_BxLxL = _reach(sequence_ids_BxL) if packed else (sequence_ids_BxL != 0)[:, None]
-    plain = _in_few_passes if value_BxLxHxK.dtype == jnp.float32 else _in_few_bytes
-    return plain(query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, reach_BxLxL, dropout_rate, dropout_key)
+        mixed_BxLxHxK = dot_product(*arrays, packed, "cudnn")
+    elif implementation == "splash":
+        mixed_BxLxHxK = splash(*arrays)
+    else:
+        mixed_BxLxHxK = fused_attention.fused(*arrays, dropout_rate, dropout_key)
+    return mixed_BxLxHxK if read_BxR is None else at_positions(mixed_BxLxHxK, read_BxR)
 
 
 def resolve(requested: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> Choice:
@@ -141,49 +141,71 @@ def splash(
     return jax.vmap(kernel)(*rows, segment_ids=segments).swapaxes(1, 2)
 
 
-def _in_few_passes(
+def _plain(
     query_BxLxHxK: jax.Array,
     key_BxLxHxK: jax.Array,
     value_BxLxHxK: jax.Array,
-    reach_BxLxL: jax.Array,
+    sequence_ids_BxL: jax.Array,
+    packed: bool,
+    read_BxR: jax.Array | None,
+    dropout_rate: float,
+    dropout_key: jax.Array | None,
+) -> jax.Array:
+    query_BxRxHxK = query_BxLxHxK if read_BxR is None else at_positions(query_BxLxHxK, read_BxR)
+    # In a row of one sequence it is the same for all tokens that attend.
+    reach_BxRxL = _reach(sequence_ids_BxL, read_BxR) if packed else (sequence_ids_BxL != 0)[:, None]
+    mix = _in_few_passes if value_BxLxHxK.dtype == jnp.float32 else _in_few_bytes
+    return mix(query_BxRxHxK, key_BxLxHxK, value_BxLxHxK, reach_BxRxL, dropout_rate, dropout_key)
+
+
+def _in_few_passes(
+    query_BxRxHxK: jax.Array,
+    key_BxLxHxK: jax.Array,
+    value_BxLxHxK: jax.Array,
+    reach_BxRxL: jax.Array,
     dropout_rate: float,
     dropout_key: jax.Array | None,
 ) -> jax.Array:
     # Passes over the scores cost a CPU more than the products: scale and normalise outside of them, and add the mask,
     # whose gradient is then no pass. With the heads in front, a CPU's compiler makes one kernel of all that reads them.
-    heads_first = (x_BxLxHxK.swapaxes(1, 2) for x_BxLxHxK in (query_BxLxHxK, key_BxLxHxK, value_BxLxHxK))
-    query_BxHxLxK, key_BxHxLxK, value_BxHxLxK = heads_first
-    scaled_BxHxLxK = query_BxHxLxK * query_BxHxLxK.shape[-1] ** -0.5
-    scores_BxHxLxL = jnp.einsum("bhlk,bhmk->bhlm", scaled_BxHxLxK, key_BxHxLxK)
-    scores_BxHxLxL += jnp.where(reach_BxLxL, 0.0, MASKED)[:, None]
-    highest_BxHxLx1 = jax.lax.stop_gradient(scores_BxHxLxL.max(axis=-1, keepdims=True))
-    weights_BxHxLxL = jnp.exp(scores_BxHxLxL - highest_BxHxLx1)
-    total_BxHxLx1 = weights_BxHxLxL.sum(axis=-1, keepdims=True)
-    weights_BxHxLxL = dropout(weights_BxHxLxL, dropout_rate, dropout_key)
-    return (jnp.einsum("bhlm,bhmk->bhlk", weights_BxHxLxL, value_BxHxLxK) / total_BxHxLx1).swapaxes(1, 2)
+    query_BxHxRxK, key_BxHxLxK, value_BxHxLxK = (x.swapaxes(1, 2) for x in (query_BxRxHxK, key_BxLxHxK, value_BxLxHxK))
+    scaled_BxHxRxK = query_BxHxRxK * query_BxHxRxK.shape[-1] ** -0.5
+    scores_BxHxRxL = jnp.einsum("bhrk,bhlk->bhrl", scaled_BxHxRxK, key_BxHxLxK)
+    scores_BxHxRxL += jnp.where(reach_BxRxL, 0.0, MASKED)[:, None]
+    highest_BxHxRx1 = jax.lax.stop_gradient(scores_BxHxRxL.max(axis=-1, keepdims=True))
+    weights_BxHxRxL = jnp.exp(scores_BxHxRxL - highest_BxHxRx1)
+    total_BxHxRx1 = weights_BxHxRxL.sum(axis=-1, keepdims=True)
+    weights_BxHxRxL = dropout(weights_BxHxRxL, dropout_rate, dropout_key)
+    return (jnp.einsum("bhrl,bhlk->bhrk", weights_BxHxRxL, value_BxHxLxK) / total_BxHxRx1).swapaxes(1, 2)
 
 
 def _in_few_bytes(
-    query_BxLxHxK: jax.Array,
+    query_BxRxHxK: jax.Array,
     key_BxLxHxK: jax.Array,
     value_BxLxHxK: jax.Array,
-    reach_BxLxL: jax.Array,
+    reach_BxRxL: jax.Array,
     dropout_rate: float,
     dropout_key: jax.Array | None,
 ) -> jax.Array:
     # In bfloat16 an accelerator waits for memory: keep for the gradient what has two bytes.
-    scale = query_BxLxHxK.shape[-1] ** -0.5
-    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
-    scores_BxHxLxL = jnp.where(reach_BxLxL[:, None], scores_BxHxLxL * scale, MASKED)
-    probabilities_BxHxLxL = jax.nn.softmax(scores_BxHxLxL, axis=-1).astype(value_BxLxHxK.dtype)
-    probabilities_BxHxLxL = dropout(probabilities_BxHxLxL, dropout_rate, dropout_key)
-    return jnp.einsum("bhlm,bmhk->blhk", probabilities_BxHxLxL, value_BxLxHxK)
+    scale = query_BxRxHxK.shape[-1] ** -0.5
+    scores_BxHxRxL = jnp.einsum("brhk,blhk->bhrl", query_BxRxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
+    scores_BxHxRxL = jnp.where(reach_BxRxL[:, None], scores_BxHxRxL * scale, MASKED)
+    probabilities_BxHxRxL = jax.nn.softmax(scores_BxHxRxL, axis=-1).astype(value_BxLxHxK.dtype)
+    probabilities_BxHxRxL = dropout(probabilities_BxHxRxL, dropout_rate, dropout_key)
+    return jnp.einsum("bhrl,blhk->brhk", probabilities_BxHxRxL, value_BxLxHxK)
 
 
-def _reach(sequence_ids_BxL: jax.Array) -> jax.Array:
-    """Whether the first token attends to the second, B x L x L."""
-    from_BxLx1, to_Bx1xL = sequence_ids_BxL[:, :, None], sequence_ids_BxL[:, None, :]
-    return ((from_BxLx1 == to_Bx1xL) | (from_BxLx1 == 0)) & (to_Bx1xL != 0)
+def _reach(sequence_ids_BxL: jax.Array, read_BxR: jax.Array | None = None) -> jax.Array:
+    """Whether the first token, of those that are read, attends to the second, B x R x L."""
+    reader_BxR = sequence_ids_BxL if read_BxR is None else at_positions(sequence_ids_BxL, read_BxR)
+    from_BxRx1, to_Bx1xL = reader_BxR[:, :, None], sequence_ids_BxL[:, None, :]
+    return ((from_BxRx1 == to_Bx1xL) | (from_BxRx1 == 0)) & (to_Bx1xL != 0)
+
+
+def at_positions(x_BxL: jax.Array, read_BxR: jax.Array) -> jax.Array:
+    """The values at these positions, B x R and whatever axes follow."""
+    return jnp.take_along_axis(x_BxL, jnp.expand_dims(read_BxR, tuple(range(2, x_BxL.ndim))), axis=1)
 
 
 def lacking(implementation: str, device: jax.Device, model: ModelConfig, dtype: str, length: int) -> str | None:

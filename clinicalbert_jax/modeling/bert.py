@@ -23,7 +23,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from clinicalbert_jax.config import ModelConfig
-from clinicalbert_jax.modeling.attention import attention
+from clinicalbert_jax.modeling.attention import at_positions, attention
 from clinicalbert_jax.modeling.dropout import dropout
 
 Params = dict[str, Any]  # nested, of arrays; every key is a string, a layer's being its number
@@ -265,12 +265,13 @@ class SelfAttention(nnx.Module):
         read_BxR: jax.Array | None,
     ) -> jax.Array:
         """From B x L x D to B x L x D or B x R x D."""
-        mixed_BxLxHxK = attend(*self.projections(x_BxLxD), dropout_rate=self.attention_rate, dropout_key=attention_key)
-        mixed_BxLxD = mixed_BxLxHxK.reshape(x_BxLxD.shape)
+        mixed_BxLxHxK = attend(
+            *self.projections(x_BxLxD), read_BxR=read_BxR, dropout_rate=self.attention_rate, dropout_key=attention_key
+        )
         if read_BxR is not None:
             # Positions meet in attention alone: what follows is computed where it is read.
-            x_BxLxD, mixed_BxLxD = _gather(x_BxLxD, read_BxR), _gather(mixed_BxLxD, read_BxR)
-        added_BxLxD = dropout(self.output(mixed_BxLxD), self.hidden_rate, hidden_key)
+            x_BxLxD = at_positions(x_BxLxD, read_BxR)
+        added_BxLxD = dropout(self.output(mixed_BxLxHxK.reshape(x_BxLxD.shape)), self.hidden_rate, hidden_key)
         return self.layer_norm(x_BxLxD + added_BxLxD).astype(self.dtype)
 
     def projections(self, x_BxLxD: jax.Array) -> tuple[jax.Array, ...]:
@@ -369,10 +370,6 @@ def _activate(name: str, x: jax.Array) -> jax.Array:
         # As PyTorch has it. JAX computes erfc, for its digits far below 0 where little is left, at twice the time.
         return x * (0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5)))
     return jax.nn.gelu(x, approximate=name != "gelu")
-
-
-def _gather(hidden_BxLxD: jax.Array, positions_BxP: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(hidden_BxLxD, positions_BxP[:, :, None], axis=1)
 
 
 def _fold(key: jax.Array | None, number: int) -> jax.Array | None:

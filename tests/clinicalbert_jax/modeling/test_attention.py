@@ -100,6 +100,20 @@ def test_xla(rows: list[list[int]], packed: bool) -> None:
 
 
 @pytest.mark.fast
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(("rows", "packed"), [(PADDED, False), (PADDED, True), (PACKED, True)])
+def test_xla_where_it_is_read_alone(rows: list[list[int]], packed: bool, dtype: jnp.dtype) -> None:
+    """The same as all of it, at these positions: out of order, twice, and of padding, which attends to its row."""
+    ids_BxL = sequence_ids(rows)
+    arrays = [x.astype(dtype) for x in queries_keys_values(ids_BxL)]
+    read_BxR = np.array([[99, 0, 0], [255, 0, 7], [0, 1, 0], [5, 0, 3]])
+    of_all = attention(*arrays, ids_BxL, packed=packed)
+    expected = np.stack([mixed[read] for mixed, read in zip(np.asarray(of_all, np.float32), read_BxR, strict=True)])
+    found = attention(*arrays, ids_BxL, packed=packed, read_BxR=jnp.asarray(read_BxR))
+    np.testing.assert_allclose(np.asarray(found, np.float32), expected, atol=1e-5 if dtype == jnp.float32 else 2e-2)
+
+
+@pytest.mark.fast
 @pytest.mark.parametrize(("rows", "packed"), [(PADDED, False), (PADDED, True), (PACKED, True)])
 def test_jax_is_told_our_sequences(rows: list[list[int]], packed: bool) -> None:
     """What cuDNN gets, computed by the other implementation of the same function."""

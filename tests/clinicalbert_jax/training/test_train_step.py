@@ -85,6 +85,21 @@ def test_losses_do_not_depend_on_the_mesh_or_on_accumulation(
         np.testing.assert_allclose(other, one, atol=2e-4)
 
 
+@pytest.mark.fast
+def test_a_cpu_computes_the_gradient_in_parts_that_suit_its_caches(
+    dataset: Dataset, on_one_device: tuple[list[tuple[float, float]], State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts_of = {(8, 384): 4, (16, 128): 1, (32, 128): 2, (7, 384): 7, (8, 512): 8, (19, 128): 1, (3, 2048): 3}
+    assert {shape: train_step._parts_on_a_cpu(*shape) for shape in parts_of} == parts_of
+    program, batch = train_step.build(config_with(), jax.devices()[:1]), dataset.train_batch(0, 0, 16, np.arange(16))
+    whole = program.compiled_step.lower(program.abstract_state, batch, program._arguments).as_text()
+    monkeypatch.setattr(train_step, "_SCORES_A_CPU", 4 * toy_dataset.LENGTH**2)
+    program = train_step.build(config_with(), jax.devices()[:1])
+    parts = program.compiled_step.lower(program.abstract_state, batch, program._arguments).as_text()
+    assert parts.count("stablehlo.while") == whole.count("stablehlo.while") + 1
+    np.testing.assert_allclose(run(config_with(), dataset, 1)[0], on_one_device[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "bert_adam", "lamb"])
 def test_parameters_and_optimizer_slots_are_cut_alike(optimizer: str) -> None:
     config = config_with(fsdp=4)
