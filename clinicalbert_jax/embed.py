@@ -30,8 +30,11 @@ def main(options: Options) -> None:
         raise UserError(f"--output: expected FILE.parquet or FILE.npz in an existing directory, found {output}")
     ids, texts = text_input.read_records(options.input)
     source = loading.find(options.model)
-    from clinicalbert_jax.inference import Inference  # imports JAX, which takes seconds: after the options are checked
+    # These import JAX, which takes seconds: after the options are checked.
+    from clinicalbert_jax.inference import Inference
+    from clinicalbert_jax.training import xla
 
+    xla.configure_inference()
     model = Inference(loading.load(source), show_progress=True)
     vectors_NxD, truncated = model.embed(texts, options.pooling)
     with atomic_output.file(output, options.overwrite, [options.input]) as partial:

@@ -28,8 +28,11 @@ def main(options: Options) -> None:
     """Print the likeliest words for each [MASK] of each text, with their probabilities."""
     texts = text_input.read(options.texts, options.input)
     source = loading.find(options.model)
-    from clinicalbert_jax.inference import Inference  # imports JAX, which takes seconds: after the options are checked
+    # These import JAX, which takes seconds: after the options are checked.
+    from clinicalbert_jax.inference import Inference
+    from clinicalbert_jax.training import xla
 
+    xla.configure_inference()
     model = Inference(loading.load(source), show_progress=options.input is not None)
     found = model.fill_mask(texts, options.top_k, options.candidates)
     for number, (text, masks) in enumerate(zip(texts, found, strict=True), start=1):

@@ -20,8 +20,8 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
+from clinicalbert_jax.training import xla
 
-_MOST_ROWS = 32
 _SHORTEST = 16
 
 
@@ -176,18 +176,24 @@ class Inference:
 
     def _batches(self, rows: list[Row]) -> Iterator[tuple[list[int], tuple[np.ndarray, ...]]]:
         # Numbers of the rows in a batch, and its input, segment and sequence ids; rows past the numbers are padding.
-        order = sorted(range(len(rows)), key=lambda number: len(rows[number].ids))
-        starts = range(0, len(order), _MOST_ROWS)
-        for start in cli.progress_bar(starts, unit="batch", leave=False) if self.show_progress else starts:
-            chosen = order[start : start + _MOST_ROWS]
-            longest = len(rows[chosen[-1]].ids)
-            length = min(max(_power_of_two(longest), _SHORTEST), max(longest, self.config.max_position_embeddings))
+        order = sorted(range(len(rows)), key=lambda number: len(rows[number].ids), reverse=True)
+        platform, chosen_of_batch, start = jax.default_backend(), [], 0
+        while start < len(order):
+            end = start + xla.rows_at_once(platform, self._padded(len(rows[order[start]].ids)))
+            chosen_of_batch.append(order[start:end])
+            start = end
+        bar = cli.progress_bar(chosen_of_batch, unit="batch", leave=False) if self.show_progress else chosen_of_batch
+        for chosen in bar:
+            length = self._padded(len(rows[chosen[0]].ids))
             arrays_BxL = tuple(np.zeros((_power_of_two(len(chosen)), length), np.int32) for _ in range(3))
             for b, number in enumerate(chosen):
                 size = len(rows[number].ids)
                 arrays_BxL[0][b, :size], arrays_BxL[1][b, :size] = rows[number]
                 arrays_BxL[2][b, :size] = 1
             yield chosen, arrays_BxL
+
+    def _padded(self, longest: int) -> int:
+        return min(max(_power_of_two(longest), _SHORTEST), max(longest, self.config.max_position_embeddings))
 
     def _rows(self, texts: Sequence[str] | Sequence[tuple[str, str]], allow_long: bool = False) -> list[Row]:
         encodings: list[Any] = self.tokenizer.encode_batch(list(texts))

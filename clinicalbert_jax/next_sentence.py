@@ -36,8 +36,11 @@ def main(options: Options) -> None:
             raise UserError(f"--input: expected two texts with one tab between them on line {number}")
         pairs.append((first, second))
     source = loading.find(options.model)
-    from clinicalbert_jax.inference import Inference  # imports JAX, which takes seconds: after the options are checked
+    # These import JAX, which takes seconds: after the options are checked.
+    from clinicalbert_jax.inference import Inference
+    from clinicalbert_jax.training import xla
 
+    xla.configure_inference()
     model = Inference(loading.load(source), show_progress=options.input is not None)
     for number, probability in enumerate(model.next_sentence(pairs).tolist(), start=1):
         first, second = pairs[number - 1]

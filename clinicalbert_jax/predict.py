@@ -52,11 +52,11 @@ def main(options: Options) -> None:
     from clinicalbert_jax.training import xla
     from clinicalbert_jax.training.sharding import make_mesh
 
-    xla.configure()
+    xla.configure_inference()
     model = finetuned_model.load(source, options.step)
     rows = model.task.rows(examples, bert_tokenizer.build(bert_tokenizer.read(model.tokenizer_dir)), False)
     predict = predictor.Predictor(model.task.head, model.config, make_mesh(MeshConfig()))
-    with cli.progress_bar(doing="predicting", unit=" batches", leave=False) as bar:
+    with cli.progress_bar(doing="predicting", total=len(rows), unit=" rows", leave=False) as bar:
         logits = predict(model.params, rows, after_batch=bar.update)
     predictions = model.task.decode(examples, rows, logits)
     for written in model.task.write(output, examples, predictions, options.show_text, options.overwrite, [path]):

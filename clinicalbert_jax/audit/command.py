@@ -154,7 +154,7 @@ def audit(inputs: Inputs, windows: Windows, options: Options, output: Path) -> d
     from clinicalbert_jax.audit import findings, losses
     from clinicalbert_jax.training import xla
 
-    xla.configure()
+    xla.configure_inference()
     tokens, layout = inputs.tokenizer.vocabulary, inputs.manifest.layout
     policy = masking.policy(list(tokens), layout.max_predictions_per_seq)
     loaded = loading.load(inputs.source, options.step)

@@ -28,9 +28,9 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.training import xla
 from clinicalbert_jax.training.losses import token_cross_entropy
 
-_TOKENS_AT_ONCE = 4096  # in a batch
 WINDOWS_OF_A_PART = 64  # one or two minutes of a BERT-base on two cores
 _SHORTEST = 16
 _SENTENCES_AT_ONCE = 4096  # rows of them made at a time
@@ -220,7 +220,7 @@ def _planned(lengths_N: Ints, longest: int) -> Iterator[tuple[Ints, int]]:
 
 
 def _rows_of(length: int) -> int:
-    return max(1, _TOKENS_AT_ONCE // length)
+    return xla.rows_at_once(jax.default_backend(), length)
 
 
 def _made_up(length: int, predictions: int, mask: int) -> tuple[npt.NDArray, ...]:

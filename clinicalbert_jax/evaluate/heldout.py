@@ -27,7 +27,9 @@ class Options:
     step: str | None = option("Checkpoint of the run: its number, or 'best' on validation; default: latest.", None)
     output: str | None = option("JSON file; by default RUN/evaluation_SPLIT.json for a single run.", None)
     overwrite: bool = option("Replace the file of --output.", False)
-    batch_size: int = option("Rows in a batch, rounded up to a multiple of the devices.", 64, lowest=1)
+    batch_size: int | None = option(
+        "Rows in a batch, rounded up to a multiple of the devices; default: what suits them.", None, lowest=1
+    )
     dtype: str = option("Type of the activations.", "float32", choices=("float32", "bfloat16"))
 
 
@@ -49,6 +51,9 @@ def run(options: Options) -> None:
     if options.step is not None and not sources[0].is_run:
         raise UserError(f"--step: expected a run to choose a checkpoint from, found {sources[0].directory}")
 
+    from clinicalbert_jax.training import xla
+
+    xla.configure_inference()
     document = evaluate(sources, data_dir, manifest, options.split, options.step, options.batch_size, options.dtype)
     from clinicalbert_jax.evaluate import summary
 
@@ -84,7 +89,7 @@ def evaluate(
     manifest: Manifest,
     split: str = "test",
     step: str | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     dtype: str = "float32",
 ) -> dict[str, Any]:
     """The figures of one model, or of two with their difference, as one JSON document. `step` is the first's."""
@@ -92,10 +97,12 @@ def evaluate(
 
     from clinicalbert_jax.data.dataset import Dataset
     from clinicalbert_jax.evaluate import per_token, summary
+    from clinicalbert_jax.training import xla
 
     dataset = Dataset(data_dir, split)
     devices = jax.local_device_count()
-    rows = -(-batch_size // devices) * devices
+    at_once = xla.rows_at_once(jax.default_backend(), manifest.layout.max_seq_length)
+    rows = devices * (at_once if batch_size is None else -(-batch_size // devices))
     targets = per_token.targets(dataset, list(bert_tokenizer.read(data_dir).tokens), rows)
     models: list[dict[str, Any]] = []
     scored: list[per_token.Scores] = []

@@ -10,19 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from clinicalbert_jax.config import ModelConfig
 from clinicalbert_jax.finetune import heads
 from clinicalbert_jax.finetune.rows import Rows, batch_of, most_in_one, pack, packed_length
 from clinicalbert_jax.modeling import bert
+from clinicalbert_jax.training import xla
 from clinicalbert_jax.training.losses import Batch
 from clinicalbert_jax.training.sharding import BATCH_SPEC, local_rows, parameter_specs, put_batch
 from clinicalbert_jax.training.train_step import gather
 
-# On the CPU, rows of 384 took 43 ms each by 8 and 39 ms by 2, rows of 128 9.9 ms by 32 and 8.6 ms by 8
-# (docs/lab_notebook.md).
-_POSITIONS_A_CPU, _ROWS_A_DEVICE = 1024, 32
 _INPUTS = ("input_ids", "segment_ids", "sequence_ids", "first_positions")
 
 
@@ -30,7 +28,7 @@ class Predictor:
     """Computes a head's logits. Compiled shapes are kept for further calls."""
 
     def __init__(self, head: str, config: ModelConfig, mesh: Mesh, dtype: str = "float32") -> None:
-        self._head, self._mesh, self._on_cpu = head, mesh, mesh.devices.flat[0].platform == "cpu"
+        self._head, self._mesh = head, mesh
         self._max_positions = config.max_position_embeddings
         self._compiled: set[int] = set()  # lengths
 
@@ -51,18 +49,20 @@ class Predictor:
         self._logits = logits
 
     def __call__(
-        self, params: bert.Params, rows: Rows, after_batch: Callable[[], None] = lambda: None
+        self, params: bert.Params, rows: Rows, after_batch: Callable[[int], object] = lambda num_rows: None
     ) -> list[np.ndarray]:
         """For each row float32 logits, C or (its own length) x C. With several processes, all get all of them.
 
-        An exception of `after_batch` ends it.
+        `after_batch` gets the number of rows of each batch that is done; an exception of it ends the work.
         """
+        shardings = jax.tree.map(lambda spec: NamedSharding(self._mesh, spec), parameter_specs(params))
+        params = jax.device_put(params, shardings)  # once, where they are NumPy's
         lengths_N = rows.lengths_N
         length = packed_length(int(lengths_N.max()), self._max_positions)
         length = min((known for known in self._compiled if known >= length), default=length)
         self._compiled.add(length)
         packed = pack(lengths_N, length)
-        size = self._mesh.size * (max(1, _POSITIONS_A_CPU // length) if self._on_cpu else _ROWS_A_DEVICE)
+        size = self._mesh.size * xla.rows_at_once(self._mesh.devices.flat[0].platform, length)
         held_R = local_rows(size, self._mesh)
         results: list[np.ndarray] = [np.empty(0)] * len(rows)
         for first in range(0, len(packed), size):
@@ -79,5 +79,5 @@ class Predictor:
                     end = start + lengths_N[number]
                     results[number] = logits[place] if self._head == "sequence" else logits[start:end]
                     start = end
-            after_batch()
+            after_batch(sum(map(len, chosen)))
         return results

@@ -197,7 +197,7 @@ def training_job(
     run_config = program.config
 
     def evaluate(params: Params, after_batch: Callable[[], None]) -> dict[str, float]:
-        logits = predictor(params, rows["validation"], after_batch)
+        logits = predictor(params, rows["validation"], lambda num_rows: after_batch())
         scores = task.score(
             data.examples["validation"], task.decode(data.examples["validation"], rows["validation"], logits)
         )

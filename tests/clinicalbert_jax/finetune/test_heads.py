@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
-from clinicalbert_jax.finetune import finetuned_model, heads
+from clinicalbert_jax.finetune import finetuned_model, heads, predictor
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import RowBatches, Rows, batch_of
 from clinicalbert_jax.finetune.task import ONE_LABEL, REGRESSION, SEVERAL_LABELS
 from clinicalbert_jax.pretrained import weight_names
-from clinicalbert_jax.training import train_step
+from clinicalbert_jax.training import sharding, train_step
 from clinicalbert_jax.training.sharding import make_mesh
 
 STEPS, BATCH, LABELS, LENGTH = 50, 8, 5, 64
@@ -202,6 +202,21 @@ def test_devices_and_microbatches_change_nothing(kind: str) -> None:
             losses.append(float(total / weight))
         results.append((losses, jax.device_get(state.params)))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
+
+
+@pytest.mark.fast
+def test_parameters_of_numpy_are_put_on_the_devices_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As arguments they would be copied for every batch, on an accelerator from the host."""
+    rows, program = some_rows("token", ONE_LABEL, 2 * BATCH), build("token")
+    params = jax.device_get(program.init().params)
+
+    def put_batch(*args: Any) -> Any:
+        with jax.transfer_guard_host_to_device("allow"):
+            return sharding.put_batch(*args)
+
+    monkeypatch.setattr(predictor, "put_batch", put_batch)
+    with jax.transfer_guard_host_to_device("disallow"):
+        assert len(Predictor("token", MODEL, program.mesh)(params, rows)) == len(rows)
 
 
 @pytest.mark.fast
