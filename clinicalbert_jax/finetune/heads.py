@@ -21,6 +21,9 @@ from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.training.losses import Batch, Objective, Sums, cross_entropy, token_cross_entropy
 
 ENCODER_PARTS = ("embeddings", "layers", "pooler")  # what fine-tuning keeps of a pre-trained model's parameters
+# With 6 layers of 384, 16 rows of 128 took 0.50 s at once and 0.48 s by fours, 8 of 384 1.12 s and, by twos, 0.98 s
+# (docs/lab_notebook.md). Pre-training gains nothing: each part would add up the gradient of the MLM head's decoder.
+_POSITIONS_ON_A_CPU = 768
 
 
 def init(config: ModelConfig, num_labels: int, key: jax.Array) -> bert.Params:
@@ -72,6 +75,7 @@ def objective(head: str, num_labels: int, problem_type: str = ONE_LABEL) -> Call
             init=lambda key: init(config.model, num_labels, key),
             weights=lambda batch: {"task_loss": batch["label_weights"].sum()},
             sums=sums,
+            positions_on_a_cpu=_POSITIONS_ON_A_CPU,
         )
 
     return make

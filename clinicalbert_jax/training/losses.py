@@ -24,11 +24,13 @@ class Objective:
 
     `init(key)`: the first parameters. `weights(batch)`: the weight of each loss in a batch, or in a part of one, by the
     names of `sums`. `sums(params, batch, dropout_key)`: losses and accuracies; without a key there is no dropout.
+    `positions_on_a_cpu`: how many at most a CPU computes at once, if the batch divides; None: all of the batch.
     """
 
     init: Callable[[jax.Array], bert.Params]
     weights: Callable[[Batch], dict[str, jax.Array]]
     sums: Callable[[bert.Params, Batch, jax.Array | None], Sums]
+    positions_on_a_cpu: int | None = None
 
 
 def pretraining(config: Config, mesh: Mesh) -> Objective:

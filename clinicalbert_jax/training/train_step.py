@@ -37,8 +37,6 @@ from clinicalbert_jax.training.sharding import (
     state_shardings,
 )
 
-_SCORES_A_CPU = 2 * 384**2  # of an attention head, that a CPU computes at once
-
 
 class Arguments(NamedTuple):
     """What runs of one compiled program may differ in beside their batches, on the devices of its mesh."""
@@ -269,9 +267,9 @@ def _local_gradient(
         grads, sums = jax.grad(loss, has_aux=True)(params, microbatch, jax.random.fold_in(key, number))
         return jax.tree.map(jnp.add, total, (grads, sums)), None
 
-    if platform == "cpu":
+    if platform == "cpu" and objective.positions_on_a_cpu is not None:
         rows, length = batch["input_ids"].shape
-        microbatches *= _parts_on_a_cpu(rows // microbatches, length)
+        microbatches *= _parts(rows // microbatches, length, max(length, objective.positions_on_a_cpu))
     if microbatches == 1:
         total, sums = jax.grad(loss, has_aux=True)(params, batch, jax.random.fold_in(key, 0))
     else:
@@ -283,14 +281,9 @@ def _local_gradient(
     return _reduce(total, specs), _sum_over(sums)
 
 
-def _parts_on_a_cpu(rows: int, length: int) -> int:
-    """In how many equal parts a CPU computes the gradient of so many rows: as few as its caches are fast with.
-
-    Of 8 rows of 384 it took 1.12 s at once and 0.96 s by twos, with 6 layers of 384; 128 tokens long it made no
-    difference up to 32 rows (docs/lab_notebook.md).
-    """
-    most = max(_SCORES_A_CPU, length**2)
-    fitting = (n for n in range(1, rows + 1) if rows % n == 0 and most / 2 <= rows // n * length**2 <= most)
+def _parts(rows: int, length: int, most: int) -> int:
+    """The fewest equal parts of so many rows with `most` positions each, or half as many; else 1."""
+    fitting = (n for n in range(1, rows + 1) if rows % n == 0 and most <= 2 * (rows // n * length) <= 2 * most)
     return min(fitting, default=1)
 
 

@@ -1,7 +1,7 @@
 """The training step: the same on any mesh and under accumulation, skips what is not finite, shards all its state."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
 
 from clinicalbert_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 from clinicalbert_jax.data.dataset import Dataset
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.runs.state import State
-from clinicalbert_jax.training import train_step
+from clinicalbert_jax.training import losses, train_step
 from clinicalbert_jax.training.sharding import local_rows, put_batch, state_shardings
 from tests import toy_dataset
 
@@ -50,17 +51,22 @@ def uneven(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return batch
 
 
-def run(config: Config, dataset: Dataset, num_devices: int) -> tuple[list[tuple[float, float]], State]:
-    program = train_step.build(config, jax.devices()[:num_devices])
+def run(
+    config: Config,
+    dataset: Dataset,
+    num_devices: int,
+    make_objective: Callable[[Config, Mesh], losses.Objective] = losses.pretraining,
+) -> tuple[list[tuple[float, float]], State]:
+    program = train_step.build(config, jax.devices()[:num_devices], make_objective)
     state, size = program.init(), config.train.global_batch_size
     rows_R = local_rows(size, program.mesh)
-    losses = []
+    means = []
     for number in range(config.train.steps):
         batch = uneven(dataset.train_batch(0, number, size, rows_R))
         state, happened = program.train_step(state, put_batch(batch, program.mesh))
         sums = jax.device_get(happened["sums"])
-        losses.append(tuple(float(sums[name][0] / sums[name][1]) for name in ("mlm_loss", "nsp_loss")))
-    return losses, state
+        means.append(tuple(float(sums[name][0] / sums[name][1]) for name in ("mlm_loss", "nsp_loss")))
+    return means, state
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +92,21 @@ def test_losses_do_not_depend_on_the_mesh_or_on_accumulation(
 
 
 @pytest.mark.fast
-def test_a_cpu_computes_the_gradient_in_parts_that_suit_its_caches(
-    dataset: Dataset, on_one_device: tuple[list[tuple[float, float]], State], monkeypatch: pytest.MonkeyPatch
+def test_a_cpu_computes_the_gradient_in_parts_where_the_objective_says_so(
+    dataset: Dataset, on_one_device: tuple[list[tuple[float, float]], State]
 ) -> None:
-    parts_of = {(8, 384): 4, (16, 128): 1, (32, 128): 2, (7, 384): 7, (8, 512): 8, (19, 128): 1, (3, 2048): 3}
-    assert {shape: train_step._parts_on_a_cpu(*shape) for shape in parts_of} == parts_of
-    program, batch = train_step.build(config_with(), jax.devices()[:1]), dataset.train_batch(0, 0, 16, np.arange(16))
-    whole = program.compiled_step.lower(program.abstract_state, batch, program._arguments).as_text()
-    monkeypatch.setattr(train_step, "_SCORES_A_CPU", 4 * toy_dataset.LENGTH**2)
-    program = train_step.build(config_with(), jax.devices()[:1])
-    parts = program.compiled_step.lower(program.abstract_state, batch, program._arguments).as_text()
-    assert parts.count("stablehlo.while") == whole.count("stablehlo.while") + 1
-    np.testing.assert_allclose(run(config_with(), dataset, 1)[0], on_one_device[0], rtol=1e-5)
+    parts_of = {(8, 384): 4, (16, 128): 4, (5, 128): 1, (7, 384): 7, (16, 512): 16, (19, 128): 1, (13, 64): 1}
+    assert {shape: train_step._parts(*shape, most=768) for shape in parts_of} == parts_of
+
+    def in_parts(config: Config, mesh: Mesh) -> losses.Objective:
+        return dataclasses.replace(losses.pretraining(config, mesh), positions_on_a_cpu=4 * toy_dataset.LENGTH)
+
+    programs = [train_step.build(config_with(), jax.devices()[:1], make) for make in (losses.pretraining, in_parts)]
+    batch = dataset.train_batch(0, 0, 16, np.arange(16))
+    lowered = [one.compiled_step.lower(one.abstract_state, batch, one._arguments).as_text() for one in programs]
+    assert lowered[1].count("stablehlo.while") == lowered[0].count("stablehlo.while") + 1
+    found, _ = run(config_with(), dataset, 1, in_parts)
+    np.testing.assert_allclose(found, on_one_device[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "bert_adam", "lamb"])
