@@ -36,9 +36,8 @@ def test_the_environment_has_the_last_word(monkeypatch: pytest.MonkeyPatch, cach
 _STEPS = """
 import resource, statistics
 from clinicalbert_jax.training import xla
-xla.configure()
+{configure}
 import jax, jax.numpy as jnp
-xla.keep_freed_memory("cpu")
 step = jax.jit(lambda x: (jnp.sort(x[:, None] + x) ** 2).sum())  # 64 MB and more between input and output
 x = jnp.ones(4096)
 faults = []
@@ -51,9 +50,21 @@ print(int(statistics.median(faults[1:])))
 
 
 @pytest.mark.fast
-def test_a_step_on_the_cpu_finds_the_memory_of_the_one_before() -> None:
+@pytest.mark.parametrize("configure", ["xla.configure(); xla.keep_freed_memory('cpu')", "xla.configure_inference()"])
+def test_a_step_on_the_cpu_finds_the_memory_of_the_one_before(configure: str) -> None:
     """Page faults of most steps: 64 MB fetched anew would make 16,000, as a step does now and then all the same."""
     done = subprocess.run(
-        [sys.executable, "-c", _STEPS], capture_output=True, text=True, check=True, env=os.environ | {"XLA_FLAGS": ""}
+        [sys.executable, "-c", _STEPS.format(configure=configure)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"XLA_FLAGS": ""},
     )
     assert int(done.stdout) < 1000
+
+
+@pytest.mark.fast
+def test_a_cpu_computes_fewer_rows_at_once_the_longer_they_are() -> None:
+    lengths = (16, 128, 384, 512, 2048)
+    assert [xla.rows_at_once("cpu", length) for length in lengths] == [64, 8, 2, 2, 1]
+    assert {xla.rows_at_once("tpu", length) for length in lengths} == {32}
