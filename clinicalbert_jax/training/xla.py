@@ -6,6 +6,7 @@ Call `configure` before JAX makes its devices, when it reads the flags. The envi
 import contextlib
 import ctypes
 import os
+import platform
 from pathlib import Path
 
 import jax
@@ -19,6 +20,9 @@ _FLAGS = (
     # CPU: find more buffers that may be written in place. A donated state is then copied less.
     "--xla_cpu_copy_insertion_use_region_analysis=true",
 )
+# CPU: matrix products by oneDNN instead of YNN, 5 % of a step of fine-tuning and 8 % of a prediction. Without effect on
+# other backends; not tried on other processors.
+_X86_FLAGS = ("--xla_cpu_use_onednn=true", "--xla_cpu_experimental_onednn_fusion_type=dot")
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -33,7 +37,8 @@ def configure() -> None:
     program, flags, devices and versions. `JAX_COMPILATION_CACHE_DIR` names another directory, and
     `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
     """
-    os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")]).strip()  # the last one counts
+    flags = _FLAGS + (_X86_FLAGS if platform.machine() in ("x86_64", "AMD64") else ())
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()  # the last one counts
     if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
         jax.config.update("jax_cpu_enable_async_dispatch", False)  # see keep_freed_memory; without effect elsewhere
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # by default a second: many are shorter
@@ -50,12 +55,12 @@ def configure_inference() -> None:
     keep_freed_memory(jax.default_backend())
 
 
-def rows_at_once(platform: str, length: int) -> int:
+def rows_at_once(backend: str, length: int) -> int:
     """How many rows of `length` a device computes at once, without a gradient: on a CPU what suits its caches."""
-    return max(1, _POSITIONS_A_CPU // length) if platform == "cpu" else _ROWS_A_DEVICE
+    return max(1, _POSITIONS_A_CPU // length) if backend == "cpu" else _ROWS_A_DEVICE
 
 
-def keep_freed_memory(platform: str) -> None:
+def keep_freed_memory(backend: str) -> None:
     """Where steps run on the CPU, have glibc keep the memory that one step frees for the next.
 
     A step's temporary memory is one block of hundreds of MB, which is otherwise returned to the system and faulted in
@@ -63,6 +68,6 @@ def keep_freed_memory(platform: str) -> None:
     for its main thread alone, so `configure` turns off asynchronous dispatch, which would run steps in another.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if platform == "cpu" and mallopt:
+    if backend == "cpu" and mallopt:
         mallopt(_M_MMAP_MAX, 0)  # no blocks straight from the system
         mallopt(_M_TRIM_THRESHOLD, -1)  # and none returned to it
