@@ -6,7 +6,6 @@ Call `configure` before JAX makes its devices, when it reads the flags. The envi
 import contextlib
 import ctypes
 import os
-import platform
 from pathlib import Path
 
 import jax
@@ -20,9 +19,6 @@ _FLAGS = (
     # CPU: find more buffers that may be written in place. A donated state is then copied less.
     "--xla_cpu_copy_insertion_use_region_analysis=true",
 )
-# CPU: matrix products by oneDNN instead of YNN, 5 % of a step of fine-tuning and 8 % of a prediction. Without effect on
-# other backends; not tried on other processors.
-_X86_FLAGS = ("--xla_cpu_use_onednn=true", "--xla_cpu_experimental_onednn_fusion_type=dot")
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -37,8 +33,7 @@ def configure() -> None:
     program, flags, devices and versions. `JAX_COMPILATION_CACHE_DIR` names another directory, and
     `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
     """
-    flags = _FLAGS + (_X86_FLAGS if platform.machine() in ("x86_64", "AMD64") else ())
-    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()  # the last one counts
+    os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")]).strip()  # the last one counts
     if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
         jax.config.update("jax_cpu_enable_async_dispatch", False)  # see keep_freed_memory; without effect elsewhere
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # by default a second: many are shorter
