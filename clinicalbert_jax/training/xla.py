@@ -50,12 +50,12 @@ def configure_inference() -> None:
     keep_freed_memory(jax.default_backend())
 
 
-def rows_at_once(backend: str, length: int) -> int:
+def rows_at_once(platform: str, length: int) -> int:
     """How many rows of `length` a device computes at once, without a gradient: on a CPU what suits its caches."""
-    return max(1, _POSITIONS_A_CPU // length) if backend == "cpu" else _ROWS_A_DEVICE
+    return max(1, _POSITIONS_A_CPU // length) if platform == "cpu" else _ROWS_A_DEVICE
 
 
-def keep_freed_memory(backend: str) -> None:
+def keep_freed_memory(platform: str) -> None:
     """Where steps run on the CPU, have glibc keep the memory that one step frees for the next.
 
     A step's temporary memory is one block of hundreds of MB, which is otherwise returned to the system and faulted in
@@ -63,6 +63,6 @@ def keep_freed_memory(backend: str) -> None:
     for its main thread alone, so `configure` turns off asynchronous dispatch, which would run steps in another.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if backend == "cpu" and mallopt:
+    if platform == "cpu" and mallopt:
         mallopt(_M_MMAP_MAX, 0)  # no blocks straight from the system
         mallopt(_M_TRIM_THRESHOLD, -1)  # and none returned to it
