@@ -232,10 +232,10 @@ class _Progress:
         """One training has ended."""
         self._done.add(training)
         self._num_trained += 1
-        left = (time.monotonic() - self._started) / self._num_trained * (self._total - len(self._done))
-        so_far = f"{len(self._done)} of {self._total}"
+        seconds = (time.monotonic() - self._started) / self._num_trained * (self._total - len(self._done))
+        left = f", about {duration(seconds)} left" if seconds else ""
         print(
             f"{training.task}, {training.model}, fraction {training.fraction:g}, seed {training.seed}: "
-            f"{result.validation:.3f} on validation data; {so_far}, about {duration(left)} left",
+            f"{result.validation:.3f} on validation data; {len(self._done)} of {self._total}{left}",
             file=sys.stderr,
         )
