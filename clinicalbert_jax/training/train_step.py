@@ -1,6 +1,6 @@
 """The training step and the evaluation step: pure functions, compiled for one mesh.
 
-Shape legend: B batch, L length (see `schema.BATCH_SHAPES` for the arrays of a batch).
+Shape legend: B batch, L length, M microbatches (see `schema.BATCH_SHAPES` for the arrays of a batch).
 """
 
 import dataclasses
@@ -262,10 +262,10 @@ def _local_gradient(
         sums = objective.sums(params, microbatch, key)
         return total_loss(sums, weights), sums
 
-    def add(total: Any, numbered: tuple[jax.Array, Batch]) -> tuple[Any, None]:
+    def add(total: Any, numbered: tuple[jax.Array, Batch]) -> tuple[Any, Sums]:
         number, microbatch = numbered
         grads, sums = jax.grad(loss, has_aux=True)(params, microbatch, jax.random.fold_in(key, number))
-        return jax.tree.map(jnp.add, total, (grads, sums)), None
+        return jax.tree.map(jnp.add, total, grads), sums
 
     if platform == "cpu" and objective.positions_on_a_cpu is not None:
         rows, length = batch["input_ids"].shape
@@ -274,10 +274,9 @@ def _local_gradient(
         total, sums = jax.grad(loss, has_aux=True)(params, batch, jax.random.fold_in(key, 0))
     else:
         split = jax.tree.map(lambda x: x.reshape(microbatches, x.shape[0] // microbatches, *x.shape[1:]), dict(batch))
-        first = jax.tree.map(lambda x: x[0], split)
-        shapes = params, jax.eval_shape(objective.sums, params, first, key)
-        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        (total, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(microbatches), split))
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        total, sums_M = jax.lax.scan(add, zeros, (jnp.arange(microbatches), split))
+        sums = jax.tree.map(lambda sum_M: sum_M.sum(axis=0), sums_M)
     return _reduce(total, specs), _sum_over(sums)
 
 
