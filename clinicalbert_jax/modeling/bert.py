@@ -281,8 +281,8 @@ class SelfAttention(nnx.Module):
         kernel_Dx3D = jnp.concatenate([part.kernel[...] for part in parts], axis=1).astype(self.dtype)
         bias_3D = jnp.concatenate([part.bias[...] for part in parts]).astype(self.dtype)  # type: ignore[index]
         joint_BxLx3D = _product(x_BxLxD, kernel_Dx3D) + bias_3D
-        joint_BxLx3xHxK = joint_BxLx3D.reshape(*x_BxLxD.shape[:2], 3, self.heads, -1)
-        return tuple(part.squeeze(2) for part in jnp.split(joint_BxLx3xHxK, 3, axis=2))
+        shape_BxLxHxK = *x_BxLxD.shape[:2], self.heads, -1
+        return tuple(part_BxLxD.reshape(shape_BxLxHxK) for part_BxLxD in jnp.split(joint_BxLx3D, 3, axis=-1))
 
 
 class FeedForward(nnx.Module):
