@@ -72,6 +72,11 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def has_patients(self) -> bool:
+        """Whether the notes named their patients; else each note or document counts as one."""
+        return not self.options.get("each_note_is_a_patient") and self.options.get("input_format") != "sentences"
+
     def save(self, directory: Path) -> None:
         """Write `manifest.json` in `directory`."""
         document = {"format": FORMAT} | dataclasses.asdict(self)

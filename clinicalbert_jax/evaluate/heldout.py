@@ -160,9 +160,7 @@ def warnings_of(source: loading.Source, manifest: Manifest) -> list[str]:
 
 def unit(manifest: Manifest) -> str:
     """What a patient's number stands for in this data."""
-    options = manifest.options
-    documents = options.get("each_note_is_a_patient") or options.get("input_format") == "sentences"
-    return "documents" if documents else "patients"
+    return "patients" if manifest.has_patients else "documents"
 
 
 def _inputs(directory: Path) -> list[Path]:

@@ -14,7 +14,7 @@ Shape legend: S seeds, E examples, D documents, M counts.
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +39,7 @@ class Difference(NamedTuple):
 
     `low`, `high`: over documents, for the trainings that were made. `p_value`: of no difference with other documents
     and other seeds, two-sided; NaN of one seed, for then nobody knows what another would change. `visible`: the
-    difference that this test would have found four times out of five.
+    difference that would have been claimed four times out of five; NaN of one seed too.
     """
 
     value: float
@@ -50,11 +50,16 @@ class Difference(NamedTuple):
 
 
 def by_document(documents: Sequence[str], counts_ExM: np.ndarray) -> np.ndarray:
-    """The counts of each document, float64 D x M: sums over its examples."""
-    _, numbers_E = np.unique(np.asarray(documents, dtype=object).astype(str), return_inverse=True)
-    counts_DxM = np.zeros((numbers_E.max() + 1, counts_ExM.shape[1]))
-    np.add.at(counts_DxM, numbers_E, counts_ExM)
+    """The counts of each document, sums over its examples, float64 D x M; documents in the order of `names`."""
+    number_of = {name: number for number, name in enumerate(names(documents))}
+    counts_DxM = np.zeros((len(number_of), counts_ExM.shape[1]))
+    np.add.at(counts_DxM, [number_of[name] for name in documents], counts_ExM)
     return counts_DxM
+
+
+def names(documents: Iterable[str]) -> list[str]:
+    """Each document once, in the one order in which everything that is known of documents is kept."""
+    return sorted(set(documents))
 
 
 def estimate(counts_SxDxM: np.ndarray, of_sums: OfSums) -> Estimate:
@@ -64,14 +69,19 @@ def estimate(counts_SxDxM: np.ndarray, of_sums: OfSums) -> Estimate:
     return Estimate(value, value - margin, value + margin)
 
 
-def difference(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray, of_sums: OfSums) -> Difference:
-    """Second less first, each a mean over its seeds; both on the same documents in the same order."""
+def difference(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray, of_sums: OfSums, family: int = 1) -> Difference:
+    """Second less first, each a mean over its seeds; both on the same documents in the same order.
+
+    `family`: of how many differences this is one, all of which `claimed` judges.
+    """
     value, documents = _jackknife(first_SxDxM, second_SxDxM, of_sums)
     seeds = _over_seeds([[of_sums(sums_M) for sums_M in of.sum(1)] for of in (first_SxDxM, second_SxDxM)])
     margin = documents.margin(1 - LEVEL)
-    p_value = math.nan if seeds is None else _p_value(value, [documents, seeds], first_SxDxM.shape[1])
-    errors = [documents] if seeds is None else [documents, seeds]
-    visible = _margin(1 - LEVEL, errors) + _margin(2 * (1 - _POWER), errors)
+    if seeds is None:
+        return Difference(value, value - margin, value + margin, math.nan, math.nan)
+    errors = [documents, seeds]
+    p_value = _p_value(value, errors, first_SxDxM.shape[1])
+    visible = _margin((1 - LEVEL) / family, errors) + _margin(2 * (1 - _POWER), errors)
     return Difference(value, value - margin, value + margin, p_value, visible)
 
 
@@ -109,6 +119,8 @@ def sentence(found: Difference, is_claimed: bool, family: int) -> str:
         else:
             doubt = f"which may be chance: {family} differences were looked at"
         return f"{value:+.1f} points, {low:+.1f} to {high:+.1f}, {doubt}"
+    if math.isnan(found.visible):
+        return "no difference of these trainings; one seed does not tell what another would change"
     return f"no difference that this test could see; it could see {100 * found.visible:.1f} points"
 
 

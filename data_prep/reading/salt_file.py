@@ -14,11 +14,11 @@ from clinicalbert_jax.files import directory_lock, patterns
 _MIN_BYTES = 16
 
 
-def load(given: str, output_dir: Path) -> tuple[bytes, Path]:
+def load(given: str, output_dir: Path, make: bool = True) -> tuple[bytes, Path]:
     """The salt in the file `given`, or in `default_path()` where none is given, and that file's path.
 
-    A file that is not there is made, with a random salt. Raises `UserError` for a file that others may read, one inside
-    `output_dir` or a dataset, and one that is too short.
+    A file that is not there is made, with a random salt; without `make` it is an error. Raises `UserError` for a file
+    that others may read, one inside `output_dir` or a dataset, and one that is too short.
     """
     path = patterns.expanded(given) if given else default_path()
     inside = path.resolve().parents
@@ -27,6 +27,8 @@ def load(given: str, output_dir: Path) -> tuple[bytes, Path]:
             f"--salt_file: expected a file outside --output_dir and outside datasets, which are passed on, found {path}"
         )
     try:
+        if not path.exists() and not make:
+            raise UserError(f"--salt_file: expected the salt that the data were prepared with, found no file {path}")
         if not path.exists():
             if not given:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

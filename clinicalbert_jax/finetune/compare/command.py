@@ -45,7 +45,7 @@ def _run(options: Options, stop: stop_request.StopRequest) -> int:
     for task in tasks:
         for model in found:
             _check_rows(model, task.compared)
-    salt = salt_file.load(options.salt_file, directory)[0] if options.salt_file else None
+    salt = salt_file.load(options.salt_file, directory, make=False)[0] if options.salt_file else None
 
     from clinicalbert_jax.finetune.compare import comparison
     from clinicalbert_jax.training import xla

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune.compare import leakage, page, results, trainings
-from clinicalbert_jax.finetune.compare.data import TaskData, texts_of
+from clinicalbert_jax.finetune.compare.data import TaskData
 from clinicalbert_jax.finetune.compare.leakage import Found
 from clinicalbert_jax.finetune.compare.models import ComparedModel
 from clinicalbert_jax.finetune.compare.results import Scored
@@ -49,6 +50,7 @@ def run(
     """Train what is missing and write the page; returns the exit code."""
     if jax.process_count() > 1:
         raise UserError("expected one process, which may have several devices, found several: start one only")
+    _check(models, tasks)
     _claim(directory, models, tasks)
     progress = _Progress(len(models) * sum(_num_trainings(task, fractions, num_seeds) for task in tasks))
     found: dict[tuple[str, str, float], Scored] = {}
@@ -70,8 +72,9 @@ def run(
         for model in models
         if (one := _leaked(task, model, salt)) is not None
     }
-    in_training = {task.compared.name: _in_training_file(task, models[0]) for task in tasks}
-    document = results.document(models, found, leaked, in_training, grid_seconds)
+    in_training = {task.compared.name: _in_training_data(task, models[0]) for task in tasks}
+    left_out = {task.compared.name: task.left_out for task in tasks}
+    document = results.document(models, found, leaked, in_training, left_out, grid_seconds)
     checksummed_json.write(directory / RESULTS, document)
     written = {
         "results.html": page.page(document),
@@ -85,6 +88,19 @@ def run(
     return train_loop.EXIT_DONE
 
 
+def _check(models: Sequence[ComparedModel], tasks: Sequence[TaskData]) -> None:
+    """Read every model and make every task's rows: what no training could use is said before the first one."""
+    for model in models:
+        if model.is_random:  # of the shape and tokenizer of another
+            continue
+        loaded = trainings.load(model, {})
+        for task in tasks:
+            try:
+                trainings.rows_of(task, loaded)
+            except UserError as error:
+                raise UserError(f"--tasks, [{task.compared.name}], model {model.name}: {error}") from None
+
+
 def _claim(directory: Path, models: Sequence[ComparedModel], tasks: Sequence[TaskData]) -> None:
     """Write what is compared, or raise `UserError` where the directory holds another comparison."""
     identity: dict[str, dict[str, Any]] = {
@@ -93,6 +109,7 @@ def _claim(directory: Path, models: Sequence[ComparedModel], tasks: Sequence[Tas
             task.compared.name: {
                 "configs": [repr(config) for config in task.compared.configs],
                 "validation_fraction": task.compared.validation_fraction,
+                "examples": task.sha256(),
                 "files": {
                     name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in task.compared.files.items()
                 },
@@ -127,8 +144,8 @@ def _sha256(model: ComparedModel) -> str:
     """Of the weights and everything else that a model's files say."""
     directory = model.source.directory
     if model.source.is_run:
-        step = str(workdir.complete_step(directory, None))
-        return hashlib.sha256((directory / workdir.CHECKPOINTS / step / checksums.FILE_NAME).read_bytes()).hexdigest()
+        checkpoint = directory / workdir.CHECKPOINTS / str(model.step)
+        return hashlib.sha256((checkpoint / checksums.FILE_NAME).read_bytes()).hexdigest()
     whole = hashlib.sha256()
     for path in sorted(directory.iterdir()):
         if path.suffix in (".json", ".txt", ".bin", ".safetensors"):
@@ -169,7 +186,8 @@ def _compare(
         if (one := result(1.0, setting, 0)) is None:
             return None
         tried.append(one)
-    setting = max(range(len(tried)), key=lambda n: tried[n].validation) if tried else 0
+    # A score that is not defined is not the best.
+    setting = max(range(len(tried)), key=lambda n: np.nan_to_num(tried[n].validation, nan=-np.inf)) if tried else 0
     of_fraction = {}
     for fraction in sorted(fractions, reverse=True):
         of_seeds = []
@@ -207,14 +225,14 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _leaked(task: TaskData, model: ComparedModel, salt: bytes | None) -> Found | None:
     """What of the test set the datasets of a model hold; None where none is named."""
     patients = frozenset(example.patient for example in task.examples["test"] if example.patient)
-    parts = [leakage.in_shards(task.texts(), data, patients, salt) for data in model.pretraining_data]
+    parts = [leakage.in_shards(task.test_texts(), data, patients, salt) for data in model.pretraining_data]
     return leakage.joined(parts) if parts else None
 
 
-def _in_training_file(task: TaskData, model: ComparedModel) -> Found:
+def _in_training_data(task: TaskData, model: ComparedModel) -> Found:
     directory = workdir.kept(model.source.directory, "tokenizer") if model.source.is_run else model.source.directory
-    found = leakage.in_texts(task.texts(), texts_of(task.examples["train"]), Tokenizer(bert_tokenizer.read(directory)))
-    return dataclasses.replace(found, num_patients=task.num_training_patients())
+    found = leakage.in_texts(task.test_texts(), task.seen_texts(), Tokenizer(bert_tokenizer.read(directory)))
+    return dataclasses.replace(found, num_patients=task.num_seen_patients())
 
 
 class _Progress:

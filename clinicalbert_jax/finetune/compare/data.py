@@ -7,14 +7,17 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from itertools import combinations
 from typing import Any
 
 from clinicalbert_jax.errors import UserError
+from clinicalbert_jax.finetune import intervals
 from clinicalbert_jax.finetune.compare.tasks_file import ComparedTask
 from clinicalbert_jax.finetune.inputs.reading import Reading
-from clinicalbert_jax.finetune.task import ONE_LABEL, Example, Task
+from clinicalbert_jax.finetune.task import ONE_LABEL, REGRESSION, Example, Task
+
+_SEEN = ("train", "validation")  # what a model is trained with, and chosen by
 
 
 @dataclass(frozen=True)
@@ -24,19 +27,34 @@ class TaskData:
     compared: ComparedTask
     task: Task
     examples: Mapping[str, Sequence[Any]]
+    left_out: Mapping[str, int] = field(default_factory=dict)  # records that could not be used, by file
 
     def training_part(self, fraction: float, seed: int) -> list[Any]:
         """The examples of a fraction of the training documents; those of a larger fraction include them."""
         return part_of(self.examples["train"], fraction, f"part {seed}")
 
-    def texts(self) -> dict[str, str]:
-        """The text of each document of the test set."""
+    def test_texts(self) -> list[list[str]]:
+        """The texts of each document of the test set, in the order of `intervals.names`."""
         return _texts(self.examples["test"])
 
-    def num_training_patients(self) -> int | None:
-        """How many patients of the test set are in the training set too; None where one of them names no patient."""
-        train, test = ({one.patient for one in self.examples[name] if one.patient} for name in ("train", "test"))
-        return len(train & test) if train and test else None
+    def seen_texts(self) -> list[list[str]]:
+        """The texts of each document that a model is trained with, or chosen by."""
+        return [texts for name in _SEEN for texts in _texts(self.examples[name])]
+
+    def num_seen_patients(self) -> int | None:
+        """How many patients of the test set it is trained with, or chosen by; None where one names no patient."""
+        seen = {one.patient for name in _SEEN for one in self.examples[name] if one.patient}
+        test = {one.patient for one in self.examples["test"] if one.patient}
+        return len(seen & test) if seen and test else None
+
+    def sha256(self) -> str:
+        """Of all examples as they were read, on which the options of reading have their part."""
+        whole = hashlib.sha256()
+        for name, examples in self.examples.items():
+            whole.update(name.encode())
+            for example in examples:
+                whole.update(repr(astuple(example)).encode("utf-8", "surrogatepass"))
+        return whole.hexdigest()
 
 
 def read(compared: ComparedTask, reading: Reading) -> TaskData:
@@ -46,6 +64,7 @@ def read(compared: ComparedTask, reading: Reading) -> TaskData:
     """
     where = f"--tasks, [{compared.name}]"
     config = compared.configs[0].task
+    before = Counter(reading.counts)
     examples = {name: config.read(path, reading) for name, path in compared.files.items()}
     _check_apart(examples, where)
     if compared.validation_fraction:
@@ -61,6 +80,11 @@ def read(compared: ComparedTask, reading: Reading) -> TaskData:
     used = {
         name: {one for example in of_split for one in task.labels_of(example)} for name, of_split in checked.items()
     }
+    for name in ("validation", "test"):
+        if task.problem_type == REGRESSION and len({example.score for example in checked[name]}) < 2:
+            raise UserError(
+                f"{where}: expected different scores in the {name} set, found one: nothing correlates with it"
+            )
     least = 2 if task.head == "sequence" and task.problem_type == ONE_LABEL else 1
     for name in ("validation", "test"):
         if used["train"] and len(used[name]) < least:
@@ -74,7 +98,11 @@ def read(compared: ComparedTask, reading: Reading) -> TaskData:
             "scores are not defined",
             file=sys.stderr,
         )
-    return TaskData(compared, task, checked)
+    left_out = {name: reading.counts[str(path)] - before[str(path)] for name, path in compared.files.items()}
+    for name, count in left_out.items():
+        if count:
+            print(f"warning: {where}: {count:,} records of the {name} file cannot be used", file=sys.stderr)
+    return TaskData(compared, task, checked, left_out)
 
 
 def _check_apart(examples: Mapping[str, Sequence[Example]], where: str) -> None:
@@ -85,6 +113,12 @@ def _check_apart(examples: Mapping[str, Sequence[Example]], where: str) -> None:
             raise UserError(
                 f"{where}: expected a {second} set of its own, found the texts of the {first} set: give another file"
             )
+        if copies := sum(count for content, count in contents[second].items() if content in contents[first]):
+            print(
+                f"warning: {where}: {copies:,} of {contents[second].total():,} records of the {second} file are also "
+                f"in the {first} file, word for word",
+                file=sys.stderr,
+            )
 
 
 def part_of(examples: Sequence[Example], fraction: float, purpose: str) -> list[Any]:
@@ -94,17 +128,11 @@ def part_of(examples: Sequence[Example], fraction: float, purpose: str) -> list[
     return [example for example in examples if example.document in chosen]
 
 
-def texts_of(examples: Sequence[Any]) -> list[str]:
-    """The texts of examples, each once."""
-    return list(dict.fromkeys(text for example in examples for text in example.content))
-
-
-def _texts(examples: Sequence[Any]) -> dict[str, str]:
-    found: dict[str, list[str]] = {}
+def _texts(examples: Sequence[Example]) -> list[list[str]]:
+    found: dict[str, dict[str, None]] = {name: {} for name in intervals.names(one.document for one in examples)}
     for example in examples:
-        of_document = found.setdefault(example.document, [])
-        of_document += [text for text in example.content if text not in of_document]
-    return {document: "\n".join(parts) for document, parts in found.items()}
+        found[example.document] |= dict.fromkeys(example.content)  # each text once
+    return [list(texts) for texts in found.values()]
 
 
 def _hash(purpose: str, name: str) -> bytes:

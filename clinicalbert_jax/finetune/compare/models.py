@@ -22,7 +22,8 @@ class ComparedModel:
     """A model, by the name it has on the page. `is_random`: its shape and tokenizer alone.
 
     `pretraining_data` are the datasets it was pre-trained on, as far as the user names them; `earlier` is what it was
-    started from, '' where it began with random weights, None where that is not known.
+    started from, '' where it began with random weights, None where that is not known. `step`: the checkpoint of a run,
+    the latest one when the comparison began.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ComparedModel:
     is_random: bool
     pretraining_data: tuple[Path, ...] = ()
     earlier: str | None = None
+    step: int | None = None
 
 
 def find(models: Sequence[str], pretraining_data: Sequence[str]) -> list[ComparedModel]:
@@ -55,7 +57,7 @@ def find(models: Sequence[str], pretraining_data: Sequence[str]) -> list[Compare
             name = RANDOM if len(shapes) == 1 else f"{RANDOM}-{model.name}"
             if name in named:
                 raise UserError(f"--models: expected another name than {name}, which is that of random weights")
-            found.append(ComparedModel(name, model.source, is_random=True, earlier=""))
+            found.append(dataclasses.replace(model, name=name, is_random=True, pretraining_data=(), earlier=""))
     if not found:
         raise UserError("--models: expected at least one model, found none")
     return found
@@ -85,10 +87,13 @@ def _model(name: str, source: loading.Source, data: tuple[Path, ...]) -> Compare
         known = provenance.provenance(config, manifest, 0)
     else:
         known = provenance.read(source.directory)
+    if loading.tokenizer_of(source) is None:
+        raise UserError(f"--models: expected a model with its tokenizer, found none of {name}")
     given = [provenance.shards_sha256(Manifest.load(one)) for one in data]
     if given and known and known["shards_sha256"] not in given:
         raise UserError(
             f"--pretraining_data: expected the dataset that {name} was trained on ({known['data']}), found others: "
             "give that one as well"
         )
-    return ComparedModel(name, source, False, data, known.get("started_from"))
+    step = workdir.complete_step(source.directory, None) if source.is_run else None
+    return ComparedModel(name, source, False, data, known.get("started_from"), step)

@@ -60,7 +60,7 @@ def _shown(document: Document) -> Document:
             is_shown[name] = all(found["is_shown"] for found in entry["curve"].values())
             contaminated = [task["in_training_file"], *([entry["leakage"]] if entry["leakage"] else [])]
             if suppression.is_small(found["contaminated"] for found in contaminated):
-                entry["score_without_contaminated"] = dict.fromkeys(("value", "low", "high"))
+                entry["score_without_contaminated"] = {"documents": None} | dict.fromkeys(("value", "low", "high"))
             if not is_shown[name]:
                 for found in (entry["score"], entry["score_without_contaminated"], *entry["curve"].values()):
                     if found:
@@ -100,7 +100,11 @@ def _ranking(name: str, task: Document) -> Iterator[html.Block]:
         for model in order
     ]
     header = ("model", task["main"], "deviation over seeds", "each seed")
-    yield Table(header, rows, f"{name}: {task['num_documents']} test documents, the best model first")
+    yield Table(header, rows, f"{name}: {task['num_documents']} test {task['unit']}, the best model first")
+    if task["unit"] == "records":
+        yield f"{name}: the test file names no patients or documents, so that intervals are over single records."
+    if left_out := sum(task["left_out"].values()):
+        yield f"{name}: {count(suppression.shown({'': left_out})[''])} records could not be used."
     for one in task["differences"]:
         if order[0] in (one["first"], one["second"]):
             other = one["second"] if one["first"] == order[0] else one["first"]
@@ -154,10 +158,10 @@ def _curve_table(document: Document) -> Table:
 def _leakage(document: Document) -> list[html.Block]:
     rows = []
     for name, task in document["tasks"].items():
-        rows.append((name, "its training file", *_found(task["in_training_file"]), "", ""))
+        rows.append((name, "its training data", *_found(task["in_training_file"]), "", ""))
         for model, entry in task["models"].items():
             cleaned = entry["score_without_contaminated"]
-            both = interval(entry["score"]), "the same" if cleaned is None else interval(cleaned)
+            both = interval(entry["score"]), _without(cleaned)
             found = entry["leakage"]
             unknown = ("0", "0.00%", "0") if document["models"][model]["is_random"] else (_UNKNOWN,) * 3
             rows.append((name, model, *(unknown if found is None else _found(found)), *both))
@@ -170,12 +174,19 @@ def _leakage(document: Document) -> list[html.Block]:
     blocks: list[html.Block] = [
         f"Text read before: runs of 13 words of the test set that also stand elsewhere. A document counts from "
         f"{percent(CONTAMINATED, digits=0)} of its runs on; a shorter one than 13 words cannot be told. Without them: "
-        "the score on the documents that neither the training file nor any of the models' data hold.",
+        "the score on the documents that neither the task's training and validation data nor any of the models' data "
+        "hold.",
         Table(header, rows),
     ]
     if doubtful:
         blocks.append(f"What these models were pre-trained on is not known, or not all of it: {', '.join(doubtful)}.")
     return blocks
+
+
+def _without(cleaned: Document | None) -> str:
+    if cleaned is None:
+        return "the same"
+    return "none are left" if cleaned["documents"] == 0 else interval(cleaned)
 
 
 def _found(found: Document) -> tuple[str, str, str]:

@@ -34,6 +34,7 @@ class Scored:
     seconds: float
     setting: Mapping[str, Any]
     is_shown: bool  # whether no small count follows from the main score
+    unit: str  # what one of D is: 'documents' (or patients), or 'records' where the file names neither
 
 
 def scored(
@@ -52,6 +53,7 @@ def scored(
         seconds=sum(one.seconds for one in results),
         setting=setting,
         is_shown=all(page_scores.is_main_shown(examples, one) for one in scores),
+        unit="documents" if any(example.document != example.id for example in examples) else "records",
     )
 
 
@@ -60,9 +62,12 @@ def document(
     found: Mapping[tuple[str, str, float], Scored],
     leaked: Mapping[tuple[str, str], Found],
     in_training: Mapping[str, Found],
+    left_out: Mapping[str, Mapping[str, int]],
     grid_seconds: Mapping[tuple[str, str], float],
 ) -> dict[str, Any]:
     """The whole document. `found` is by task, model and fraction; `leaked` by task and model, where data are named.
+
+    `left_out`: records that could not be used, by task and file.
 
     All differences at the largest fraction are one family: see `intervals.claimed`.
     """
@@ -74,6 +79,7 @@ def document(
             found[task, pair[0], fractions[0]].counts_SxDxM,
             found[task, pair[1], fractions[0]].counts_SxDxM,
             found[task, pair[0], fractions[0]].of_sums,
+            family=len(tasks) * len(pairs),
         )
         for task in tasks
         for pair in pairs
@@ -87,6 +93,8 @@ def document(
             task: {
                 "main": found[task, models[0].name, fractions[0]].main,
                 "num_documents": int(found[task, models[0].name, fractions[0]].counts_SxDxM.shape[1]),
+                "unit": found[task, models[0].name, fractions[0]].unit,
+                "left_out": dict(left_out[task]),
                 "in_training_file": _leakage(in_training[task]),
                 "models": {
                     model.name: _entry(
@@ -136,16 +144,15 @@ def _entry(
     whole = scored[0]
     of_seeds = [float(values[whole.main]) for values in whole.values]
     clean_SxDxM = whole.counts_SxDxM[:, ~contaminated_D]
+    cleaned = _estimate(whole, clean_SxDxM) if clean_SxDxM.shape[1] else dict.fromkeys(("value", "low", "high"))
     return {
         "score": _estimate(whole),
         "seeds": {
             "values": list(map(_number, of_seeds)),
-            "deviation": _number(stdev(of_seeds)) if len(of_seeds) > 1 else None,
+            "deviation": stdev(of_seeds) if len(of_seeds) > 1 and all(map(math.isfinite, of_seeds)) else None,
             "validation": list(map(_number, whole.validation)),
         },
-        "score_without_contaminated": (
-            _estimate(whole, clean_SxDxM) if contaminated_D.any() and clean_SxDxM.shape[1] else None
-        ),
+        "score_without_contaminated": (cleaned | {"documents": clean_SxDxM.shape[1]} if contaminated_D.any() else None),
         "curve": {f"{fraction:g}": _estimate(one) for fraction, one in zip(fractions, scored, strict=True)},
         "calibration_error": _number(fmean(values.get(_ECE, math.nan) for values in whole.values)),
         "setting": dict(whole.setting),
@@ -162,7 +169,7 @@ def _estimate(scored: Scored, counts_SxDxM: np.ndarray | None = None) -> dict[st
 
 
 def _contaminated(found: Sequence[Found]) -> np.ndarray:
-    """The documents that any model, or the training file, holds: left out for all models, so that these compare."""
+    """The documents that any model or the task's own data hold: left out for all models, so that these compare."""
     return np.any([one.contaminated_D for one in found], axis=0)
 
 

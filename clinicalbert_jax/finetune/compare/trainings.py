@@ -75,7 +75,7 @@ class Loaded:
 
 def load(model: ComparedModel, compiled: Compiled) -> Loaded:
     """Read a model."""
-    found = loading.load(model.source)
+    found = loading.load(model.source, None if model.step is None else str(model.step))
     return Loaded(model, found.config, None if model.is_random else found.params, found.tokenizer_dir, compiled)
 
 
@@ -102,8 +102,9 @@ def train(
         rows = {**rows, "train": data.task.rows(part, tokenizer, True)}
     used = run.Data(dict(data.compared.files), {**data.examples, "train": part}, Counter())
     running = workdir / "running" / training.file(workdir).relative_to(workdir / "trainings").with_suffix("")
-    run_config = config.run_config(loaded.config, str(loaded.model.source.directory), len(rows["train"]), training.seed)
-    started_from = None if loaded.model.is_random else loaded.model.source.directory
+    source = loaded.model.source.directory.resolve()  # however it is given when the command is repeated
+    run_config = config.run_config(loaded.config, str(source), len(rows["train"]), training.seed)
+    started_from = None if loaded.model.is_random else source
     document = task_json.document(data.task, data.compared.files, started_from)
     task_json.keep(running, run_config, document, loaded.tokenizer_dir)
     program, predictor = _compiled(loaded, data.task, run_config)
@@ -112,12 +113,11 @@ def train(
     if code != train_loop.EXIT_DONE:
         return code
     params = run.best_params(running, program)
-    logits = predictor(params, rows["test"])
-    validation = data.task.decode(
-        data.examples["validation"], rows["validation"], predictor(params, rows["validation"])
-    )
+    # The validation set first, as in training: the length that the test set is predicted at depends on it.
+    logits = {name: predictor(params, rows[name]) for name in ("validation", "test")}
+    validation = data.task.decode(data.examples["validation"], rows["validation"], logits["validation"])
     scores = data.task.score(data.examples["validation"], validation)
-    result = Result(scores.values[scores.main], logits, run_config.train.steps, time.perf_counter() - started)
+    result = Result(scores.values[scores.main], logits["test"], run_config.train.steps, time.perf_counter() - started)
     write(training.file(workdir), result)
     shutil.rmtree(running)
     return train_loop.EXIT_DONE

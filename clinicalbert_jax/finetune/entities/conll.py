@@ -15,10 +15,14 @@ _COMMENT = re.compile(r"#\s*(\w+)\s*=\s*(.*)")
 
 @dataclass
 class Sentence:
-    """Words with their tags and the line each stands on. `patient` '' where the file names none."""
+    """Words with their tags and the line each stands on. `patient`, `article`: '' where the file names none.
+
+    `article`: which of the documents that `-DOCSTART-` lines begin it belongs to.
+    """
 
     id: str
     patient: str = ""
+    article: str = ""
     words: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
@@ -29,6 +33,7 @@ class _Lines:
     """A sentence as it stands: comments by name, and the columns of each line, both with line numbers."""
 
     number: int  # among the sentences of the file, from 1
+    article: int = 0  # how many -DOCSTART- lines came before it
     comments: dict[str, tuple[int, str]] = field(default_factory=dict)
     columns: list[tuple[int, list[str]]] = field(default_factory=list)
 
@@ -48,6 +53,9 @@ def parse(
 ) -> tuple[list[tuple[int, Sentence]], str]:
     """`read` of the lines of a file; `path` is for messages."""
     sentences = reading.each(path, _sentences(file), lambda _, lines: _sentence(lines, annotated), unique_ids=False)
+    if len({sentence.article for sentence in sentences}) == 1:  # the file's own beginning, or none
+        for sentence in sentences:
+            sentence.article = ""
     numbered = [(sentence.lines[0], sentence) for sentence in sentences]
     if not annotated:
         return numbered, "IOB2"
@@ -72,7 +80,7 @@ def lines(sentences: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> Iter
 
 
 def _sentences(file: Iterable[str]) -> Iterator[tuple[int, _Lines]]:
-    sentence = _Lines(1)
+    sentence, article = _Lines(1), 0
     for number, line in enumerate([*file, "\n"], start=1):
         line = line.rstrip("\r\n")
         comment = None if sentence.columns or "\t" in line else _COMMENT.fullmatch(line)
@@ -83,9 +91,12 @@ def _sentences(file: Iterable[str]) -> Iterator[tuple[int, _Lines]]:
         elif line.strip():
             if columns[0] != "-DOCSTART-":
                 sentence.columns.append((number, columns))
-        elif sentence.columns:
+                continue
+            article += 1
+        if sentence.columns:
             yield sentence.columns[0][0], sentence
             sentence = _Lines(sentence.number + 1)
+        sentence.article = article
 
 
 def _sentence(lines: _Lines, annotated: bool) -> Sentence:
@@ -96,7 +107,7 @@ def _sentence(lines: _Lines, annotated: bool) -> Sentence:
             found[name] = (fields.patient if name == "patient" else fields.name)({name: value}, name)
         except BadRecord as problem:
             raise BadRecord(str(problem), number) from None
-    sentence = Sentence(found["id"], found["patient"])
+    sentence = Sentence(found["id"], found["patient"], f"article {lines.article}")
     for number, columns in lines.columns:
         # A message quotes nothing of the line: without a tag, what stands there is text.
         if not record_files.is_text(columns[0]):

@@ -21,13 +21,20 @@ class Document(Example):
     """A text, such as a sentence, with its entities by characters.
 
     `words` are its words by characters where the file gives them; else the tokenizer splits it. `scheme` is that of
-    the file's tags, '' where it has none.
+    the file's tags, '' where it has none. `article`: which document of the file the sentence is from, '' where that is
+    not known.
     """
 
     text: str = field(repr=False)
     entities: tuple[Span, ...] = ()
     words: tuple[tuple[int, int], ...] | None = None
     scheme: str = ""
+    article: str = ""
+
+    @property
+    def document(self) -> str:
+        """What is resampled as one: all texts of a patient, else the sentences of an article, else a text."""
+        return self.patient or self.article or self.id
 
 
 def read(path: Path, scheme: str, reading: Reading, annotated: bool) -> list[Document]:
@@ -87,4 +94,4 @@ def _from_sentence(line: int, sentence: conll.Sentence, scheme: str) -> Document
     words = [(end - 1 - len(word), end - 1) for word, end in zip(sentence.words, ends, strict=True)]
     entities = [Span(words[s][0], words[e - 1][1], label) for s, e, label in tags.spans(sentence.tags, scheme)]
     text = " ".join(sentence.words)
-    return Document(sentence.id, line, sentence.patient, text, tuple(entities), tuple(words), scheme)
+    return Document(sentence.id, line, sentence.patient, text, tuple(entities), tuple(words), scheme, sentence.article)

@@ -26,6 +26,11 @@ class Pair(Example):
     tail: Span
     label: str = ""
 
+    @property
+    def document(self) -> str:
+        """What is resampled as one: all pairs of a patient, else of a text."""
+        return self.patient or self.text
+
 
 @dataclass(frozen=True)
 class Document(Example):

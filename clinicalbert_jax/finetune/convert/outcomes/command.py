@@ -211,7 +211,7 @@ def _split_rule(options: OutcomeOptions, split_percent: Sequence[int], source: s
             "--pretraining_data: expected a dataset with a split key, found one of an earlier version, whose splits "
             "are not known: prepare the data again"
         )
-    if manifest.options.get("each_note_is_a_patient"):
+    if not manifest.has_patients:
         raise UserError(
             "--pretraining_data: expected a dataset split by patient, found one in which each note is a patient: "
             "prepare the data again with --patient_column"

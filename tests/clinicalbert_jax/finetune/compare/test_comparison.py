@@ -3,12 +3,14 @@
 import copy
 import gzip
 import json
+import math
 import os
 import random
 import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ import pytest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune.classification.task import ClassificationConfig, Document
-from clinicalbert_jax.finetune.compare import command, data, models, page, results, tasks_file, trainings
+from clinicalbert_jax.finetune.compare import command, comparison, data, models, page, results, tasks_file, trainings
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.training.stop_request import EXIT_RESUME, StopRequest
+from tests.clinicalbert_jax.finetune import toy_tokenizer
 from tests.clinicalbert_jax.finetune.compare import toy_comparison
 
 
@@ -251,6 +254,10 @@ def test_a_split_with_too_few_labels_is_refused(
         ({"models": ("random",)}, "--models: expected at least one model"),
         ({"pretraining_data": ("other=DATA",)}, "--pretraining_data: expected MODEL=DIR with one of small"),
         ({"pretraining_data": ("small=/nowhere",)}, "expected a prepared dataset"),
+        (
+            {"salt_file": "/nowhere/salt"},
+            "--salt_file: expected the salt that the data were prepared with, found no file",
+        ),
         ({"tasks": "/nowhere.toml"}, "--tasks: expected a TOML file, found none"),
         ({"workdir": "gs://bucket/comparison"}, "--workdir"),
     ],
@@ -281,6 +288,48 @@ def test_models_are_named_once(place: Path) -> None:
     assert [model.name for model in models.find((f"a={small}", f"b={small}", "random"), ())] == ["a", "b", "random"]
     with pytest.raises(UserError, match="expected different names"):
         models.find((small, large), ())
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        (("vocab.txt", "tokenizer.json", "tokenizer_config.json"), "--models: expected a model with its tokenizer"),
+        (("model.safetensors",), "expected model.safetensors, pytorch_model.bin or"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_refused_before_the_first_training(
+    place: Path, tmp_path: Path, missing: Sequence[str], expected: str
+) -> None:
+    broken = shutil.copytree(place / "large/bert", tmp_path / "broken")
+    for name in missing:
+        (broken / name).unlink(missing_ok=True)
+    with pytest.raises(UserError, match=expected):
+        command.run(options(place, tmp_path, models=(f"small={place / 'small/bert'}", f"broken={broken}")))
+    assert not (tmp_path / "out" / "comparison.json").exists()
+
+
+@pytest.mark.fast
+def test_other_options_of_reading_make_another_comparison(place: Path, tmp_path: Path) -> None:
+    task = tasks_file.read(place / "tasks.toml")[1]
+    whole = data.read(task, Reading())
+    assert data.read(task, Reading()).sha256() == whole.sha256()
+    assert replace(whole, examples={**whole.examples, "test": whole.examples["test"][1:]}).sha256() != whole.sha256()
+
+
+@pytest.mark.fast
+def test_scores_that_are_all_alike_are_refused(place: Path, tmp_path: Path) -> None:
+    tasks = Path(edited(place, tmp_path, '/classification.py"', '/similarity.py"'))
+    text = tasks.read_text().replace("train.jsonl", "pairs.jsonl").replace("test.jsonl", "alike.jsonl")
+    tasks.write_text(text)
+    for name, scores in (("pairs", range(8)), ("alike", [1] * 8)):
+        pairs = (
+            {"sentence1": f"{name} had fever {n}", "sentence2": "was given", "score": score}
+            for n, score in enumerate(scores)
+        )
+        (tasks.parent / f"{name}.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
+    with pytest.raises(UserError, match="expected different scores in the test set, found one"):
+        command.run(options(place, tmp_path, tasks=str(tasks)))
 
 
 @pytest.mark.fast
@@ -318,7 +367,7 @@ def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
         seeds = {"values": [value], "deviation": None, "validation": [value]}
         curve = {"1": dict(score), "0.5": dict(score)}
         rest = {"setting": {}, "num_steps": 1, "leakage": None, "cost": {"seconds": 1.0, "grid_seconds": 0.0}}
-        without = {"score_without_contaminated": dict(score), "calibration_error": value}
+        without = {"score_without_contaminated": score | {"documents": 460}, "calibration_error": value}
         return {"score": score, "seeds": seeds, "curve": curve, **without, **rest}
 
     found = {"documents": 500, "too_short": 0, "contaminated": 40, "fraction_of_runs": 0.1, "patients": None}
@@ -326,6 +375,8 @@ def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
     task = {
         "main": "accuracy",
         "num_documents": 500,
+        "unit": "documents",
+        "left_out": {"train": 0, "test": 12},
         "in_training_file": found,
         "models": {"one": entry(0.946, True), "other": entry(0.99, False)},
         "differences": [{"first": "one", "second": "other", **difference}],
@@ -339,6 +390,47 @@ def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
     assert json.dumps(document) == before, "the exact results stay as they are"
     task["num_documents"] = 7
     assert "&lt;11 test documents" in page.page(document)
+    assert "12 records could not be used" in page.page(document)
+    task["unit"] = "records"
+    assert "names no patients or documents" in page.page(document)
+
+
+@pytest.mark.fast
+def test_the_score_without_them_leaves_out_the_documents_that_were_read(place: Path) -> None:
+    """By records without ids, whose order as numbers and as names differs: right are those that were not read."""
+    copied, labels = (2, 5, 9), ("drug", "problem")
+    words = np.array(["the", "patient", "had", "was", "given", "liver", "failure", "aspirin", "fever"])
+    random = np.random.default_rng(7)
+    test = [
+        Document(f"line-{n + 1}", n, "", " ".join(random.choice(words, 30)), "", (labels[n % 2],)) for n in range(12)
+    ]
+    train = [replace(test[n], id=f"line-{n}") for n in copied] + [replace(test[0], text="had fever", id="line-9")]
+    task = ClassificationConfig().task(train + test)
+    compared = tasks_file.ComparedTask("labels", {}, 0.5, ())
+    examples = {"train": train[1:], "validation": train[:1], "test": test}
+    model = models.find((f"small={place / 'small/bert'}",), ())[0]
+    found = comparison._in_training_data(data.TaskData(compared, task, examples), model)
+    assert found.contaminated_D.sum() == 3
+    rows = task.rows(test, toy_tokenizer.make(), False)
+    is_first = [(n % 2 == 0) != (n in copied) for n in range(12)]
+    logits = [np.array([1.0, 0.0] if first else [0.0, 1.0], np.float32) for first in is_first]
+    scored = results.scored(task, test, rows, [trainings.Result(0.5, logits, 1, 1.0)], {})
+    entry = results._entry([scored], [1.0], None, found.contaminated_D, 0.0)
+    assert entry["score"]["value"] < 1
+    assert (entry["score_without_contaminated"]["value"], entry["score_without_contaminated"]["documents"]) == (1.0, 9)
+
+
+@pytest.mark.fast
+def test_where_every_document_was_read_none_are_left() -> None:
+    scored = results.Scored(
+        np.ones((2, 3, 2)), lambda _: 0.9, "f1", [{"f1": 0.9}, {"f1": math.nan}], [], 1, 1.0, {}, True, ""
+    )
+    entry = results._entry([scored], [1.0], None, np.ones(3, bool), 0.0)
+    assert entry["score_without_contaminated"] == {"value": None, "low": None, "high": None, "documents": 0}
+    assert page._without(entry["score_without_contaminated"]) == "none are left"
+    assert entry["seeds"]["deviation"] is None  # of a score that is not defined
+    clean = results._entry([scored], [1.0], None, np.zeros(3, bool), 0.0)
+    assert page._without(clean["score_without_contaminated"]) == "the same"
 
 
 @pytest.mark.fast
@@ -350,11 +442,11 @@ def test_patients_of_training_and_test_are_counted(
 ) -> None:
     examples = {
         name: [Document(f"{name}-{n}", n, patient, "pain", "", ("a",)) for n, patient in enumerate(of_split)]
-        for name, of_split in (("train", train), ("test", test))
+        for name, of_split in (("train", train[:1]), ("validation", train[1:]), ("test", test))
     }
     task = ClassificationConfig().task([Document("", 1, "", "", "", (label,)) for label in "ab"])
     compared = tasks_file.ComparedTask("labels", {}, 0.5, ())
-    assert data.TaskData(compared, task, examples).num_training_patients() == expected
+    assert data.TaskData(compared, task, examples).num_seen_patients() == expected
 
 
 @pytest.mark.fast

@@ -69,12 +69,12 @@ def test_planted_documents_are_found(corpus: Path, layout: str, masking: str) ->
     }
     planted = of_split["train"][: NUM_TEST // 5]
     new = notes(1, NUM_TEST - len(planted) - 2) + of_split["test"][:2]  # which the model is evaluated on, not trained
-    texts = {f"d{number}": text for number, text in enumerate([*planted, *new])}
+    texts = [[text] for text in [*planted, *new]]
     found = leakage.in_shards(texts, data)
     assert found.contaminated_D.tolist() == [True] * len(planted) + [False] * len(new)
     assert not found.found_D[len(planted) :].any()
     assert (found.found_D[: len(planted)] > 0.9 * found.runs_D[: len(planted)]).all()
-    clean = leakage.in_shards({f"d{number}": text for number, text in enumerate(notes(1, 5))}, data)
+    clean = leakage.in_shards([[text] for text in notes(1, 5)], data)
     assert (clean.fraction, clean.contaminated_D.sum()) == (0.0, 0)
 
 
@@ -83,8 +83,8 @@ def test_half_a_document_in_the_training_file_is_found(corpus: Path) -> None:
     tokenizer = Tokenizer(bert_tokenizer.read(corpus / "vocab.txt"))
     whole, other, short = notes(2, 1)[0], notes(3, 1)[0], "Only a few words."
     words = whole.split()
-    texts = {"whole": whole, "other": other, "short": short}
-    found = leakage.in_texts(texts, [" ".join(words[: 2 * len(words) // 3]), short], tokenizer)
+    two_thirds = " ".join(words[: 2 * len(words) // 3])
+    found = leakage.in_texts([[whole], [other], [short]], [[two_thirds], [short]], tokenizer)
     assert found.contaminated_D.tolist() == [True, False, False]
     assert found.runs_D[2] == 0  # too short to tell
     assert 0.5 < found.found_D[0] / found.runs_D[0] < 0.7
@@ -98,6 +98,32 @@ def test_patients_are_counted_where_the_salt_is_known(corpus: Path) -> None:
     held_out = {patient for patient, _ in rows_of(corpus)} - trained
     salt, _ = salt_file.load("", corpus)
     asked = frozenset([*sorted(trained)[:3], *held_out, "a stranger"])
-    assert leakage.in_shards({"d": notes(1, 1)[0]}, data, asked, salt).num_patients == 3
-    assert leakage.in_shards({"d": notes(1, 1)[0]}, data, asked).num_patients is None
-    assert leakage.in_shards({"d": notes(1, 1)[0]}, data, asked, b"another" * 8).num_patients == 0
+    one = [notes(1, 1)]
+    assert leakage.in_shards(one, data, asked, salt).num_patients == 3
+    assert leakage.in_shards(one, data, asked).num_patients is None
+    assert leakage.in_shards(one, data, asked, b"another" * 8).num_patients == 0
+
+
+@pytest.mark.fast
+def test_patients_are_not_known_of_notes_that_named_none(corpus: Path) -> None:
+    source = SourceConfig((str(corpus / "NOTES.csv"),), text_column="text", each_note_is_a_patient=True)
+    data = prepared(corpus, "unnamed", source=source)
+    salt, _ = salt_file.load("", corpus)
+    assert leakage.in_shards([notes(1, 1)], data, frozenset(["p1"]), salt).num_patients is None
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("copied", ["apart", "whole"])
+@pytest.mark.parametrize("num_words", [20, 8])
+def test_the_sentences_of_a_document_are_found_however_they_were_read(
+    corpus: Path, copied: str, num_words: int
+) -> None:
+    """Joined, sentences that were read one by one have 12 runs at each end that nothing else holds."""
+    tokenizer = Tokenizer(bert_tokenizer.read(corpus / "vocab.txt"))
+    random = np.random.default_rng(4)
+    documents = [[" ".join(random.choice(WORDS, num_words)) for _ in range(10)] for _ in range(3)]
+    others = [documents[1]] if copied == "whole" else [[text] for text in documents[1]]
+    found = leakage.in_texts(documents, others, tokenizer)
+    can_tell = copied == "whole" or num_words >= 13
+    assert found.contaminated_D.tolist() == [False, can_tell, False]
+    assert (found.fraction_D[1] > 0.99) == can_tell

@@ -68,6 +68,19 @@ def test_a_conll_file_becomes_texts_with_spans(tmp_path):
 
 
 @pytest.mark.fast
+def test_sentences_of_an_article_are_one_document(tmp_path):
+    """What is resampled, and held out for validation, as one."""
+    article = "-DOCSTART- -X- O\n\nthe\tO\nliver\tB-Organ\n\naspirin\tB-Drug\n"
+    examples, _ = read(tmp_path, article + "\n" + article + article)  # the third begins without a blank line before it
+    assert [example.text for example in examples] == ["the liver", "aspirin"] * 3
+    assert [example.document for example in examples] == [f"article {n}" for n in (1, 1, 2, 2, 3, 3)]
+    alone, _ = read(tmp_path, article)
+    assert [example.document for example in alone] == ["1", "2"]  # which says no more than that a file begins
+    named, _ = read(tmp_path, (article + "\n" + article).replace("\nthe", "\n# patient = p1\nthe"))
+    assert [example.document for example in named] == ["p1", "article 1", "p1", "article 2"]
+
+
+@pytest.mark.fast
 def test_labels_lie_on_first_pieces_and_each_word_is_trained_once(tmp_path):
     examples, _ = read(tmp_path, "the\tO\nxyz\tB-Drug\nabc\tI-Drug\n\u200b\tI-Drug\n")
     task = EntitiesConfig().task(examples)

@@ -48,6 +48,12 @@ def one_row(pair: Pair, tokenizer=TOKENIZER, **settings):
 
 
 @pytest.mark.fast
+def test_pairs_of_a_text_are_one_document():
+    pairs = [Pair(id_, 1, patient, TEXT, HEAD, TAIL) for id_, patient in (("a", ""), ("b", ""), ("c", "p1"))]
+    assert pairs[0].document == pairs[1].document != pairs[2].document == "p1"
+
+
+@pytest.mark.fast
 def test_markers_stand_around_head_and_tail():
     pieces, offsets = one_row(Pair("a", 1, "", TEXT, HEAD, TAIL))
     expected = "[CLS] severe [unused3] fever [unused4] after taking [unused1] aspirin [unused2] [SEP]"
