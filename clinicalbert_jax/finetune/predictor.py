@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
 from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune import heads
 from clinicalbert_jax.finetune.rows import Rows, batch_of, most_in_one, pack, packed_length
 from clinicalbert_jax.modeling import bert
@@ -53,8 +54,11 @@ class Predictor:
     ) -> list[np.ndarray]:
         """For each row float32 logits, C or (its own length) x C. With several processes, all get all of them.
 
-        `after_batch` gets the number of rows of each batch that is done; an exception of it ends the work.
+        `after_batch` gets the number of rows of each batch that is done; an exception of it ends the work. Raises
+        `UserError` for logits that are not finite, from which anything might be decided.
         """
+        if not len(rows):
+            return []
         shardings = jax.tree.map(lambda spec: NamedSharding(self._mesh, spec), parameter_specs(params))
         params = jax.device_put(params, shardings)  # once, where they are NumPy's
         lengths_N = rows.lengths_N
@@ -73,7 +77,12 @@ class Predictor:
             logits_B = self._logits(params, put_batch(inputs, self._mesh))
             if jax.process_count() > 1:
                 logits_B = multihost_utils.process_allgather(logits_B, tiled=True)
-            for numbers, logits in zip(chosen, np.asarray(logits_B), strict=True):
+            logits_B = np.asarray(logits_B)
+            if not np.isfinite(logits_B).all():
+                raise UserError(
+                    "expected finite logits of the model, found others: its weights are damaged or its training failed"
+                )
+            for numbers, logits in zip(chosen, logits_B, strict=True):
                 start = 0
                 for place, number in enumerate(numbers):
                     end = start + lengths_N[number]

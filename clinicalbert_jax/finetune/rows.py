@@ -63,8 +63,8 @@ class Rows:
 
 
 def packed_length(longest: int, max_position_embeddings: int) -> int:
-    """The length of packed rows for rows of at most `longest` tokens."""
-    fitting = next((length for length in _LENGTHS if length >= longest), longest)
+    """The length of packed rows for rows of at most `longest` tokens; padding after a row has positions as well."""
+    fitting = next((length for length in _LENGTHS if longest <= length <= max_position_embeddings), longest)
     return max(fitting, min(_PACKED_LENGTH, max_position_embeddings))
 
 

@@ -136,6 +136,7 @@ def _best_step(run: Path) -> int:
     kept = [step for step in workdir.complete_steps(run) if step in scores]
     if not kept:
         raise UserError(
-            f"--step={BEST}: expected a checkpoint of {run} that was evaluated, found none: give its number"
+            f"--step={BEST}: expected a checkpoint of {run} with a validation score that is defined, found none: give "
+            "its number"
         )
     return max(kept, key=lambda step: (scores[step], step))

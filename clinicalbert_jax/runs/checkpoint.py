@@ -203,7 +203,7 @@ def _kept(run: Path, config: TrainConfig) -> set[int]:
     scores = {record["step"]: record["score"] for record in metrics_log.read(run) if record["kind"] == "validation"}
     scores |= {step: score for step, (score, _) in known.items() if score is not None}
     # A checkpoint that was saved because a stop ended its evaluation was evaluated by the next start.
-    scored = [(scores[step], step) for step in steps if scores.get(step) is not None]
+    scored = [(scores[step], step) for step in steps if scores.get(step) is not None and not math.isnan(scores[step])]
     kept |= {step for _, step in sorted(scored)[len(scored) - config.keep_best :]} if config.keep_best else set()
     if config.keep_every_hours:
         last = -math.inf

@@ -24,7 +24,8 @@ class Objective:
 
     `init(key)`: the first parameters. `weights(batch)`: the weight of each loss in a batch, or in a part of one, by the
     names of `sums`. `sums(params, batch, dropout_key)`: losses and accuracies; without a key there is no dropout.
-    `positions_on_a_cpu`: how many at most a CPU computes at once, if the batch divides; None: all of the batch.
+    `positions_on_a_cpu`: how many at most a CPU computes at once, where the batch divides into equal parts of half as
+    many or more; None: all of the batch.
     """
 
     init: Callable[[jax.Array], bert.Params]
@@ -80,7 +81,9 @@ def pretraining(config: Config, mesh: Mesh) -> Objective:
 
 def total_loss(sums: Sums, weights: Mapping[str, jax.Array]) -> jax.Array:
     """The sum of the losses, each over its weight in the global batch, so that shards and microbatches add up."""
-    return sum((sums[name][0] / jnp.maximum(weights[name], 1.0) for name in weights), start=jnp.float32(0))
+    return sum(
+        (sums[name][0] / jnp.where(weights[name] > 0, weights[name], 1.0) for name in weights), start=jnp.float32(0)
+    )
 
 
 def cross_entropy(

@@ -287,6 +287,8 @@ class _Loop:
         self._log(done)
         figures = self._job.evaluate(state.params, self._end_if_stopped)
         score = self._job.score(figures)
+        if not math.isfinite(score):
+            score = -math.inf  # not defined, so not the best: NaN has no order
         self._writer.write(done, "validation", figures | {"score": score})
         self._progress.say(f"step {done}: validation: {self._job.describe(figures)}")
         self._meter.restart_clock()

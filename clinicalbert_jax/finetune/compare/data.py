@@ -15,7 +15,7 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune import intervals
 from clinicalbert_jax.finetune.compare.tasks_file import ComparedTask
 from clinicalbert_jax.finetune.inputs.reading import Reading
-from clinicalbert_jax.finetune.task import ONE_LABEL, REGRESSION, Example, Task
+from clinicalbert_jax.finetune.task import ONE_LABEL, Example, Task
 
 _SEEN = ("train", "validation")  # what a model is trained with, and chosen by
 
@@ -80,11 +80,6 @@ def read(compared: ComparedTask, reading: Reading) -> TaskData:
     used = {
         name: {one for example in of_split for one in task.labels_of(example)} for name, of_split in checked.items()
     }
-    for name in ("validation", "test"):
-        if task.problem_type == REGRESSION and len({example.score for example in checked[name]}) < 2:
-            raise UserError(
-                f"{where}: expected different scores in the {name} set, found one: nothing correlates with it"
-            )
     least = 2 if task.head == "sequence" and task.problem_type == ONE_LABEL else 1
     for name in ("validation", "test"):
         if used["train"] and len(used[name]) < least:

@@ -58,7 +58,7 @@ def _shown(document: Document) -> Document:
         is_shown = {}
         for name, entry in task["models"].items():
             is_shown[name] = all(found["is_shown"] for found in entry["curve"].values())
-            contaminated = [task["in_training_file"], *([entry["leakage"]] if entry["leakage"] else [])]
+            contaminated = [task["in_task_data"], *([entry["leakage"]] if entry["leakage"] else [])]
             if suppression.is_small(found["contaminated"] for found in contaminated):
                 entry["score_without_contaminated"] = {"documents": None} | dict.fromkeys(("value", "low", "high"))
             if not is_shown[name]:
@@ -158,7 +158,7 @@ def _curve_table(document: Document) -> Table:
 def _leakage(document: Document) -> list[html.Block]:
     rows = []
     for name, task in document["tasks"].items():
-        rows.append((name, "its training data", *_found(task["in_training_file"]), "", ""))
+        rows.append((name, "its training data", *_found(task["in_task_data"]), "", ""))
         for model, entry in task["models"].items():
             cleaned = entry["score_without_contaminated"]
             both = interval(entry["score"]), _without(cleaned)

@@ -95,7 +95,7 @@ def document(
                 "num_documents": int(found[task, models[0].name, fractions[0]].counts_SxDxM.shape[1]),
                 "unit": found[task, models[0].name, fractions[0]].unit,
                 "left_out": dict(left_out[task]),
-                "in_training_file": _leakage(in_training[task]),
+                "in_task_data": _leakage(in_training[task]),
                 "models": {
                     model.name: _entry(
                         [found[task, model.name, fraction] for fraction in fractions],

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune.inputs import fields, record_files
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.finetune.rows import Rows, joined, truncated
@@ -61,6 +62,12 @@ class Similarity(Task, of=SimilarityConfig):
     """One number for each pair, by regression; that number is the prediction."""
 
     problem_type = REGRESSION
+
+    def check_labels(self, examples: Sequence[Pair], path: Path, reading: Reading) -> list[Pair]:
+        """The examples; raises `UserError` where their scores are all alike, so that nothing correlates with them."""
+        if len({pair.score for pair in examples}) < 2:
+            raise UserError(f"{path}: expected different scores, found one for all {len(examples)} pairs")
+        return list(examples)
 
     def rows(self, examples: Sequence[Pair], tokenizer: tokenizers.Tokenizer, annotated: bool) -> Rows:
         """[CLS] first [SEP] second [SEP]; of a pair that is too long, the longer one is truncated first."""

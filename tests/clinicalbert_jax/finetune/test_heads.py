@@ -1,5 +1,6 @@
 """Each head is Hugging Face's: the same weights and batches give the same fifty losses and the same predictions."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from clinicalbert_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from clinicalbert_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune import finetuned_model, heads, predictor
 from clinicalbert_jax.finetune.predictor import Predictor
 from clinicalbert_jax.finetune.rows import RowBatches, Rows, batch_of
@@ -188,11 +190,12 @@ def _labels(torch: Any, kind: str, batch: dict[str, np.ndarray]) -> dict[str, An
 
 @pytest.mark.fast
 @pytest.mark.parametrize("kind", KINDS)
-def test_devices_and_microbatches_change_nothing(kind: str) -> None:
-    """Token labels are uneven over the devices: the loss is still that of the whole batch."""
+def test_devices_microbatches_and_parts_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token labels are uneven over devices and parts: the loss and the update are still those of the whole batch."""
     rows = RowBatches(some_rows(*KINDS[kind][1:]), LENGTH, multiple=8)
     results = []
-    for devices, microbatches in ((1, 1), (4, 2)):
+    for devices, microbatches, positions in ((1, 1, BATCH * LENGTH), (2, 2, LENGTH)):
+        monkeypatch.setattr(heads, "_POSITIONS_ON_A_CPU", positions)
         program = build(kind, devices, microbatches=microbatches)
         state = program.init()
         losses = []
@@ -201,7 +204,31 @@ def test_devices_and_microbatches_change_nothing(kind: str) -> None:
             total, weight = happened["sums"]["task_loss"]
             losses.append(float(total / weight))
         results.append((losses, jax.device_get(state.params)))
-    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
+    (losses, params), (other_losses, other_params) = results
+    np.testing.assert_allclose(losses, other_losses, rtol=1e-5)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=2e-4), params, other_params)
+
+
+@pytest.mark.fast
+def test_no_rows_have_no_logits() -> None:
+    """As of a note without a pair of entities."""
+    rows = some_rows("token", ONE_LABEL, 0)
+    program = build("token")
+    assert Predictor("token", MODEL, program.mesh)(program.init().params, rows) == []
+
+
+@pytest.mark.fast
+def test_padding_has_positions_in_any_model() -> None:
+    """Positions that a model has not would be NaN, and with them the whole row."""
+    model = dataclasses.replace(MODEL, max_position_embeddings=45)
+    params = heads.init(model, LABELS, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(1, MODEL.vocab_size, length).astype(np.int32) for length in (44, 3)]
+    rows = Rows(ids, [np.zeros_like(one) for one in ids], np.arange(2))
+    assert all(np.isfinite(one).all() for one in Predictor("token", model, make_mesh(MeshConfig()))(params, rows))
+    params["task_head"]["bias"] += np.nan
+    with pytest.raises(UserError, match="expected finite logits"):
+        Predictor("token", model, make_mesh(MeshConfig()))(params, rows)
 
 
 @pytest.mark.fast

@@ -85,6 +85,9 @@ def test_packed_rows_are_no_shorter_than_pays_and_no_longer_than_positions() -> 
     assert packed_length(20, 512) == 128
     assert packed_length(129, 512) == 160
     assert packed_length(20, 64) == 64, "padding after a row has positions as well"
+    assert packed_length(195, 200) == 195
+    assert packed_length(190, 200) == 192
+    assert packed_length(20, 20) == 20
     assert packed_length(700, 1024) == 700
 
 

@@ -1,6 +1,7 @@
 """A run continues on other devices, other meshes and other numbers of processes: same records, same losses."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -113,6 +114,23 @@ def test_the_best_checkpoint_is_kept_also_where_the_next_start_evaluated_it(tmp_
     record = {"kind": "validation", "step": 2, "time": 0.0, "score": 3.0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     assert checkpoint._kept(tmp_path, config) == {2, 5, 6}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("undefined", [-math.inf, math.nan])
+def test_a_score_that_is_not_defined_removes_no_best_checkpoint(undefined: float, tmp_path: Path) -> None:
+    lines = []
+    for step, score in enumerate((0.8, undefined, 0.5, undefined), start=1):
+        directory = tmp_path / "checkpoints" / str(step)
+        directory.mkdir(parents=True)
+        metadata = {"custom_metadata": {"score": score}, "commit_timestamp_nsecs": 0}
+        (directory / "_CHECKPOINT_METADATA").write_text(json.dumps(metadata))
+        checksums.publish(directory)
+        shown = score if math.isfinite(score) else None
+        lines.append(json.dumps({"kind": "validation", "step": step, "time": 0.0, "score": shown}) + "\n")
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    assert checkpoint._kept(tmp_path, small_config(keep_checkpoints=1, keep_best=1).train) == {1, 4}
+    assert loading.checkpoint_number(tmp_path, "best") == 1
 
 
 @pytest.mark.fast

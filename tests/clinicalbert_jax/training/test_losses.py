@@ -5,7 +5,15 @@ import numpy as np
 import optax
 import pytest
 
-from clinicalbert_jax.training.losses import cross_entropy
+from clinicalbert_jax.training.losses import cross_entropy, total_loss
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("weight", "expected"), [(0.36, 2.0), (4.0, 2.0), (0.0, 0.0)])
+def test_a_loss_is_the_mean_over_any_weight(weight: float, expected: float) -> None:
+    """Balanced classes weigh less than 1 each: a batch of them may weigh less than one row."""
+    sums = {"task_loss": (jnp.float32(2.0 * weight), jnp.float32(weight))}
+    assert float(total_loss(sums, {"task_loss": jnp.float32(weight)})) == pytest.approx(expected)
 
 
 @pytest.mark.fast

@@ -36,7 +36,9 @@ def test_without_validation_examples_training_needs_to_be_asked_for(tmp_path: Pa
     assert restore_params(run)[3] == 4
     assert {record["kind"] for record in metrics_log.read(run)} == {"start", "train"}
     assert "finished" in pretraining_page.page(run)
-    with pytest.raises(UserError, match=r"expected a checkpoint of .* that was evaluated, found none"):
+    with pytest.raises(
+        UserError, match=r"expected a checkpoint of .* with a validation score that is defined, found none"
+    ):
         loading.checkpoint_number(run, "best")
 
 

@@ -328,7 +328,7 @@ def test_scores_that_are_all_alike_are_refused(place: Path, tmp_path: Path) -> N
             for n, score in enumerate(scores)
         )
         (tasks.parent / f"{name}.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
-    with pytest.raises(UserError, match="expected different scores in the test set, found one"):
+    with pytest.raises(UserError, match=r"alike\.jsonl: expected different scores, found one for all 8 pairs"):
         command.run(options(place, tmp_path, tasks=str(tasks)))
 
 
@@ -377,7 +377,7 @@ def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
         "num_documents": 500,
         "unit": "documents",
         "left_out": {"train": 0, "test": 12},
-        "in_training_file": found,
+        "in_task_data": found,
         "models": {"one": entry(0.946, True), "other": entry(0.99, False)},
         "differences": [{"first": "one", "second": "other", **difference}],
     }
