@@ -94,7 +94,7 @@ def test_best_is_the_checkpoint_with_the_lowest_validation_loss(run: Path, tmp_p
         with pytest.raises(UserError, match="--step: expected"):
             loading.load(source, wrong)
     (tmp_path / "run/metrics.jsonl").unlink()
-    with pytest.raises(UserError, match="that was evaluated"):
+    with pytest.raises(UserError, match="with a validation score"):
         loading.load(source, "best")
 
 
