@@ -95,8 +95,9 @@ def assert_plain(
 
 @pytest.mark.fast
 @pytest.mark.parametrize(("rows", "packed"), [(PADDED, False), (PADDED, True), (PACKED, True)])
-def test_xla(rows: list[list[int]], packed: bool) -> None:
-    assert_plain(functools.partial(attention, packed=packed), sequence_ids(rows))
+@pytest.mark.parametrize("length", [256, 515])  # in one block of queries, and in three that are not equal
+def test_xla(rows: list[list[int]], packed: bool, length: int) -> None:
+    assert_plain(functools.partial(attention, packed=packed), sequence_ids([*rows, [length]], length))
 
 
 @pytest.mark.fast
