@@ -46,8 +46,9 @@ def _locked(path: Path, directory: Path, what: str, wait: bool) -> int:
     """The descriptor of the lock file at `path`, locked."""
     said = False
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        descriptor = None
         try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -75,17 +76,23 @@ def _locked(path: Path, directory: Path, what: str, wait: bool) -> int:
                 os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
                 return descriptor
         except BaseException:  # a signal, too, leaves no file behind
-            _remove_unheld(path, descriptor)
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
+            _remove_unheld(path)
             raise
         os.close(descriptor)
 
 
-def _remove_unheld(path: Path, descriptor: int) -> None:
+def _remove_unheld(path: Path) -> None:
+    """Opens it anew: a signal may come when the file is made and before its descriptor is known."""
     with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where another process holds it
-        if _is_at(path, descriptor):
-            path.unlink()
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where another process holds it
+            if _is_at(path, descriptor):
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

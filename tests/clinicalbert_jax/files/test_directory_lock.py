@@ -90,14 +90,18 @@ def test_a_file_system_without_locks_is_a_warning(
     assert "without locks" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("module", "name"), [(fcntl, "flock"), (os, "ftruncate"), (os, "pwrite")])
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize(("module", "name"), [(os, "open"), (fcntl, "flock"), (os, "ftruncate"), (os, "pwrite")])
 def test_a_signal_while_the_lock_is_taken_leaves_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, done: bool
 ) -> None:
+    """Before a call to the kernel is made, or once it is and before its result is at hand."""
     real = getattr(module, name)
 
-    def signalled(*_: object) -> None:
+    def signalled(*arguments: int) -> None:
         monkeypatch.setattr(module, name, real)
+        if done:
+            real(*arguments)
         raise SystemExit(143)
 
     monkeypatch.setattr(module, name, signalled)
