@@ -38,12 +38,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(place: Path) -> Path:
+def both(place: Path) -> list[str]:
+    """The two models, as `--models` takes them."""
+    return [f"{name}={place / name / 'bert'}" for name in ("small", "large")]
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path, both: list[str]) -> Path:
     """A comparison of two shapes on two tasks with two seeds."""
-    named = {"small": place / "small" / "bert", "large": place / "large" / "bert"}
-    process = toy_comparison.start(named, place / "tasks.toml", place / "whole", "--seeds=2")
-    said = toy_comparison.finish(process)
-    assert "16 of 16" in said
+    said = toy_comparison.finish(toy_comparison.start(both, place / "tasks.toml", place / "whole", "--seeds=2"))
+    assert "8 of 8" in said
     return place / "whole"
 
 
@@ -60,33 +64,45 @@ def test_the_result_is_complete(finished: Path) -> None:
     document = json.loads((finished / "results.json").read_text())
     assert list(document["tasks"]) == ["entities", "labels"]
     for task in document["tasks"].values():
-        assert set(task["models"]) == {"small", "large", "random-small", "random-large"}
-        assert len(task["differences"]) == 6
+        assert set(task["models"]) == {"small", "large"}
+        assert len(task["differences"]) == 1
         for entry in task["models"].values():
             score = entry["score"]
             assert score["low"] <= score["value"] <= score["high"]
             assert score["value"] == pytest.approx(np.mean(entry["seeds"]["values"]))
-    assert document["num_differences"] == 12
+    assert document["num_differences"] == 2
     text = (finished / "results.html").read_text() + (finished / "results.md").read_text()
     assert "Which model is better" in text
     assert "aspirin" not in text, "no text of a record"
     lines = (finished / "scores.csv").read_text().splitlines()
-    assert len(lines) == 1 + 8
+    assert len(lines) == 1 + 4
     assert not (finished / "running").exists()
 
 
-def test_the_same_command_has_nothing_left_to_train(finished: Path, place: Path) -> None:
-    named = {"small": place / "small" / "bert", "large": place / "large" / "bert"}
+def test_the_same_command_has_nothing_left_to_train(finished: Path, place: Path, both: list[str]) -> None:
     before = {
         name: (finished / name).read_bytes() for name in ("results.json", "results.html", "results.md", "scores.csv")
     }
-    toy_comparison.finish(toy_comparison.start(named, place / "tasks.toml", finished, "--seeds=2"))
+    toy_comparison.finish(toy_comparison.start(both, place / "tasks.toml", finished, "--seeds=2"))
     assert {name: (finished / name).read_bytes() for name in before} == before
 
 
+def test_a_model_is_compared_with_random_weights_of_its_shape(place: Path, both: list[str], tmp_path: Path) -> None:
+    task = edited(place, tmp_path, (place / "tasks.toml").read_text().partition("[labels]")[0], "")
+    toy_comparison.finish(toy_comparison.start([both[0], "random"], Path(task), tmp_path / "out", "--seeds=1"))
+    document = json.loads((tmp_path / "out/results.json").read_text())
+    assert {name: model["is_random"] for name, model in document["models"].items()} == {"small": False, "random": True}
+    assert document["num_differences"] == 1
+    found = [trainings.read(path) for path in (tmp_path / "out/trainings/labels").glob("*/*.npz")]
+    assert len(found) == 2
+    one, other = (np.concatenate(result.logits) for result in found if result)
+    assert not np.any(one == other), "they began with the same weights"
+
+
 @pytest.mark.soak
-def test_killed_three_times_it_ends_in_the_same_page(finished: Path, place: Path, tmp_path: Path) -> None:
-    named = {"small": place / "small" / "bert", "large": place / "large" / "bert"}
+def test_killed_three_times_it_ends_in_the_same_page(place: Path, both: list[str], tmp_path: Path) -> None:
+    named = [*both, "random"]
+    toy_comparison.finish(toy_comparison.start(named, place / "tasks.toml", tmp_path / "whole", "--seeds=2"))
     moments = random.Random(1)
     for _ in range(3):
         process = toy_comparison.start(named, place / "tasks.toml", tmp_path / "killed", "--seeds=2")
@@ -98,7 +114,7 @@ def test_killed_three_times_it_ends_in_the_same_page(finished: Path, place: Path
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     toy_comparison.finish(toy_comparison.start(named, place / "tasks.toml", tmp_path / "killed", "--seeds=2"))
-    whole, killed = (json.loads((path / "results.json").read_text()) for path in (finished, tmp_path / "killed"))
+    whole, killed = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "killed"))
     assert without_time(killed) == without_time(whole)
     assert page.page(without_cost(killed)) == page.page(without_cost(whole))
 
@@ -343,8 +359,8 @@ def test_dropout_makes_no_other_shape(place: Path, tmp_path: Path) -> None:
     assert [model.name for model in found] == ["before", "after", "random"]
 
 
-def test_another_comparison_does_not_continue_here(finished: Path, place: Path) -> None:
-    for named in ({"small": place / "large" / "bert"}, {"small": place / "small" / "bert"}):
+def test_another_comparison_does_not_continue_here(finished: Path, place: Path, both: list[str]) -> None:
+    for named in ([f"small={place / 'large' / 'bert'}", both[1]], both[:1]):
         said = toy_comparison.finish(toy_comparison.start(named, place / "tasks.toml", finished, "--seeds=2"), code=2)
         assert said.count("error:") == 1
         assert "give the same, or another --workdir" in said
