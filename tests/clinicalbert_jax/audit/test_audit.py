@@ -38,6 +38,7 @@ from data_prep.prepare import EngineConfig
 from data_prep.wordpiece.tokenizer import Tokenizer
 from tests import toy_dataset
 from tests.clinicalbert_jax.audit import memorised
+from tests.clinicalbert_jax.modeling import random_weights
 
 ROOT = Path(__file__).parents[3]
 CANARIES, STEPS = 28, 1300
@@ -181,7 +182,7 @@ def tokenizer_of(data: Path) -> Tokenizer:
 def random_model(directory: Path, data: Path) -> Path:
     """A model of random weights with the vocabulary of the data, of unknown training."""
     config = dataclasses.replace(CONFIG, vocab_size=len(tokenizer_of(data).vocabulary), max_position_embeddings=48)
-    params = jax.tree.map(np.asarray, bert.init(config, jax.random.key(0)))
+    params = random_weights.draw(config, 0)
     directory.mkdir()
     huggingface.write_directory(directory, config, params, data)
     return directory
@@ -302,7 +303,7 @@ CONFIG = ModelConfig(
 
 @pytest.fixture(scope="module")
 def params() -> dict:
-    return jax.tree.map(np.asarray, bert.init(CONFIG, jax.random.key(0)))
+    return random_weights.draw(CONFIG, 0)
 
 
 @pytest.fixture(scope="module")

@@ -433,7 +433,7 @@ def test_a_comparison_stopped_in_and_between_its_trainings_ends_in_the_same_scor
     base: Path, row: Callable[[str], None]
 ) -> None:
     model = toy_comparison.write_model(base / "compared", 16)
-    tasks = toy_comparison.write_tasks(base / "compared")
+    tasks = toy_comparison.write_tasks(base / "compared", steps=6)  # so that the 8th is of the second training
 
     def compare(name: str, fault: Fault) -> subprocess.Popen:
         arguments = [f"--models=small={model}", f"--tasks={tasks}", "--seeds=2", f"--workdir={base / name}"]

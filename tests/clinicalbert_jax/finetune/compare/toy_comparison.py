@@ -7,13 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from clinicalbert_jax.config import ModelConfig
-from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import huggingface
 from tests.clinicalbert_jax.finetune import toy_tokenizer
+from tests.clinicalbert_jax.modeling import random_weights
 
 ROOT = Path(__file__).parents[4]
 _TAGS = {"aspirin": "B-DRUG", "fever": "B-PROBLEM", "liver": "B-PROBLEM", "failure": "I-PROBLEM"}
@@ -23,15 +22,19 @@ config = "{configs}/entities.py"
 train = "train.tsv"
 validation_fraction = 0.25
 test = "test.tsv"
-settings = {{ max_steps = 6, "optimizer.learning_rate" = 4e-3, "task.max_seq_length" = 32 }}
+settings = {{ {settings} }}
 
 [labels]
 config = "{configs}/classification.py"
 train = "train.jsonl"
 validation_fraction = 0.25
 test = "test.jsonl"
-settings = {{ max_steps = 6, "optimizer.learning_rate" = 4e-3, "task.max_seq_length" = 32 }}
+settings = {{ {settings} }}
 """
+_SETTINGS = (
+    'max_steps = {steps}, "optimizer.learning_rate" = 4e-3, "task.max_seq_length" = 32, '
+    "hidden_dropout_prob = 0.0, attention_probs_dropout_prob = 0.0"  # without dropout a step compiles sooner
+)
 
 
 def write_model(directory: Path, hidden_size: int) -> Path:
@@ -50,12 +53,12 @@ def write_model(directory: Path, hidden_size: int) -> Path:
     )
     out = directory / "bert"
     out.mkdir()
-    huggingface.write_directory(out, config, jax.device_get(bert.init(config, jax.random.key(7))), directory)
+    huggingface.write_directory(out, config, random_weights.draw(config, 7), directory)
     return out
 
 
-def write_tasks(directory: Path) -> Path:
-    """The file of tasks, with its data beside it."""
+def write_tasks(directory: Path, steps: int = 3) -> Path:
+    """The file of tasks, of `steps` steps each, with its data beside it."""
     random = np.random.default_rng(0)
     for split, count in (("train", 64), ("test", 40)):
         sentences = [_sentence(random) for _ in range(count)]
@@ -66,7 +69,8 @@ def write_tasks(directory: Path) -> Path:
             for n, sentence in enumerate(sentences)
         )
         (directory / f"{split}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    (directory / "tasks.toml").write_text(_TASKS.format(configs=ROOT / "configs" / "finetune"))
+    settings = _SETTINGS.format(steps=steps)
+    (directory / "tasks.toml").write_text(_TASKS.format(configs=ROOT / "configs" / "finetune", settings=settings))
     return directory / "tasks.toml"
 
 
