@@ -6,6 +6,7 @@ offending line, so they are never passed on.
 """
 
 import csv
+import math
 import re
 import struct
 from collections import Counter
@@ -95,15 +96,16 @@ def sortable_time(value: Any) -> str:
 
     Notes whose time is neither come after all others of their patient.
     """
-    if value is None or value != value:  # NaN differs from itself
-        return ""
-    text = str(value).strip()
+    text = "" if value is None else str(value).strip()
     if not text or _ISO_TIME.fullmatch(text):
         return text.replace("T", " ")
     try:
-        (bits,) = struct.unpack(">Q", struct.pack(">d", float(text)))
+        number = float(text) + 0.0  # -0.0 becomes 0.0, which it equals
     except ValueError:
         return _UNREADABLE_TIME
+    if math.isnan(number):
+        return ""
+    (bits,) = struct.unpack(">Q", struct.pack(">d", number))
     # The bits of positive floats are ordered as the numbers are, those of negative ones the other way round.
     return f"n{bits ^ (2**64 - 1 if bits >> 63 else 2**63):016x}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clinicalbert_jax.errors import UserError
@@ -451,6 +451,7 @@ def test_s3(s3, tmp_path, monkeypatch):
 
 
 @pytest.mark.fast
+@example([0.0, -0.0], [])
 @given(st.lists(st.floats(allow_nan=False), max_size=8), st.lists(st.datetimes(), max_size=8))
 def test_times_sort_as_text(numbers, times):
     encoded = [note_readers.sortable_time(number) for number in sorted(numbers)]
@@ -462,7 +463,9 @@ def test_times_sort_as_text(numbers, times):
 @pytest.mark.fast
 def test_numbers_order_the_notes_whatever_their_spelling():
     assert note_readers.sortable_time("9") < note_readers.sortable_time(10.0) == note_readers.sortable_time(" 10")
-    assert note_readers.sortable_time(None) == note_readers.sortable_time(float("nan")) == ""
+    assert note_readers.sortable_time("-0.0") == note_readers.sortable_time(0)
+    for nothing in (None, float("nan"), "nan", " "):
+        assert note_readers.sortable_time(nothing) == ""
 
 
 @pytest.mark.fast
