@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import jax
+
 from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.modeling import bert
 from clinicalbert_jax.pretrained import huggingface
 from tests.clinicalbert_jax.finetune import toy_tokenizer
-from tests.clinicalbert_jax.modeling import random_weights
 
 
 def write(directory: Path) -> Path:
@@ -22,7 +24,8 @@ def write(directory: Path) -> Path:
         intermediate_size=64,
         max_position_embeddings=128,
     )
+    params = jax.device_get(bert.init(config, jax.random.key(0)))
     out = directory / "bert"
     out.mkdir()
-    huggingface.write_directory(out, config, random_weights.draw(config, 0), directory)
+    huggingface.write_directory(out, config, params, directory)
     return out
