@@ -109,7 +109,7 @@ def test_killed_three_times_it_ends_in_the_same_page(place: Path, both: list[str
         assert process.stderr is not None
         for _ in range(moments.randint(0, 4)):  # of 16 trainings, one line each: it never ends before
             process.stderr.readline()
-        time.sleep(moments.uniform(0, 5))
+        time.sleep(moments.uniform(0, 2))
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
