@@ -80,7 +80,7 @@ def difference(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray, of_sums: OfSum
     if seeds is None:
         return Difference(value, value - margin, value + margin, math.nan, math.nan)
     errors = [documents, seeds]
-    p_value = _p_value(value, errors, first_SxDxM.shape[1])
+    p_value = _p_value(value, errors)
     visible = _margin((1 - LEVEL) / family, errors) + _margin(2 * (1 - _POWER), errors)
     return Difference(value, value - margin, value + margin, p_value, visible)
 
@@ -174,11 +174,12 @@ def _margin(p: float, errors: Sequence[_Error]) -> float:
     return math.hypot(*(error.margin(p) for error in errors))
 
 
-def _p_value(value: float, errors: Sequence[_Error], num_documents: int) -> float:
+def _p_value(value: float, errors: Sequence[_Error]) -> float:
     """The p whose margin the value just reaches."""
     if math.isnan(errors[0].value):
         return math.nan
-    least = 1e-100 if errors[0].value > 0 else 2.0 ** (1 - num_documents)  # a sign test, of equal documents
+    # Where all documents agree: a sign test, of as many equal documents as these are worth.
+    least = 1e-100 if errors[0].value > 0 else max(2.0 ** -errors[0].degrees, 1e-100)
     if value == 0 or abs(value) <= _margin(1.0, errors):
         return 1.0
     if abs(value) >= _margin(least, errors):

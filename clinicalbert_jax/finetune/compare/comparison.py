@@ -119,7 +119,8 @@ def _claim(directory: Path, models: Sequence[ComparedModel], tasks: Sequence[Tas
     }
     path = directory / IDENTITY
     if not path.exists():
-        if directory.exists() and any(one for one in directory.iterdir() if not one.name.startswith(".")):
+        others = directory.iterdir() if directory.exists() else ()
+        if any(not one.name.startswith((".", f"{IDENTITY}.")) for one in others):  # the latter: killed while it wrote
             raise UserError(
                 f"--workdir: expected a new directory or an earlier comparison, found others' files in {directory}"
             )
@@ -148,7 +149,7 @@ def _sha256(model: ComparedModel) -> str:
         return hashlib.sha256((checkpoint / checksums.FILE_NAME).read_bytes()).hexdigest()
     whole = hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        if path.suffix in (".json", ".txt", ".bin", ".safetensors"):
+        if path.is_file() and not path.name.startswith("."):  # weights have names of several kinds
             with path.open("rb") as file:
                 whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()

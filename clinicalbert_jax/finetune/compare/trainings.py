@@ -153,12 +153,14 @@ def read(path: Path) -> Result | None:
     try:
         with path.open("rb") as file, np.load(file) as found:
             arrays = {name: found[name] for name in found.files}
+        return Result(
+            float(arrays["validation"]), list(_split(arrays)), int(arrays["num_steps"]), float(arrays["seconds"])
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError):
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError):
         path.unlink()  # of a failing disk: the training is done again
         return None
-    return Result(float(arrays["validation"]), list(_split(arrays)), int(arrays["num_steps"]), float(arrays["seconds"]))
 
 
 def _split(arrays: Mapping[str, Any]) -> Iterator[np.ndarray]:

@@ -137,6 +137,14 @@ def test_equal_documents_give_the_t_test_over_seeds() -> None:
     assert not intervals.claimed([found.p_value] * 6)[0]
 
 
+def test_documents_with_nothing_to_score_make_no_difference_surer() -> None:
+    """Two documents that tell, which agree on every seed, are two however many others hold nothing."""
+    alone = [np.tile([float(right), 6.0], (3, 2, 1)) for right in (0, 6)]
+    among = [np.concatenate([of, np.zeros((3, 198, 2))], axis=1) for of in alone]
+    for counts in (alone, among):
+        assert intervals.difference(*counts, lambda sums_M: float(sums_M[0] / sums_M[1])).p_value == 0.5
+
+
 def test_seeds_are_averaged() -> None:
     random = np.random.default_rng(0)
     one, two, other = drawn(random, 20, (0.0, 0.0, 0.5))

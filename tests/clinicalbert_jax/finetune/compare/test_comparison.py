@@ -157,6 +157,35 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path, shapes: list[tuple[i
     (tmp_path / "one.npz").write_bytes(b"PK\x03\x04 of a full disk")
     assert trainings.read(tmp_path / "one.npz") is None
     assert trainings.read(tmp_path / "none.npz") is None
+    (tmp_path / "empty.npz").touch()
+    np.savez(tmp_path / "another.npz", validation=0.5)
+    for name in ("empty", "another"):  # a disk that was full, another program
+        assert trainings.read(tmp_path / f"{name}.npz") is None
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", ["model.safetensors", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"])
+def test_other_weights_make_another_comparison_whatever_their_file(place: Path, tmp_path: Path, name: str) -> None:
+    copy = shutil.copytree(place / "small/bert", tmp_path / "bert")
+    (copy / name).write_bytes(b"weights")
+    (model,) = models.find((f"small={place / 'small/bert'}",), ())
+    model = replace(model, source=model.source._replace(directory=copy))
+    before = comparison._sha256(model)
+    (copy / name).write_bytes(b"other weights")
+    assert comparison._sha256(model) != before
+
+
+@pytest.mark.fast
+def test_a_comparison_killed_before_its_first_file_is_whole_can_begin_again(place: Path, tmp_path: Path) -> None:
+    found = models.find((f"small={place / 'small/bert'}",), ())
+    tasks = [data.read(task, Reading()) for task in tasks_file.read(place / "tasks.toml")]
+    (tmp_path / "comparison.json.partial").write_text("{")
+    comparison._claim(tmp_path, found, tasks)
+    assert (tmp_path / "comparison.json").exists()
+    (tmp_path / "comparison.json").unlink()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match="found others' files"):
+        comparison._claim(tmp_path, found, tasks)
 
 
 def options(place: Path, tmp_path: Path, **changes: Any) -> command.Options:
