@@ -76,7 +76,10 @@ def _shown(document: Document) -> Document:
 
 def _sections(document: Document, charts: bool = True) -> Iterator[tuple[str, list[html.Block]]]:
     tasks = document["tasks"]
-    yield "Which model is better", [block for name, task in tasks.items() for block in _ranking(name, task)]
+    best: list[html.Block] = []
+    if (largest := document["fractions"][0]) < 1:
+        best.append(f"Trained with {percent(largest, digits=1)} of the training documents.")
+    yield "Which model is better", [*best, *(block for name, task in tasks.items() for block in _ranking(name, task))]
     yield "Differences", [_differences(document)]
     if charts and len(document["fractions"]) > 1:
         yield "With fewer training documents", [_curve(name, task) for name, task in tasks.items()]
@@ -173,7 +176,9 @@ def _leakage(document: Document) -> list[html.Block]:
     ]
     blocks: list[html.Block] = [
         f"Text read before: runs of 13 words of the test set that also stand elsewhere. A document counts from "
-        f"{percent(CONTAMINATED, digits=0)} of its runs on; a shorter one than 13 words cannot be told. Without them: "
+        f"{percent(CONTAMINATED, digits=0)} of its runs on; a shorter one than 13 words cannot be told. More may "
+        "have been read than was found: a run that crosses the end of a pre-training row is not, so that short rows "
+        "hide most. Without them: "
         "the score on the documents that neither the task's training and validation data nor any of the models' data "
         "hold.",
         Table(header, rows),
@@ -191,9 +196,10 @@ def _without(cleaned: Document | None) -> str:
 
 def _found(found: Document) -> tuple[str, str, str]:
     shown = suppression.shown({"contaminated": found["contaminated"], "patients": found["patients"] or 0})
+    can_tell = found["too_short"] < found["documents"]
     return (
-        count(shown["contaminated"]),
-        percent(found["fraction_of_runs"], digits=2),
+        count(shown["contaminated"]) if can_tell else _UNKNOWN,
+        percent(found["fraction_of_runs"], digits=2) if can_tell else _UNKNOWN,
         _UNKNOWN if found["patients"] is None else count(shown["patients"]),
     )
 

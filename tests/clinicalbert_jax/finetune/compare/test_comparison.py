@@ -438,6 +438,19 @@ def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
     assert "12 records could not be used" in page.page(document)
     task["unit"] = "records"
     assert "names no patients or documents" in page.page(document)
+    assert "Trained with" not in page.page(document)
+
+
+def test_the_page_says_what_it_does_not_know(finished: Path) -> None:
+    """Not a share of runs of documents that have none, nor that the scores are those of all training data."""
+    document = json.loads((finished / "results.json").read_text())
+    for task in document["tasks"].values():
+        assert task["in_task_data"]["too_short"] == task["in_task_data"]["documents"]
+        for entry in task["models"].values():
+            entry["curve"]["0.5"] = entry["curve"]["1"]
+    said = page.markdown(document | {"fractions": [0.5]})
+    assert "| its training data | not known | not known |" in " ".join(said.split())
+    assert "Trained with 50.0% of the training documents." in said
 
 
 @pytest.mark.fast
