@@ -22,12 +22,16 @@ from scipy import special
 
 LEVEL = 0.95
 _POWER = 0.8  # of the difference that a test "could have seen"
+_ROUNDING = 1e-12  # documents that move a score by no more than this are alike
 
 OfSums = Callable[[np.ndarray], float]
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % interval over documents; NaN where there are too few documents for one."""
+    """A value with its 95 % interval over documents; NaN where they are too few for one, or all alike.
+
+    Of documents that are all alike, as where a score is perfect, the spread says nothing about other documents.
+    """
 
     value: float
     low: float
@@ -37,7 +41,8 @@ class Estimate(NamedTuple):
 class Difference(NamedTuple):
     """How much better the second model is than the first on the same documents.
 
-    `low`, `high`: over documents, for the trainings that were made. `p_value`: of no difference with other documents
+    `low`, `high`: over documents, for the trainings that were made; NaN as those of `Estimate`, but 0 where the models
+    are the same on every document. `p_value`: of no difference with other documents
     and other seeds, two-sided; NaN of one seed, for then nobody knows what another would change. `visible`: the
     difference that would have been claimed four times out of five; NaN of one seed too.
     """
@@ -65,8 +70,7 @@ def names(documents: Iterable[str]) -> list[str]:
 def estimate(counts_SxDxM: np.ndarray, of_sums: OfSums) -> Estimate:
     """The score of a model, its mean over seeds, with the interval of another draw of documents."""
     value, documents = _jackknife(counts_SxDxM, None, of_sums)
-    margin = documents.margin(1 - LEVEL)
-    return Estimate(value, value - margin, value + margin)
+    return Estimate(value, *_bounds(value, documents))
 
 
 def difference(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray, of_sums: OfSums, family: int = 1) -> Difference:
@@ -76,13 +80,14 @@ def difference(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray, of_sums: OfSum
     """
     value, documents = _jackknife(first_SxDxM, second_SxDxM, of_sums)
     seeds = _over_seeds([[of_sums(sums_M) for sums_M in of.sum(1)] for of in (first_SxDxM, second_SxDxM)])
-    margin = documents.margin(1 - LEVEL)
+    is_same = documents.value == 0 and abs(value) <= _ROUNDING
+    bounds = (0.0, 0.0) if is_same else _bounds(value, documents)
     if seeds is None:
-        return Difference(value, value - margin, value + margin, math.nan, math.nan)
+        return Difference(value, *bounds, math.nan, math.nan)
     errors = [documents, seeds]
     p_value = _p_value(value, errors)
     visible = _margin((1 - LEVEL) / family, errors) + _margin(2 * (1 - _POWER), errors)
-    return Difference(value, value - margin, value + margin, p_value, visible)
+    return Difference(value, *bounds, p_value, visible)
 
 
 def claimed(p_values: Sequence[float], level: float = 1 - LEVEL) -> list[bool]:
@@ -106,9 +111,10 @@ def sentence(found: Difference, is_claimed: bool, family: int) -> str:
     if is_claimed:
         sign = 1 if value > 0 else -1
         bounds = sorted((sign * low, sign * high))
-        return f"{'better' if value > 0 else 'worse'} by {abs(value):.1f} points, {bounds[0]:.1f} to {bounds[1]:.1f}"
+        interval = f"{bounds[0]:.1f} to {bounds[1]:.1f}" if math.isfinite(low) else "on every document alike"
+        return f"{'better' if value > 0 else 'worse'} by {abs(value):.1f} points, {interval}"
     if not math.isfinite(low):
-        return "not known: too few documents to say"
+        return "not known: documents that are too few, or all alike, do not tell what others would show"
     if low == high == 0:
         return "the same on every document"
     if not low <= 0 <= high:
@@ -149,7 +155,15 @@ def _jackknife(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray | None, of_sums
         for sign, counts_SxDxM in parts
     )
     variance = (num_documents - 1) / num_documents * ((left_out_D - np.mean(left_out_D)) ** 2).sum()
-    return value, _Error(math.sqrt(variance), effective - 1)
+    error = math.sqrt(variance)
+    return value, _Error(error if error > _ROUNDING else 0.0, effective - 1)
+
+
+def _bounds(value: float, documents: _Error) -> tuple[float, float]:
+    if documents.value == 0:
+        return math.nan, math.nan
+    margin = documents.margin(1 - LEVEL)
+    return value - margin, value + margin
 
 
 def _without_each(counts_SxDxM: np.ndarray) -> np.ndarray:

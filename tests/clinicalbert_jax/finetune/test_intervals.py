@@ -132,7 +132,8 @@ def test_equal_documents_give_the_t_test_over_seeds() -> None:
         np.stack([np.stack([np.full(50, one), np.full(50, 100.0)], 1) for one in of]) for of in (first_S, second_S)
     ]
     found = intervals.difference(*counts, lambda sums_M: float(sums_M[0] / sums_M[1]))
-    assert found.low == pytest.approx(found.value) == pytest.approx(found.high)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
     assert found.p_value == pytest.approx(stats.ttest_ind(second_S, first_S, equal_var=True).pvalue)
     assert not intervals.claimed([found.p_value] * 6)[0]
 
@@ -143,6 +144,27 @@ def test_documents_with_nothing_to_score_make_no_difference_surer() -> None:
     among = [np.concatenate([of, np.zeros((3, 198, 2))], axis=1) for of in alone]
     for counts in (alone, among):
         assert intervals.difference(*counts, lambda sums_M: float(sums_M[0] / sums_M[1])).p_value == 0.5
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0, 0.7])
+@pytest.mark.parametrize("num_seeds", [1, 3])
+def test_documents_that_are_all_alike_give_no_interval(right: float, num_seeds: int) -> None:
+    """A perfect score of forty documents does not tell that another document is never wrong."""
+    counts = np.tile([right, 1.0], (num_seeds, 40, 1)) * np.arange(1.0, 41)[:, None]
+    found = intervals.estimate(counts, accuracy)
+    assert found.value == pytest.approx(right)
+    assert np.isnan(found[1:]).all()
+    same = intervals.difference(counts, counts, accuracy)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert intervals.sentence(same, False, 1) == "the same on every document"
+    other = intervals.difference(counts, counts * [0.5, 1.0], accuracy)
+    assert math.isnan(other.low) == (right > 0)
+    wrong_once = counts - np.eye(40)[0][:, None] * [right, 0.0] if right else counts + np.eye(40)[0][:, None] * [1, 0]
+    assert np.isfinite(intervals.estimate(wrong_once, accuracy)).all()
+
+
+def accuracy(sums_M: np.ndarray) -> float:
+    return float(sums_M[0] / sums_M[1])
 
 
 def test_seeds_are_averaged() -> None:
@@ -177,7 +199,9 @@ def test_nothing_is_claimed_of_what_is_not_known() -> None:
     assert math.isnan(found.low)
     assert math.isnan(found.p_value)
     assert intervals.claimed([found.p_value, 0.001]) == [False, True]
-    assert intervals.sentence(found, False, 1) == "not known: too few documents to say"
+    assert intervals.sentence(found, False, 1) == (
+        "not known: documents that are too few, or all alike, do not tell what others would show"
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,6 +220,7 @@ def test_nothing_is_claimed_of_what_is_not_known() -> None:
             "+1.2 points, +0.1 to +2.3, which may be chance: 6 differences were looked at",
         ),
         (Difference(0.0, 0.0, 0.0, 1.0, 0.0), False, "the same on every document"),
+        (Difference(-0.12, math.nan, math.nan, 1e-6, 0.1), True, "worse by 12.0 points, on every document alike"),
         (
             Difference(0.08, 0.031, 0.128, 0.9, 0.9),
             False,
