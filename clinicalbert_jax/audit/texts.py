@@ -19,6 +19,7 @@ from clinicalbert_jax.data import counter_rng
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.data.tfrecord import Arrays, Shard
 from data_prep.overlap import shard_texts, splits
+from data_prep.overlap.spelling import Spelling
 from data_prep.sharding.shards import rows_of_first_pass
 from data_prep.wordpiece.tokenizer import Tokenizer
 
@@ -110,12 +111,13 @@ def _met_elsewhere(
     wanted, of_R = np.unique(run_R, return_inverse=True)  # from here on, R are those that are wanted
     owner_R = np.zeros(len(wanted), np.int64)
     owner_R[of_R] = patient_R
+    spelling = Spelling(tokenizer)
     is_shared_R, times_R = np.zeros(len(wanted), bool), np.zeros(len(wanted), np.int64)
     np.logical_or.at(is_shared_R, of_R, owner_R[of_R] != patient_R)
     for split in (MEMBERS, OTHERS) if len(wanted) else ():
         for rows in _rows(data_dir, manifest, split):
             texts = shard_texts.of_rows(rows, tokenizer)
-            found_R, text_R = texts.runs()
+            found_R, text_R = texts.runs(spelling)
             at_R = np.minimum(np.searchsorted(wanted, found_R), len(wanted) - 1)
             is_met_R = (wanted[at_R] == found_R) & ~texts.is_other_D[text_R]
             at_R, text_R = at_R[is_met_R], text_R[is_met_R]
@@ -170,6 +172,7 @@ def _windows_of(
     """The windows of the chosen patients of a split, by patient."""
     found: dict[int, list[_Window]] = {group: [] for group in chosen.tolist()}
     sentences = [one.astype(np.int64).tobytes() for one in planted]
+    spelling = Spelling(tokenizer)
     for rows in _rows(data_dir, manifest, split):
         texts = shard_texts.of_rows(rows, tokenizer)
         start_D = np.concatenate([[0], texts.end_D[:-1]])
@@ -190,7 +193,7 @@ def _windows_of(
                 int(group_D[text]),
                 int(category_D[text]),
                 split == MEMBERS,
-                splits.runs(shard_texts.hashes(ids_T), begins_T, end)[0],
+                splits.runs(spelling.hashes(ids_T, begins_T), begins_T, end)[0],
             )
             found[window.patient].append(window)
     return [window for group in found for window in _fresh(found[group], most, seed)]

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from clinicalbert_jax.data import counter_rng
 from clinicalbert_jax.data.tfrecord import Arrays
 from data_prep.overlap import splits
+from data_prep.overlap.spelling import Spelling
 from data_prep.wordpiece.tokenizer import Tokenizer
 
 
@@ -29,9 +29,9 @@ class ShardTexts(NamedTuple):
     pair_D: npt.NDArray[np.int64]
     is_other_D: npt.NDArray[np.bool_]
 
-    def runs(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    def runs(self, spelling: Spelling) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
         """The hash of each run of 13 words, and the number of its text."""
-        return splits.runs(hashes(self.ids_T), self.begins_T, self.end_D)
+        return splits.runs(spelling.hashes(self.ids_T, self.begins_T), self.begins_T, self.end_D)
 
 
 def of_rows(rows: Arrays, tokenizer: Tokenizer) -> ShardTexts:
@@ -56,8 +56,3 @@ def of_rows(rows: Arrays, tokenizer: Tokenizer) -> ShardTexts:
     return ShardTexts(
         ids_T, segment_T, begins_T, np.flatnonzero(last_T) + 1, row_T[last_T], pair_T[last_T], other_T[last_T] > 0
     )
-
-
-def hashes(ids_T: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
-    """A hash of each token, of which `splits.runs` makes those of runs."""
-    return counter_rng.fold(np.arange(int(ids_T.max(initial=0)) + 1))[ids_T]

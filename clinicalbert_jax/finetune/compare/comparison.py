@@ -30,10 +30,8 @@ from clinicalbert_jax.finetune.compare.results import Scored
 from clinicalbert_jax.finetune.compare.trainings import Result, Training
 from clinicalbert_jax.report.number_formats import duration
 from clinicalbert_jax.runs import checksums, workdir
-from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.training import train_loop
 from clinicalbert_jax.training.stop_request import StopRequest
-from data_prep.wordpiece.tokenizer import Tokenizer
 
 IDENTITY, RESULTS = "comparison.json", "results.json"
 
@@ -66,13 +64,11 @@ def run(
             found |= {(name, model.name, fraction): scored for fraction, scored in of_fraction.items()}
         jax.clear_caches()  # or the programs of every task stay in memory
     shutil.rmtree(directory / "running", ignore_errors=True)  # what is left are empty directories
-    leaked = {
-        (task.compared.name, model.name): one
+    leaked = _leaked(tasks, models, salt)
+    in_training = {
+        task.compared.name: leakage.in_texts(task.test_texts(), task.seen_texts(), task.seen_test_patients())
         for task in tasks
-        for model in models
-        if (one := _leaked(task, model, salt)) is not None
     }
-    in_training = {task.compared.name: _in_training_data(task, models[0]) for task in tasks}
     left_out = {task.compared.name: task.left_out for task in tasks}
     document = results.document(models, found, leaked, in_training, left_out, grid_seconds)
     checksummed_json.write(directory / RESULTS, document)
@@ -223,17 +219,20 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _leaked(task: TaskData, model: ComparedModel, salt: bytes | None) -> Found | None:
-    """What of the test set the datasets of a model hold; None where none is named."""
-    patients = frozenset(example.patient for example in task.examples["test"] if example.patient)
-    parts = [leakage.in_shards(task.test_texts(), data, patients, salt) for data in model.pretraining_data]
-    return leakage.joined(parts) if parts else None
-
-
-def _in_training_data(task: TaskData, model: ComparedModel) -> Found:
-    directory = workdir.kept(model.source.directory, "tokenizer") if model.source.is_run else model.source.directory
-    found = leakage.in_texts(task.test_texts(), task.seen_texts(), Tokenizer(bert_tokenizer.read(directory)))
-    return dataclasses.replace(found, num_patients=task.num_seen_patients())
+def _leaked(
+    tasks: Sequence[TaskData], models: Sequence[ComparedModel], salt: bytes | None
+) -> dict[tuple[str, str], Found]:
+    """What of each test set the datasets of each model hold, by task and model, where any are named."""
+    texts = {task.compared.name: task.test_texts() for task in tasks}
+    patients = {task.compared.name: task.test_patients() for task in tasks}
+    datasets = dict.fromkeys(data for model in models for data in model.pretraining_data)  # each is read once
+    found = {data: leakage.in_shards(texts, data, patients, salt) for data in datasets}
+    return {
+        (task, model.name): leakage.joined([found[data][task] for data in model.pretraining_data])
+        for task in texts
+        for model in models
+        if model.pretraining_data
+    }
 
 
 class _Progress:

@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass, field
 from itertools import combinations
 from typing import Any
 
+from clinicalbert_jax.data import patients
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune import intervals
 from clinicalbert_jax.finetune.compare.tasks_file import ComparedTask
@@ -33,19 +34,23 @@ class TaskData:
         """The examples of a fraction of the training documents; those of a larger fraction include them."""
         return part_of(self.examples["train"], fraction, f"part {seed}")
 
-    def test_texts(self) -> list[list[str]]:
-        """The texts of each document of the test set, in the order of `intervals.names`."""
+    def test_texts(self) -> list[str]:
+        """The text of each document of the test set, in the order of `intervals.names`."""
         return _texts(self.examples["test"])
 
-    def seen_texts(self) -> list[list[str]]:
-        """The texts of each document that a model is trained with, or chosen by."""
-        return [texts for name in _SEEN for texts in _texts(self.examples[name])]
+    def seen_texts(self) -> list[str]:
+        """The text of each document that a model is trained with, or chosen by."""
+        return [text for name in _SEEN for text in _texts(self.examples[name])]
 
-    def num_seen_patients(self) -> int | None:
-        """How many patients of the test set it is trained with, or chosen by; None where one names no patient."""
+    def test_patients(self) -> set[str]:
+        """The patients of the test set, where it names them."""
+        return {one.patient for one in self.examples["test"] if one.patient}
+
+    def seen_test_patients(self) -> set[str] | None:
+        """The patients of the test set that a model is trained with, or chosen by; None where one names no patient."""
         seen = {one.patient for name in _SEEN for one in self.examples[name] if one.patient}
-        test = {one.patient for one in self.examples["test"] if one.patient}
-        return len(seen & test) if seen and test else None
+        test = self.test_patients()
+        return seen & test if seen and test else None
 
     def sha256(self) -> str:
         """Of all examples as they were read, on which the options of reading have their part."""
@@ -71,6 +76,13 @@ def read(compared: ComparedTask, reading: Reading) -> TaskData:
         held_out = {id(one) for one in part_of(examples["train"], compared.validation_fraction, "validation")}
         examples["validation"] = [one for one in examples["train"] if id(one) in held_out]
         examples["train"] = [one for one in examples["train"] if id(one) not in held_out]
+    everyone = {one.patient for of_file in examples.values() for one in of_file if one.patient}
+    if alike := patients.count_lookalikes(everyone):
+        print(
+            f"warning: {where}: {alike:,} patients differ from another only by leading zeros or case, or by forms of a "
+            "character: as different patients they count neither as one document nor as leakage",
+            file=sys.stderr,
+        )
     if not all(examples.values()):
         empty = next(name for name, of_split in examples.items() if not of_split)
         raise UserError(f"{where}: expected examples in the {empty} split, found none: give another fraction or file")
@@ -123,11 +135,11 @@ def part_of(examples: Sequence[Example], fraction: float, purpose: str) -> list[
     return [example for example in examples if example.document in chosen]
 
 
-def _texts(examples: Sequence[Example]) -> list[list[str]]:
+def _texts(examples: Sequence[Example]) -> list[str]:
     found: dict[str, dict[str, None]] = {name: {} for name in intervals.names(one.document for one in examples)}
     for example in examples:
         found[example.document] |= dict.fromkeys(example.content)  # each text once
-    return [list(texts) for texts in found.values()]
+    return ["\n".join(texts) for texts in found.values()]
 
 
 def _hash(purpose: str, name: str) -> bytes:

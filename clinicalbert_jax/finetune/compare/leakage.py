@@ -1,132 +1,166 @@
 """How much of a test set's text a model has read before, by runs of 13 words, and which documents hold it.
 
-The length of a run is that of Brown et al. (2020), appendix C. Texts are compared after the pipeline's own cleaning, as
-words of the tokenizer with which the shards were made; the text of a shard is restored from its masked rows.
+The length of a run is that of Brown et al. (2020), appendix C. What counts is the share of a document's words that
+stand in a run which was found, as of tokens in Touvron et al. (2023, "Llama 2"), section A.6: then a text that was cut
+into rows is found whole, though no run crosses a cut.
 
-A document may be several texts, such as sentences. Whether they were read one by one or as a whole is not known: both
-are looked for, and that of which more is found counts.
+Texts are compared after the pipeline's own cleaning, capital letters and accents aside. The text of a shard is restored
+from its masked rows.
 
-Shape legend: N texts, T tokens, D documents, R runs, G patient groups.
+Shape legend: T tokens, D documents, R runs, G patient groups.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from clinicalbert_jax import cli
 from clinicalbert_jax.data.manifest import Manifest
 from clinicalbert_jax.data.patients import patient_group
 from clinicalbert_jax.data.tfrecord import Arrays, Shard
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
-from data_prep.overlap import shard_texts, splits
+from data_prep.overlap import shard_texts, shingles, splits
+from data_prep.overlap.spelling import Spelling
+from data_prep.overlap.splits import WORDS_IN_A_RUN
 from data_prep.text import cleaning, sentences
 from data_prep.wordpiece.tokenizer import TokenizedNotes, Tokenizer, tokenize
 
-CONTAMINATED = 0.5  # the fraction of a document's runs from which it counts as read before
+CONTAMINATED = 0.5  # the share of a document's words, of those that could be found, from which it counts as read
+LEAST_FINDABLE = 0.4  # below it, what was not found may well have been read
 _ROWS_AT_ONCE = 4096
 
-Documents = Sequence[Sequence[str]]  # the texts of each
-Runs = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]  # hashes, and the document or text that each is of
+Documents = Sequence[str]  # the text of each
+Runs = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]  # hashes, and the document that each is of, in order
 
 
 @dataclass(frozen=True)
 class Found:
-    """What of a test set was found in another text. The arrays have one entry for each document of the test set.
+    """What of a test set was found in another text.
 
-    `runs_D`: its runs of 13 words, 0 where it is too short to tell. `found_D`: those that the other text holds too.
-    `num_patients`: how many of the test set's patients the other text is about; None where that cannot be known.
+    `is_found_D`: for each document of the test set, which of its words; empty where it is too short to tell.
+    `share_findable`: of the other text's words, those in pieces long enough to be found. `patients`: those of the test
+    set whom the other text is about, as far as its notes name theirs; None where that cannot be known.
     """
 
-    runs_D: npt.NDArray[np.int64]
-    found_D: npt.NDArray[np.int64]
-    num_patients: int | None = None
+    is_found_D: Sequence[npt.NDArray[np.bool_]]
+    share_findable: float = 1.0
+    patients: Set[str] | None = None
+
+    @property
+    def is_too_short_D(self) -> npt.NDArray[np.bool_]:
+        """The documents that have no run."""
+        return np.array([len(words) == 0 for words in self.is_found_D], bool)
 
     @property
     def fraction_D(self) -> npt.NDArray[np.float64]:
-        """Of each document's runs, the fraction that was found."""
-        return self.found_D / np.maximum(1, self.runs_D)
+        """Of each document's words, the fraction that was found; 0 where it is too short."""
+        return np.array([words.mean() if len(words) else 0.0 for words in self.is_found_D])
 
     @property
     def contaminated_D(self) -> npt.NDArray[np.bool_]:
-        """The documents of which at least half the runs were found."""
-        return self.found_D >= np.maximum(1, CONTAMINATED * self.runs_D)
+        """The documents of which at least half the words were found that could be."""
+        least = CONTAMINATED * max(self.share_findable, LEAST_FINDABLE)
+        return ~self.is_too_short_D & (self.fraction_D >= least)
 
     @property
     def fraction(self) -> float:
-        """The fraction of all runs that were found; 0 where there are none."""
-        return float(self.found_D.sum() / max(1, self.runs_D.sum()))
+        """The fraction of all words that were found; 0 where there are none."""
+        words = np.concatenate([np.empty(0, bool), *self.is_found_D])
+        return float(words.mean()) if len(words) else 0.0
 
 
 def in_shards(
-    documents: Documents, data_dir: Path, patients: frozenset[str] = frozenset(), salt: bytes | None = None
-) -> Found:
-    """What of a test set's `documents` the training split of a pre-training dataset holds.
+    test_sets: Mapping[str, Documents],
+    data_dir: Path,
+    patients: Mapping[str, Set[str]] | None = None,
+    salt: bytes | None = None,
+) -> dict[str, Found]:
+    """What of each test set the training split of a pre-training dataset holds.
 
-    With the `salt` of the dataset also how many of the `patients` it is about, where its notes named theirs.
+    With the `salt` of the dataset also which of a test set's `patients` it is about, where its notes named theirs.
     """
     manifest = Manifest.load(data_dir)
     tokenizer = Tokenizer(bert_tokenizer.read(data_dir))
-    asked = _both_ways(documents, tokenizer, str(manifest.options.get("deid_policy")))
-    wanted_R = np.unique(np.concatenate([run_R for run_R, _ in asked]))
+    spelling, deid_policy = Spelling(tokenizer), str(manifest.options.get("deid_policy"))
+    asked = {name: _runs(documents, tokenizer, spelling, deid_policy) for name, documents in test_sets.items()}
+    wanted_R = np.unique(np.concatenate([np.empty(0, np.uint64), *(run_R for run_R, _ in asked.values())]))
     met_R, groups_G = np.zeros(len(wanted_R), bool), np.empty(0, np.int64)
-    for rows in _training_rows(data_dir, manifest):
+    num_words = num_findable = 0
+    rows_of_train = _training_rows(data_dir, manifest)
+    num_rows = manifest.splits["train"].num_examples
+    for rows in cli.progress_bar(rows_of_train, "looking for test texts", -(-num_rows // _ROWS_AT_ONCE), unit="part"):
         groups_G = np.union1d(groups_G, rows["patient_group"])
-        met_R |= _holds(shard_texts.of_rows(rows, tokenizer).runs()[0], wanted_R)
-    num_patients = None
-    if salt is not None and patients and manifest.has_patients:
-        num_patients = len({patient_group(patient, salt) for patient in patients} & set(groups_G.tolist()))
-    return _found(len(documents), asked, wanted_R[met_R], num_patients)
+        texts = shard_texts.of_rows(rows, tokenizer)
+        words_D = np.diff(np.searchsorted(np.flatnonzero(texts.begins_T), texts.end_D), prepend=0)
+        num_words += int(words_D.sum())
+        num_findable += int(words_D[words_D >= WORDS_IN_A_RUN].sum())
+        met_R |= _holds(texts.runs(spelling)[0], wanted_R)
+    groups = set(groups_G.tolist())
+    return {
+        name: Found(
+            _found(len(documents), asked[name], wanted_R[met_R]),
+            num_findable / max(1, num_words),
+            {one for one in patients[name] if patient_group(one, salt) in groups}
+            if salt is not None and patients and patients[name] and manifest.has_patients
+            else None,
+        )
+        for name, documents in test_sets.items()
+    }
 
 
-def in_texts(documents: Documents, others: Documents, tokenizer: Tokenizer) -> Found:
+def in_texts(documents: Documents, others: Documents, patients: Set[str] | None = None) -> Found:
     """What of a test set's `documents` others hold, such as those of the training file."""
-    held_R = np.concatenate([run_R for run_R, _ in _both_ways(others, tokenizer, "keep")])
-    return _found(len(documents), _both_ways(documents, tokenizer, "keep"), held_R)
+    held_R, _ = _runs_of_texts(others)
+    return Found(_found(len(documents), _runs_of_texts(documents), held_R), patients=patients)
 
 
 def joined(found: Sequence[Found]) -> Found:
-    """What was found in several places at least, by document the most in any of them."""
-    patients = [one.num_patients for one in found if one.num_patients is not None]
-    most_1xD = np.argmax([one.fraction_D for one in found], axis=0)[None]
-    runs_D, found_D = (
-        np.take_along_axis(np.stack(counts), most_1xD, axis=0)[0]
-        for counts in ([one.runs_D for one in found], [one.found_D for one in found])
+    """What was found in several places together, at least."""
+    patients = [one.patients for one in found if one.patients is not None]
+    is_known = len(patients) == len(found) or any(patients)
+    return Found(
+        [_together(words) for words in zip(*(one.is_found_D for one in found), strict=True)],
+        min(one.share_findable for one in found),
+        frozenset[str]().union(*patients) if is_known else None,
     )
-    return Found(runs_D, found_D, max(patients) if patients else None)
 
 
-def _found(num_documents: int, asked: Sequence[Runs], held_R: npt.NDArray, num_patients: int | None = None) -> Found:
-    """What of the runs that are `asked` for is among those held."""
-    ways = []
-    for run_R, document_R in asked:
-        runs_D = np.bincount(document_R, minlength=num_documents)
-        found_D = np.bincount(document_R[np.isin(run_R, held_R)], minlength=num_documents)
-        ways.append(Found(runs_D, found_D, num_patients))
-    return joined(ways)
+def _together(words: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
+    """Of one document. Where datasets were cleaned in other ways, its words may differ: then the most in any."""
+    if len({len(one) for one in words}) == 1:
+        return np.any(words, axis=0)
+    return max(words, key=lambda one: one.mean() if len(one) else 0.0)
 
 
-def _both_ways(documents: Documents, tokenizer: Tokenizer, deid_policy: str) -> list[Runs]:
-    """The runs of each document as one text, and those of its texts one by one."""
-    whole = _runs(["\n".join(texts) for texts in documents], tokenizer, deid_policy)
-    document_N = np.repeat(np.arange(len(documents)), [len(texts) for texts in documents])
-    if len(document_N) == len(documents):
-        return [whole]
-    run_R, text_R = _runs([text for texts in documents for text in texts], tokenizer, deid_policy)
-    return [whole, (run_R, document_N[text_R])]
+def _found(num_documents: int, asked: Runs, held_R: npt.NDArray[np.uint64]) -> list[npt.NDArray[np.bool_]]:
+    """For each document, which of its words stand in a run that is held; a document of n runs has n + 12 words."""
+    run_R, document_R = asked
+    ends_D = np.cumsum(np.bincount(document_R, minlength=num_documents))
+    found = []
+    for is_held_R in np.split(np.isin(run_R, held_R), ends_D[:-1]):
+        is_run = len(is_held_R) > 0
+        found.append(np.convolve(is_held_R, np.ones(WORDS_IN_A_RUN, np.int64)) > 0 if is_run else np.empty(0, bool))
+    return found
 
 
-def _runs(texts: Sequence[str], tokenizer: Tokenizer, deid_policy: str) -> Runs:
-    """The runs of all texts, and for each the number of its text."""
-    notes_of = [sentences.split(cleaning.clean(text, deid_policy)) for text in texts]
-    notes: TokenizedNotes = tokenize(tokenizer, notes_of, np.arange(len(texts)), np.zeros(len(texts), np.int32))
+def _runs(documents: Documents, tokenizer: Tokenizer, spelling: Spelling, deid_policy: str) -> Runs:
+    """The runs of each document, split into words as in a dataset: what its tokenizer does not know is so here too."""
+    split = [sentences.split(cleaning.clean(text, deid_policy)) for text in documents]
+    notes: TokenizedNotes = tokenize(tokenizer, split, np.arange(len(split)), np.zeros(len(split), np.int32))
     begins_T = ~tokenizer.is_continuation()[notes.ids_T]
     begins_T[notes.sentence_offsets[:-1]] = True
-    run_R, note_R = splits.runs(
-        shard_texts.hashes(notes.ids_T), begins_T, notes.sentence_offsets[notes.document_offsets[1:]]
-    )
-    return run_R, notes.patient_D[note_R]  # which holds the numbers of the texts: some have no note
+    end_D = notes.sentence_offsets[notes.document_offsets[1:]]
+    run_R, note_R = splits.runs(spelling.hashes(notes.ids_T, begins_T), begins_T, end_D)
+    return run_R, notes.patient_D[note_R]  # which holds the numbers of the documents: some have no note
+
+
+def _runs_of_texts(documents: Documents) -> Runs:
+    """The runs of each document, independent of any tokenizer."""
+    runs = [shingles.runs(cleaning.clean(text, "keep"), WORDS_IN_A_RUN) for text in documents]
+    return np.concatenate([np.empty(0, np.uint64), *runs]), np.repeat(np.arange(len(runs)), [len(one) for one in runs])
 
 
 def _training_rows(data_dir: Path, manifest: Manifest) -> Iterator[Arrays]:

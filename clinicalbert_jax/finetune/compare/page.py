@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clinicalbert_jax.finetune.compare.leakage import CONTAMINATED
+from clinicalbert_jax.finetune.compare.leakage import CONTAMINATED, LEAST_FINDABLE
 from clinicalbert_jax.finetune.compare.results import ranking
 from clinicalbert_jax.report import html, suppression
 from clinicalbert_jax.report.number_formats import count, duration, interval, percent, score
@@ -160,27 +160,31 @@ def _curve_table(document: Document) -> Table:
 
 def _leakage(document: Document) -> list[html.Block]:
     rows = []
+    models = document["models"]
     for name, task in document["tasks"].items():
+        is_all_known = all(
+            models[model]["is_known"] and (entry["leakage"] is None or _can_be_found(entry["leakage"]))
+            for model, entry in task["models"].items()
+        )
         rows.append((name, "its training data", *_found(task["in_task_data"]), "", ""))
         for model, entry in task["models"].items():
-            cleaned = entry["score_without_contaminated"]
-            both = interval(entry["score"]), _without(cleaned)
+            both = interval(entry["score"]), _without(entry["score_without_contaminated"], is_all_known)
             found = entry["leakage"]
-            unknown = ("0", "0.00%", "0") if document["models"][model]["is_random"] else (_UNKNOWN,) * 3
-            rows.append((name, model, *(unknown if found is None else _found(found)), *both))
+            unknown = ("0", "0.00%", "0") if models[model]["is_random"] else (_UNKNOWN,) * 3
+            rows.append((name, model, *(unknown if found is None else _found(found, " with this salt")), *both))
     header = ("task", "where", "documents read before", "text read before", "patients", "score", "without them")
     doubtful = [
         f"{name} (started from {model['started_from']})" if model["started_from"] else name
-        for name, model in document["models"].items()
+        for name, model in models.items()
         if not model["is_known"]
     ]
     blocks: list[html.Block] = [
-        f"Text read before: runs of 13 words of the test set that also stand elsewhere. A document counts from "
-        f"{percent(CONTAMINATED, digits=0)} of its runs on; a shorter one than 13 words cannot be told. More may "
-        "have been read than was found: a run that crosses the end of a pre-training row is not, so that short rows "
-        "hide most. Without them: "
-        "the score on the documents that neither the task's training and validation data nor any of the models' data "
-        "hold.",
+        "Text read before: words of the test set in runs of 13 that also stand elsewhere. A document counts from "
+        f"{percent(CONTAMINATED, digits=0)} of its words on, of those that could be found; of one shorter than 13 words "
+        "it cannot be told. A piece of under 13 words at the end of a pre-training row is not found either: not known "
+        f"is what was read of data with less than {percent(LEAST_FINDABLE, digits=0)} of their words in longer pieces. "
+        "Without them: the score on the documents that neither the task's training and validation data nor any of the "
+        "models' data hold.",
         Table(header, rows),
     ]
     if doubtful:
@@ -188,20 +192,31 @@ def _leakage(document: Document) -> list[html.Block]:
     return blocks
 
 
-def _without(cleaned: Document | None) -> str:
+def _without(cleaned: Document | None, is_all_known: bool) -> str:
     if cleaned is None:
-        return "the same"
+        return "the same" if is_all_known else "the same, as far as is known"
     return "none are left" if cleaned["documents"] == 0 else interval(cleaned)
 
 
-def _found(found: Document) -> tuple[str, str, str]:
-    shown = suppression.shown({"contaminated": found["contaminated"], "patients": found["patients"] or 0})
-    can_tell = found["too_short"] < found["documents"]
-    return (
-        count(shown["contaminated"]) if can_tell else _UNKNOWN,
-        percent(found["fraction_of_runs"], digits=2) if can_tell else _UNKNOWN,
-        _UNKNOWN if found["patients"] is None else count(shown["patients"]),
+def _can_be_found(found: Document) -> bool:
+    return found["too_short"] < found["documents"] and found["share_findable"] >= LEAST_FINDABLE
+
+
+def _found(found: Document, of_none: str = "") -> tuple[str, str, str]:
+    """The cells of documents, text and patients; `of_none` is said where no patient was found."""
+    shown = suppression.shown(
+        {"contaminated": found["contaminated"], "too_short": found["too_short"], "patients": found["patients"] or 0}
     )
+    documents, text = count(shown["contaminated"]), percent(found["fraction_of_words"], digits=2)
+    if not _can_be_found(found):
+        documents = f"at least {documents}" if found["contaminated"] else _UNKNOWN
+        text = f"at least {text}" if found["fraction_of_words"] else _UNKNOWN
+    elif found["too_short"]:
+        documents += f"; {count(shown['too_short'])} too short to tell"
+    patients = (
+        _UNKNOWN if found["patients"] is None else count(shown["patients"]) if found["patients"] else f"0{of_none}"
+    )
+    return documents, text, patients
 
 
 def _calibration(document: Document) -> Table:

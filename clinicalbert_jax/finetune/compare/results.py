@@ -175,11 +175,12 @@ def _contaminated(found: Sequence[Found]) -> np.ndarray:
 
 def _leakage(found: Found) -> dict[str, Any]:
     return {
-        "documents": len(found.runs_D),
-        "too_short": int((found.runs_D == 0).sum()),
+        "documents": len(found.is_found_D),
+        "too_short": int(found.is_too_short_D.sum()),
         "contaminated": int(found.contaminated_D.sum()),
-        "fraction_of_runs": found.fraction,
-        "patients": found.num_patients,
+        "fraction_of_words": found.fraction,
+        "share_findable": found.share_findable,
+        "patients": None if found.patients is None else len(found.patients),
     }
 
 

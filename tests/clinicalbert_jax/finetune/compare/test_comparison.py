@@ -20,7 +20,17 @@ import pytest
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune.classification.task import ClassificationConfig, Document
-from clinicalbert_jax.finetune.compare import command, comparison, data, models, page, results, tasks_file, trainings
+from clinicalbert_jax.finetune.compare import (
+    command,
+    comparison,
+    data,
+    leakage,
+    models,
+    page,
+    results,
+    tasks_file,
+    trainings,
+)
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.training.stop_request import EXIT_RESUME, StopRequest
 from tests.clinicalbert_jax.finetune import toy_tokenizer
@@ -415,7 +425,8 @@ def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
         without = {"score_without_contaminated": score | {"documents": 460}, "calibration_error": value}
         return {"score": score, "seeds": seeds, "curve": curve, **without, **rest}
 
-    found = {"documents": 500, "too_short": 0, "contaminated": 40, "fraction_of_runs": 0.1, "patients": None}
+    found = {"documents": 500, "too_short": 0, "contaminated": 40, "fraction_of_words": 0.1}
+    found |= {"share_findable": 1.0, "patients": None}
     difference = {"value": 0.044, "low": 0.041, "high": 0.047, "p_value": 0.001, "claimed": True, "sentence": "4.4"}
     task = {
         "main": "accuracy",
@@ -454,7 +465,28 @@ def test_the_page_says_what_it_does_not_know(finished: Path) -> None:
 
 
 @pytest.mark.fast
-def test_the_score_without_them_leaves_out_the_documents_that_were_read(place: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, ("0", "0.00%", "0 with this salt")),
+        ({"contaminated": 20, "fraction_of_words": 0.25, "patients": 30}, ("20", "25.00%", "30")),
+        ({"too_short": 12}, ("0; 12 too short to tell", "0.00%", "0 with this salt")),
+        ({"too_short": 100}, ("not known", "not known", "0 with this salt")),
+        ({"share_findable": 0.3, "patients": None}, ("not known", "not known", "not known")),
+        (
+            {"share_findable": 0.3, "contaminated": 3, "fraction_of_words": 0.1},
+            ("at least <11", "at least 10.00%", "0 with this salt"),
+        ),
+    ],
+)
+def test_the_page_tells_none_from_not_known(changed: dict[str, Any], expected: tuple[str, str, str]) -> None:
+    found = {"documents": 100, "too_short": 0, "contaminated": 0, "fraction_of_words": 0.0}
+    found |= {"share_findable": 1.0, "patients": 0}
+    assert page._found(found | changed, " with this salt") == expected
+
+
+@pytest.mark.fast
+def test_the_score_without_them_leaves_out_the_documents_that_were_read() -> None:
     """By records without ids, whose order as numbers and as names differs: right are those that were not read."""
     copied, labels = (2, 5, 9), ("drug", "problem")
     words = np.array(["the", "patient", "had", "was", "given", "liver", "failure", "aspirin", "fever"])
@@ -465,9 +497,8 @@ def test_the_score_without_them_leaves_out_the_documents_that_were_read(place: P
     train = [replace(test[n], id=f"line-{n}") for n in copied] + [replace(test[0], text="had fever", id="line-9")]
     task = ClassificationConfig().task(train + test)
     compared = tasks_file.ComparedTask("labels", {}, 0.5, ())
-    examples = {"train": train[1:], "validation": train[:1], "test": test}
-    model = models.find((f"small={place / 'small/bert'}",), ())[0]
-    found = comparison._in_training_data(data.TaskData(compared, task, examples), model)
+    read = data.TaskData(compared, task, {"train": train[1:], "validation": train[:1], "test": test})
+    found = leakage.in_texts(read.test_texts(), read.seen_texts())
     assert found.contaminated_D.sum() == 3
     rows = task.rows(test, toy_tokenizer.make(), False)
     is_first = [(n % 2 == 0) != (n in copied) for n in range(12)]
@@ -485,18 +516,20 @@ def test_where_every_document_was_read_none_are_left() -> None:
     )
     entry = results._entry([scored], [1.0], None, np.ones(3, bool), 0.0)
     assert entry["score_without_contaminated"] == {"value": None, "low": None, "high": None, "documents": 0}
-    assert page._without(entry["score_without_contaminated"]) == "none are left"
+    assert page._without(entry["score_without_contaminated"], True) == "none are left"
     assert entry["seeds"]["deviation"] is None  # of a score that is not defined
     clean = results._entry([scored], [1.0], None, np.zeros(3, bool), 0.0)
-    assert page._without(clean["score_without_contaminated"]) == "the same"
+    assert page._without(clean["score_without_contaminated"], True) == "the same"
+    assert page._without(clean["score_without_contaminated"], False) == "the same, as far as is known"
 
 
 @pytest.mark.fast
 @pytest.mark.parametrize(
-    ("train", "test", "expected"), [("aab", "bbcd", 1), ("ab", "cd", 0), ("ab", ["", ""], None), ([""], "ab", None)]
+    ("train", "test", "expected"),
+    [("aab", "bbcd", {"b"}), ("ab", "cd", set()), ("ab", ["", ""], None), ([""], "ab", None)],
 )
-def test_patients_of_training_and_test_are_counted(
-    train: Sequence[str], test: Sequence[str], expected: int | None
+def test_patients_of_training_and_test_are_found(
+    train: Sequence[str], test: Sequence[str], expected: set[str] | None
 ) -> None:
     examples = {
         name: [Document(f"{name}-{n}", n, patient, "pain", "", ("a",)) for n, patient in enumerate(of_split)]
@@ -504,7 +537,7 @@ def test_patients_of_training_and_test_are_counted(
     }
     task = ClassificationConfig().task([Document("", 1, "", "", "", (label,)) for label in "ab"])
     compared = tasks_file.ComparedTask("labels", {}, 0.5, ())
-    assert data.TaskData(compared, task, examples).num_seen_patients() == expected
+    assert data.TaskData(compared, task, examples).seen_test_patients() == expected
 
 
 @pytest.mark.fast

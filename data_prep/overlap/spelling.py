@@ -1,0 +1,45 @@
+"""Words of tokenized text compared by how they are spelled: capital letters and accents aside, whatever the tokenizer.
+
+Shape legend: T pieces, W words, V vocabulary entries, C characters.
+"""
+
+import unicodedata
+
+import numpy as np
+import numpy.typing as npt
+
+from clinicalbert_jax.data import counter_rng
+from data_prep.wordpiece.tokenizer import Tokenizer
+
+_MULTIPLIER = np.uint64(0xD1342543DE82EF95)  # odd, so that a word's hash depends on the order of its characters
+
+
+class Spelling:
+    """The hashes of a tokenizer's pieces, which `splits.runs` adds up to those of words."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        plain = [_plain(entry.removeprefix("##")) for entry in tokenizer.vocabulary]
+        self._length_V = np.array([len(one) for one in plain], np.int64)
+        code_C = np.frombuffer("".join(plain).encode("utf-32-le", "surrogatepass"), np.uint32)
+        first_V = np.cumsum(self._length_V) - self._length_V
+        place_C = np.arange(len(code_C)) - np.repeat(first_V, self._length_V)
+        sum_C = np.cumsum(np.append(np.uint64(0), counter_rng.fold(code_C) * _powers(place_C)), dtype=np.uint64)
+        self._hash_V = sum_C[first_V + self._length_V] - sum_C[first_V]
+
+    def hashes(self, ids_T: npt.NDArray[np.integer], begins_T: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+        """A hash of each piece in its place in its word; `begins_T`: those that begin one, the first among them."""
+        length_T = self._length_V[ids_T]
+        start_T = np.cumsum(length_T) - length_T
+        place_T = start_T - start_T[begins_T][np.cumsum(begins_T) - 1]
+        return self._hash_V[ids_T] * _powers(place_T)
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(c) != "Mn")
+
+
+def _powers(exponents: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """The multiplier to each power, modulo 2^64."""
+    table = np.full(int(exponents.max(initial=0)) + 1, _MULTIPLIER)
+    table[0] = 1
+    return np.multiply.accumulate(table)[exponents]
