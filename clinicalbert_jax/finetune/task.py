@@ -146,6 +146,10 @@ class Task:
         """The class of the exported model in transformers."""
         return ARCHITECTURES[self.head]
 
+    def fitted(self, examples: Sequence[Any]) -> "Task":
+        """The task with what it takes from training examples beside the labels, such as how often each occurs."""
+        return self
+
     def labels_of(self, example: Any) -> Iterable[str]:
         """Those of `labels` that an annotated example needs."""
         return ()

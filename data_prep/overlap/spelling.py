@@ -1,6 +1,6 @@
 """Words of tokenized text compared by how they are spelled: capital letters and accents aside, whatever the tokenizer.
 
-Shape legend: T pieces, W words, V vocabulary entries, C characters.
+Shape legend: T pieces, W words, D texts, V vocabulary entries, C characters.
 """
 
 import unicodedata
@@ -14,11 +14,15 @@ from data_prep.wordpiece.tokenizer import Tokenizer
 _MULTIPLIER = np.uint64(0xD1342543DE82EF95)  # odd, so that a word's hash depends on the order of its characters
 
 
+Pieces = tuple[npt.NDArray[np.integer], npt.NDArray[np.bool_], npt.NDArray[np.int64]]
+
+
 class Spelling:
     """The hashes of a tokenizer's pieces, which `splits.runs` adds up to those of words."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        plain = [_plain(entry.removeprefix("##")) for entry in tokenizer.vocabulary]
+        plain = [without_accents(entry.removeprefix("##").lower()) for entry in tokenizer.vocabulary]
+        self._is_letter_V = np.array([any(map(str.isalnum, one)) for one in plain], bool)
         self._length_V = np.array([len(one) for one in plain], np.int64)
         code_C = np.frombuffer("".join(plain).encode("utf-32-le", "surrogatepass"), np.uint32)
         first_V = np.cumsum(self._length_V) - self._length_V
@@ -33,9 +37,21 @@ class Spelling:
         place_T = start_T - start_T[begins_T][np.cumsum(begins_T) - 1]
         return self._hash_V[ids_T] * _powers(place_T)
 
+    def without_punctuation(
+        self, ids_T: npt.NDArray[np.integer], begins_T: npt.NDArray[np.bool_], end_D: npt.NDArray[np.int64]
+    ) -> Pieces:
+        """The pieces of words that have a letter or digit, which of them begin a word, and where each text ends."""
+        if not len(ids_T):
+            return ids_T, begins_T, end_D
+        has_letter_W = np.logical_or.reduceat(self._is_letter_V[ids_T], np.flatnonzero(begins_T))
+        kept_T = has_letter_W[np.cumsum(begins_T) - 1]
+        num_kept_T = np.cumsum(np.append(0, kept_T))
+        return ids_T[kept_T], begins_T[kept_T], num_kept_T[end_D]
 
-def _plain(text: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(c) != "Mn")
+
+def without_accents(text: str) -> str:
+    """The text without its combining characters."""
+    return "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
 
 
 def _powers(exponents: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -150,14 +150,7 @@ class ClassificationConfig(TaskConfig):
                 self.positive_label,
             )
             labels.sort(key=self.positive_label.__eq__)
-        weights = {}
-        if self.class_weights == "balanced":
-            weights = {label: len(examples) / (len(labels) * counts[label]) for label in labels}
-        bias_C = None
-        if self.multi_label:
-            given_C = np.array([counts[label] for label in labels])
-            bias_C = np.log((given_C + 1) / (len(examples) - given_C + 1)).astype(np.float32)
-        return Classification(self, tuple(labels), weights, initial_bias_C=bias_C)
+        return Classification(self, tuple(labels)).fitted(examples)
 
     def _document(self, line: int, record: Record, annotated: bool) -> Document:
         text = fields.text(record, self.text_column)
@@ -197,6 +190,17 @@ class Classification(Task, of=ClassificationConfig):
                 f"config.task.pooling: expected 'mean' or 'max' for {len(self.labels)} labels, found 'readmission', "
                 "which is for a binary outcome"
             )
+
+    def fitted(self, examples: Sequence[Document]) -> "Classification":
+        """With the class weights and the head's first log-odds of these training examples."""
+        counts = Counter(label for example in examples for label in example.labels)
+        weights, bias_C = {}, None
+        if self.config.class_weights == "balanced":
+            weights = {label: len(examples) / (len(self.labels) * count) for label, count in counts.items()}
+        if self.config.multi_label:
+            given_C = np.array([counts[label] for label in self.labels])
+            bias_C = np.log((given_C + 1) / (len(examples) - given_C + 1)).astype(np.float32)
+        return replace(self, weights=weights, initial_bias_C=bias_C)
 
     def labels_of(self, example: Document) -> Iterable[str]:
         """The document's labels."""

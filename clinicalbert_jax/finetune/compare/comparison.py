@@ -195,7 +195,8 @@ def _compare(
         of_fraction[fraction] = results.scored(
             data.task, data.examples["test"], rows["test"], of_seeds, _differing(configs, setting)
         )
-    return of_fraction, sum(one.seconds for number, one in enumerate(tried) if number != setting)
+    counted = setting if 1.0 in of_fraction else None  # the chosen one is also the first seed's
+    return of_fraction, sum(one.seconds for number, one in enumerate(tried) if number != counted)
 
 
 def _num_trainings(task: TaskData, fractions: Sequence[float], num_seeds: int) -> int:

@@ -4,8 +4,8 @@ The length of a run is that of Brown et al. (2020), appendix C. What counts is t
 stand in a run which was found, as of tokens in Touvron et al. (2023, "Llama 2"), section A.6: then a text that was cut
 into rows is found whole, though no run crosses a cut.
 
-Texts are compared after the pipeline's own cleaning, capital letters and accents aside. The text of a shard is restored
-from its masked rows.
+Texts are compared after the pipeline's own cleaning; capital letters, accents and punctuation aside, as where
+`--exclude_text` leaves out notes. The text of a shard is restored from its masked rows.
 
 Shape legend: T tokens, D documents, R runs, G patient groups.
 """
@@ -23,7 +23,7 @@ from clinicalbert_jax.data.patients import patient_group
 from clinicalbert_jax.data.tfrecord import Arrays, Shard
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from data_prep.overlap import shard_texts, shingles, splits
-from data_prep.overlap.spelling import Spelling
+from data_prep.overlap.spelling import Spelling, without_accents
 from data_prep.overlap.splits import WORDS_IN_A_RUN
 from data_prep.text import cleaning, sentences
 from data_prep.wordpiece.tokenizer import TokenizedNotes, Tokenizer, tokenize
@@ -94,10 +94,11 @@ def in_shards(
     for rows in cli.progress_bar(rows_of_train, "looking for test texts", -(-num_rows // _ROWS_AT_ONCE), unit="part"):
         groups_G = np.union1d(groups_G, rows["patient_group"])
         texts = shard_texts.of_rows(rows, tokenizer)
-        words_D = np.diff(np.searchsorted(np.flatnonzero(texts.begins_T), texts.end_D), prepend=0)
+        ids_T, begins_T, end_D = spelling.without_punctuation(texts.ids_T, texts.begins_T, texts.end_D)
+        words_D = np.diff(np.searchsorted(np.flatnonzero(begins_T), end_D), prepend=0)
         num_words += int(words_D.sum())
         num_findable += int(words_D[words_D >= WORDS_IN_A_RUN].sum())
-        met_R |= _holds(texts.runs(spelling)[0], wanted_R)
+        met_R |= _holds(splits.runs(spelling.hashes(ids_T, begins_T), begins_T, end_D)[0], wanted_R)
     groups = set(groups_G.tolist())
     return {
         name: Found(
@@ -153,13 +154,14 @@ def _runs(documents: Documents, tokenizer: Tokenizer, spelling: Spelling, deid_p
     begins_T = ~tokenizer.is_continuation()[notes.ids_T]
     begins_T[notes.sentence_offsets[:-1]] = True
     end_D = notes.sentence_offsets[notes.document_offsets[1:]]
-    run_R, note_R = splits.runs(spelling.hashes(notes.ids_T, begins_T), begins_T, end_D)
+    ids_T, begins_T, end_D = spelling.without_punctuation(notes.ids_T, begins_T, end_D)
+    run_R, note_R = splits.runs(spelling.hashes(ids_T, begins_T), begins_T, end_D)
     return run_R, notes.patient_D[note_R]  # which holds the numbers of the documents: some have no note
 
 
 def _runs_of_texts(documents: Documents) -> Runs:
     """The runs of each document, independent of any tokenizer."""
-    runs = [shingles.runs(cleaning.clean(text, "keep"), WORDS_IN_A_RUN) for text in documents]
+    runs = [shingles.runs(without_accents(cleaning.clean(text, "keep")), WORDS_IN_A_RUN) for text in documents]
     return np.concatenate([np.empty(0, np.uint64), *runs]), np.repeat(np.arange(len(runs)), [len(one) for one in runs])
 
 

@@ -17,6 +17,10 @@ _READING = (
     "documents of the same kind in 95 of 100 such tests. The deviation over seeds is another matter: what another seed "
     "of the same training changes."
 )
+_COST = (
+    "Models of one shape share what is compiled for a task; its time counts in that of the first of them. That of a "
+    "process that was killed is not counted. Energy was not measured."
+)
 _UNKNOWN = "not known"
 _NOT_SHOWN = f"not shown: a count under {suppression.LEAST} would follow"
 
@@ -88,7 +92,7 @@ def _sections(document: Document, charts: bool = True) -> Iterator[tuple[str, li
     yield "Had the models read the test set before?", _leakage(document)
     if any(entry["calibration_error"] is not None for task in tasks.values() for entry in task["models"].values()):
         yield "Whether probabilities can be believed", [_calibration(document)]
-    yield "Settings and cost", [_cost(document), "Energy was not measured."]
+    yield "Settings and cost", [_cost(document), _COST]
 
 
 def _ranking(name: str, task: Document) -> Iterator[html.Block]:
@@ -180,8 +184,8 @@ def _leakage(document: Document) -> list[html.Block]:
     ]
     blocks: list[html.Block] = [
         "Text read before: words of the test set in runs of 13 that also stand elsewhere. A document counts from "
-        f"{percent(CONTAMINATED, digits=0)} of its words on, of those that could be found; of one shorter than 13 words "
-        "it cannot be told. A piece of under 13 words at the end of a pre-training row is not found either: not known "
+        f"{percent(CONTAMINATED, digits=0)} of its words on, of those that could be found; of one of under 13 words it "
+        "cannot be told. A piece of under 13 words at the end of a pre-training row is not found either: not known "
         f"is what was read of data with less than {percent(LEAST_FINDABLE, digits=0)} of their words in longer pieces. "
         "Without them: the score on the documents that neither the task's training and validation data nor any of the "
         "models' data hold.",

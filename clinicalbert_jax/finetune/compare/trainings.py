@@ -31,6 +31,8 @@ from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.training import train_loop, train_step
 from clinicalbert_jax.training.stop_request import StopRequest
 
+_SECONDS = "seconds"  # beside the run in progress
+
 
 @dataclass(frozen=True)
 class Training:
@@ -50,7 +52,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Result:
-    """What is kept of a training. `seconds`: reading and tokenizing aside."""
+    """What is kept of a training. `seconds`: of all processes that did not end by a kill; reading the data aside."""
 
     validation: float  # the main score of the model chosen
     logits: list[np.ndarray]  # of each row of the test set: l x C or C
@@ -97,30 +99,47 @@ def train(
         data.compared.configs[training.setting], seeds=(training.seed,), random_weights=loaded.model.is_random
     )
     part = data.training_part(training.fraction, training.seed)
+    task = data.task.fitted(part)
     if training.fraction < 1:
         tokenizer = bert_tokenizer.build(bert_tokenizer.read(loaded.tokenizer_dir))
-        rows = {**rows, "train": data.task.rows(part, tokenizer, True)}
+        rows = {**rows, "train": task.rows(part, tokenizer, True)}
     used = run.Data(dict(data.compared.files), {**data.examples, "train": part}, Counter())
     running = workdir / "running" / training.file(workdir).relative_to(workdir / "trainings").with_suffix("")
     source = loaded.model.source.directory.resolve()  # however it is given when the command is repeated
     run_config = config.run_config(loaded.config, str(source), len(rows["train"]), training.seed)
     started_from = None if loaded.model.is_random else source
-    document = task_json.document(data.task, data.compared.files, started_from)
+    document = task_json.document(task, data.compared.files, started_from)
     task_json.keep(running, run_config, document, loaded.tokenizer_dir)
-    program, predictor = _compiled(loaded, data.task, run_config)
-    job = run.training_job(config, program, data.task, used, rows, predictor, loaded.params)
+    program, predictor = _compiled(loaded, task, run_config)
+    job = run.training_job(config, program, task, used, rows, predictor, loaded.params)
     code = train_loop.run(job, running, stop=stop)
     if code != train_loop.EXIT_DONE:
+        _add_seconds(running, time.perf_counter() - started)
         return code
     params = run.best_params(running, program)
     # The validation set first, as in training: the length that the test set is predicted at depends on it.
     logits = {name: predictor(params, rows[name]) for name in ("validation", "test")}
-    validation = data.task.decode(data.examples["validation"], rows["validation"], logits["validation"])
-    scores = data.task.score(data.examples["validation"], validation)
-    result = Result(scores.values[scores.main], logits["test"], run_config.train.steps, time.perf_counter() - started)
+    validation = task.decode(data.examples["validation"], rows["validation"], logits["validation"])
+    scores = task.score(data.examples["validation"], validation)
+    seconds = _seconds_before(running) + time.perf_counter() - started
+    result = Result(scores.values[scores.main], logits["test"], run_config.train.steps, seconds)
     write(training.file(workdir), result)
     shutil.rmtree(running)
     return train_loop.EXIT_DONE
+
+
+def _seconds_before(running: Path) -> float:
+    """What earlier processes that were asked to stop have spent on a training."""
+    try:
+        return float((running / _SECONDS).read_text())
+    except (FileNotFoundError, ValueError):
+        return 0.0
+
+
+def _add_seconds(running: Path, seconds: float) -> None:
+    total = _seconds_before(running) + seconds
+    with atomic_output.file(running / _SECONDS, overwrite=True) as partial:
+        partial.write_text(f"{total:.3f}\n")
 
 
 def _compiled(loaded: Loaded, task: Task, config: Config) -> tuple[train_step.Program, Predictor]:

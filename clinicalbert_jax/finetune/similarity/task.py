@@ -1,7 +1,7 @@
 """Similarity of two sentences as a number, such as 0 to 5 in clinical semantic similarity; scored by correlation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,19 @@ class SimilarityConfig(TaskConfig):
         return reading.each(path, record_files.read(path, columns, reading), pair)
 
     def task(self, examples: Sequence[Pair]) -> "Similarity":
-        """The task; its head starts at the mean score of the examples."""
-        mean_C = np.array([np.mean([pair.score for pair in examples])], np.float32)
-        return Similarity(self, ("similarity",), initial_bias_C=mean_C)
+        """The task, whatever the scores of the examples are."""
+        return Similarity(self, ("similarity",)).fitted(examples)
 
 
 class Similarity(Task, of=SimilarityConfig):
     """One number for each pair, by regression; that number is the prediction."""
 
     problem_type = REGRESSION
+
+    def fitted(self, examples: Sequence[Pair]) -> "Similarity":
+        """With a head that starts at the mean score of these training examples."""
+        mean_C = np.array([np.mean([pair.score for pair in examples])], np.float32)
+        return replace(self, initial_bias_C=mean_C)
 
     def check_labels(self, examples: Sequence[Pair], path: Path, reading: Reading) -> list[Pair]:
         """The examples; raises `UserError` where their scores are all alike, so that nothing correlates with them."""

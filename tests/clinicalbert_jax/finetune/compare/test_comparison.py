@@ -31,8 +31,10 @@ from clinicalbert_jax.finetune.compare import (
     tasks_file,
     trainings,
 )
+from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.training.stop_request import EXIT_RESUME, StopRequest
+from clinicalbert_jax.training.train_loop import EXIT_DONE
 from tests.clinicalbert_jax.finetune import toy_tokenizer
 from tests.clinicalbert_jax.finetune.compare import toy_comparison
 
@@ -143,7 +145,51 @@ def test_a_stop_in_a_training_ends_the_command_once_it_is_saved(
         return EXIT_RESUME
 
     monkeypatch.setattr(trainings.train_loop, "run", stopped)
-    assert command.run(options(place, tmp_path)) == EXIT_RESUME
+    spent = [0.0]
+    for _ in range(2):  # the time of both is that of the training
+        assert command.run(options(place, tmp_path)) == EXIT_RESUME
+        (kept,) = (tmp_path / "out/running").rglob("seconds")
+        spent.append(float(kept.read_text()))
+    assert 0 < spent[1] < spent[2]
+    assert trainings._seconds_before(kept.parent) == spent[2]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("fraction", "expected"), [("1", 1.0), ("0.5", 2.0)])
+def test_every_training_of_a_grid_is_in_the_cost_once(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: str, expected: float
+) -> None:
+    """The chosen entry is the first seed's where all training data are asked for, and else one of its own."""
+
+    def trained(training: trainings.Training, data: Any, loaded: Any, rows: Any, workdir: Path, stop: Any) -> int:
+        logits = [np.array([training.seed, 0.5], np.float32)] * len(rows["test"])
+        trainings.write(training.file(workdir), trainings.Result(0.5 + training.setting, logits, 1, 1.0))
+        return EXIT_DONE
+
+    monkeypatch.setattr(trainings, "train", trained)
+    grid = "grid = [{ epochs = 2.0 }, { epochs = 3.0 }]"
+    tasks = Path(edited(place, tmp_path, "[labels]", f"[labels]\n{grid}"))
+    tasks.write_text(f"[labels]{tasks.read_text().partition('[labels]')[2]}")
+    assert command.run(options(place, tmp_path, tasks=str(tasks), fractions=(fraction,), seeds=2)) == EXIT_DONE
+    entry = json.loads((tmp_path / "out/results.json").read_text())["tasks"]["labels"]["models"]["small"]
+    assert (entry["cost"], entry["setting"]) == ({"seconds": 2.0, "grid_seconds": expected}, {"epochs": 3.0})
+
+
+@pytest.mark.fast
+def test_patients_that_look_alike_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    patients = {"train": ["007", "b", *"cdefghijkl"], "test": ["7", "B"]}
+    for name, of_split in patients.items():
+        records = (
+            {"id": f"{name}{n}", "text": f"{name} pain {n}", "label": "xy"[n % 2], "patient": patient}
+            for n, patient in enumerate(of_split)
+        )
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    config = ClassificationConfig(patient_column="patient")
+    compared = tasks_file.ComparedTask(
+        "labels", {name: tmp_path / f"{name}.jsonl" for name in patients}, 0.5, (FinetuneConfig(task=config),)
+    )
+    data.read(compared, Reading())
+    assert "[labels]: 2 patients differ from another only by" in capsys.readouterr().err
 
 
 def without_cost(document: dict[str, Any]) -> dict[str, Any]:
