@@ -23,6 +23,7 @@ class Spelling:
     def __init__(self, tokenizer: Tokenizer) -> None:
         plain = [without_accents(entry.removeprefix("##").lower()) for entry in tokenizer.vocabulary]
         self._is_letter_V = np.array([any(map(str.isalnum, one)) for one in plain], bool)
+        self._is_letter_V[tokenizer.id_of["[UNK]"]] = False  # of which nobody knows whether two are the same
         self._length_V = np.array([len(one) for one in plain], np.int64)
         code_C = np.frombuffer("".join(plain).encode("utf-32-le", "surrogatepass"), np.uint32)
         first_V = np.cumsum(self._length_V) - self._length_V
@@ -37,10 +38,10 @@ class Spelling:
         place_T = start_T - start_T[begins_T][np.cumsum(begins_T) - 1]
         return self._hash_V[ids_T] * _powers(place_T)
 
-    def without_punctuation(
+    def known_words(
         self, ids_T: npt.NDArray[np.integer], begins_T: npt.NDArray[np.bool_], end_D: npt.NDArray[np.int64]
     ) -> Pieces:
-        """The pieces of words that have a letter or digit, which of them begin a word, and where each text ends."""
+        """The pieces of known words with a letter or digit, which of them begin a word, and where each text ends."""
         if not len(ids_T):
             return ids_T, begins_T, end_D
         has_letter_W = np.logical_or.reduceat(self._is_letter_V[ids_T], np.flatnonzero(begins_T))

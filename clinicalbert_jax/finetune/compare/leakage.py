@@ -94,7 +94,7 @@ def in_shards(
     for rows in cli.progress_bar(rows_of_train, "looking for test texts", -(-num_rows // _ROWS_AT_ONCE), unit="part"):
         groups_G = np.union1d(groups_G, rows["patient_group"])
         texts = shard_texts.of_rows(rows, tokenizer)
-        ids_T, begins_T, end_D = spelling.without_punctuation(texts.ids_T, texts.begins_T, texts.end_D)
+        ids_T, begins_T, end_D = spelling.known_words(texts.ids_T, texts.begins_T, texts.end_D)
         words_D = np.diff(np.searchsorted(np.flatnonzero(begins_T), end_D), prepend=0)
         num_words += int(words_D.sum())
         num_findable += int(words_D[words_D >= WORDS_IN_A_RUN].sum())
@@ -154,7 +154,7 @@ def _runs(documents: Documents, tokenizer: Tokenizer, spelling: Spelling, deid_p
     begins_T = ~tokenizer.is_continuation()[notes.ids_T]
     begins_T[notes.sentence_offsets[:-1]] = True
     end_D = notes.sentence_offsets[notes.document_offsets[1:]]
-    ids_T, begins_T, end_D = spelling.without_punctuation(notes.ids_T, begins_T, end_D)
+    ids_T, begins_T, end_D = spelling.known_words(notes.ids_T, begins_T, end_D)
     run_R, note_R = splits.runs(spelling.hashes(ids_T, begins_T), begins_T, end_D)
     return run_R, notes.patient_D[note_R]  # which holds the numbers of the documents: some have no note
 

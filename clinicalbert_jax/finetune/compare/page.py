@@ -184,11 +184,11 @@ def _leakage(document: Document) -> list[html.Block]:
     ]
     blocks: list[html.Block] = [
         "Text read before: words of the test set in runs of 13 that also stand elsewhere. A document counts from "
-        f"{percent(CONTAMINATED, digits=0)} of its words on, of those that could be found; of one of under 13 words it "
-        "cannot be told. A piece of under 13 words at the end of a pre-training row is not found either: not known "
-        f"is what was read of data with less than {percent(LEAST_FINDABLE, digits=0)} of their words in longer pieces. "
-        "Without them: the score on the documents that neither the task's training and validation data nor any of the "
-        "models' data hold.",
+        f"{percent(CONTAMINATED, digits=0)} of its words on, of those that could be found. It cannot be told of one "
+        "of under 13 words that the tokenizer of the data knows. A piece of under 13 words at the end of a pre-training "
+        f"row is not found either: of data with less than {percent(LEAST_FINDABLE, digits=0)} of their words in longer "
+        "pieces, what was read is not known. Without them: the score on the documents that neither the task's training "
+        "and validation data nor any of the models' data hold.",
         Table(header, rows),
     ]
     if doubtful:
@@ -216,7 +216,7 @@ def _found(found: Document, of_none: str = "") -> tuple[str, str, str]:
         documents = f"at least {documents}" if found["contaminated"] else _UNKNOWN
         text = f"at least {text}" if found["fraction_of_words"] else _UNKNOWN
     elif found["too_short"]:
-        documents += f"; {count(shown['too_short'])} too short to tell"
+        documents += f"; {count(shown['too_short'])} cannot be told"
     patients = (
         _UNKNOWN if found["patients"] is None else count(shown["patients"]) if found["patients"] else f"0{of_none}"
     )

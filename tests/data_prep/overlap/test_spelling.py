@@ -45,14 +45,14 @@ def test_the_order_of_letters_makes_another_word() -> None:
         assert len(set(hashes(["abc", "acb", "bca", "ab", "abcabc"], pieces, do_lower_case=True))) == 5
 
 
-def test_punctuation_is_left_out_and_texts_end_where_they_did() -> None:
+def test_punctuation_and_unknown_words_are_left_out_and_texts_end_where_they_did() -> None:
     entries = [*SPECIAL_TOKENS, *"abc.,-\u00b0", *(f"##{one}" for one in "abc.\u00b0")]
     tokenizer = Tokenizer(Settings(tuple(entries), True))
-    ids_T, pieces_D = tokenizer.ids(["ab, c.", "- .", "a\u00b0 \u00b0b \u00b0\u00b0", "c"])
+    ids_T, pieces_D = tokenizer.ids(["ab, c.", "- .", "a\u00b0 \u00b0b \u00b0\u00b0", "z c z"])
     begins_T = ~tokenizer.is_continuation()[ids_T]
-    left_T, begins_T, end_D = Spelling(tokenizer).without_punctuation(ids_T, begins_T, np.cumsum(pieces_D))
+    left_T, begins_T, end_D = Spelling(tokenizer).known_words(ids_T, begins_T, np.cumsum(pieces_D))
     assert [entries[number] for number in left_T] == ["a", "##b", "c", "a", "##\u00b0", "\u00b0", "##b", "c"]
     assert begins_T.tolist() == [True, False, True, True, False, True, False, True]
     assert end_D.tolist() == [3, 3, 7, 8]
     nothing = (np.empty(0, np.int32), np.empty(0, bool), np.zeros(2, np.int64))
-    assert [one.tolist() for one in Spelling(tokenizer).without_punctuation(*nothing)] == [[], [], [0, 0]]
+    assert [one.tolist() for one in Spelling(tokenizer).known_words(*nothing)] == [[], [], [0, 0]]

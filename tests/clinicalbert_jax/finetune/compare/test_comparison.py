@@ -516,7 +516,7 @@ def test_the_page_says_what_it_does_not_know(finished: Path) -> None:
     [
         ({}, ("0", "0.00%", "0 with this salt")),
         ({"contaminated": 20, "fraction_of_words": 0.25, "patients": 30}, ("20", "25.00%", "30")),
-        ({"too_short": 12}, ("0; 12 too short to tell", "0.00%", "0 with this salt")),
+        ({"too_short": 12}, ("0; 12 cannot be told", "0.00%", "0 with this salt")),
         ({"too_short": 100}, ("not known", "not known", "0 with this salt")),
         ({"share_findable": 0.3, "patients": None}, ("not known", "not known", "not known")),
         (

@@ -118,6 +118,25 @@ def test_capital_letters_and_accents_hide_nothing(corpus: Path, cased: str) -> N
 
 
 @pytest.mark.fast
+def test_words_that_the_datasets_vocabulary_lacks_are_no_words_read_before(corpus: Path) -> None:
+    """Of two texts in another script, every word is [UNK]: that they are the same cannot be known."""
+    random = np.random.default_rng(5)
+    words = ["".join(chr(c) for c in random.integers(0x430, 0x450, 6)) for _ in range(600)]
+    with (corpus / "CYRILLIC.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [
+                ["patient", "text"],
+                *([f"p{n}", f"{text} {' '.join(words[:300])}"] for n, text in enumerate(notes(0, 20))),
+            ]
+        )
+    source = SourceConfig((str(corpus / "CYRILLIC.csv"),), text_column="text", patient_column="patient")
+    data = prepared(corpus, "cyrillic", source=source)
+    found = leakage.in_shards({"test": [" ".join(words[300:])]}, data)["test"]
+    assert found.is_too_short_D.tolist() == [True]
+    assert found.contaminated_D.tolist() == [False]
+
+
+@pytest.mark.fast
 def test_half_a_document_in_the_training_file_is_found() -> None:
     whole, other, short = notes(2, 1)[0], notes(3, 1)[0], "Only a few words."
     words = whole.split()
