@@ -114,6 +114,8 @@ def sentence(found: Difference, is_claimed: bool, family: int) -> str:
         interval = f"{bounds[0]:.1f} to {bounds[1]:.1f}" if math.isfinite(low) else "on every document alike"
         return f"{'better' if value > 0 else 'worse'} by {abs(value):.1f} points, {interval}"
     if not math.isfinite(low):
+        if not math.isfinite(value):
+            return "not known: a score is not defined"
         return "not known: documents that are too few, or all alike, do not tell what others would show"
     if low == high == 0:
         return "the same on every document"
@@ -154,6 +156,8 @@ def _jackknife(first_SxDxM: np.ndarray, second_SxDxM: np.ndarray | None, of_sums
         sign * np.array([_mean(of_sums, sums_SxM) for sums_SxM in np.moveaxis(_without_each(counts_SxDxM), 1, 0)])
         for sign, counts_SxDxM in parts
     )
+    if not (math.isfinite(value) and np.isfinite(left_out_D).all()):  # a score that is not defined
+        return value, _Error(math.nan, 1.0)
     variance = (num_documents - 1) / num_documents * ((left_out_D - np.mean(left_out_D)) ** 2).sum()
     error = math.sqrt(variance)
     return value, _Error(error if error > _ROUNDING else 0.0, effective - 1)
@@ -190,7 +194,7 @@ def _margin(p: float, errors: Sequence[_Error]) -> float:
 
 def _p_value(value: float, errors: Sequence[_Error]) -> float:
     """The p whose margin the value just reaches."""
-    if math.isnan(errors[0].value):
+    if any(math.isnan(error.value) for error in errors):
         return math.nan
     # Where all documents agree: a sign test, of as many equal documents as these are worth.
     least = 1e-100 if errors[0].value > 0 else max(2.0 ** -errors[0].degrees, 1e-100)

@@ -145,12 +145,16 @@ def _digest(rows: Mapping[str, Rows]) -> str:
 
 
 def best_params(run: Path, program: train_step.Program) -> Params:
-    """The parameters of the best checkpoint, on all devices. Process 0 alone reads them, and chooses for all."""
+    """The parameters of the best checkpoint, on all devices. Process 0 alone reads them, and chooses for all.
+
+    Where no score on validation data is defined, as a correlation with a constant is not, they are of the latest one.
+    """
     loaded = None
 
     def load() -> None:
         nonlocal loaded
-        loaded = finetuned_model.load(loading.Source(run, is_run=True)).params
+        best = loading.best_step(run)
+        loaded = finetuned_model.load(loading.Source(run, is_run=True), None if best is None else str(best)).params
 
     process_0.decides(load)
     return process_0.scattered(loaded, program.abstract_state.params)

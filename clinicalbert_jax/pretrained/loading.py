@@ -121,11 +121,21 @@ def load(source: Source, step: str | None = None) -> Loaded:
 def checkpoint_number(run: Path, step: str | None) -> int | None:
     """Which checkpoint `step` chooses, None: the latest; see `check_step`."""
     check_step(step)
-    return _best_step(run) if step == BEST else None if step is None else int(step)
+    if step != BEST:
+        return None if step is None else int(step)
+    if (best := best_step(run)) is None:
+        raise UserError(
+            f"--step={BEST}: expected a checkpoint of {run} with a validation score that is defined, found none: give "
+            "its number"
+        )
+    return best
 
 
-def _best_step(run: Path) -> int:
-    # Of the complete checkpoints, the one with the best score by validation; of equals, the latest, as is kept.
+def best_step(run: Path) -> int | None:
+    """Of the complete checkpoints, the one with the best score by validation; None where no score is defined.
+
+    Of equals it is the latest, as is kept.
+    """
     from clinicalbert_jax.runs import metrics_log
 
     scores = {
@@ -134,9 +144,4 @@ def _best_step(run: Path) -> int:
         if record["kind"] == "validation" and record["score"] is not None and isinstance(record["step"], int)
     }
     kept = [step for step in workdir.complete_steps(run) if step in scores]
-    if not kept:
-        raise UserError(
-            f"--step={BEST}: expected a checkpoint of {run} with a validation score that is defined, found none: give "
-            "its number"
-        )
-    return max(kept, key=lambda step: (scores[step], step))
+    return max(kept, key=lambda step: (scores[step], step), default=None)

@@ -5,12 +5,14 @@ Shape legend: W words, S shingles.
 
 import hashlib
 import re
+import unicodedata
 
 import numpy as np
 
 from clinicalbert_jax.data import counter_rng
 
-_WORD = re.compile(r"\w+")
+_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # each a word, as for BERT
+_WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W{_IDEOGRAPHS}]+")
 _MAX_CACHED_WORDS = 200_000
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
@@ -30,7 +32,7 @@ _word_hashes = _WordHashes()
 
 
 def shingles(text: str, num_words: int) -> np.ndarray:
-    """Sorted distinct uint64 hashes of all runs of `num_words` words, case and punctuation aside.
+    """Sorted distinct uint64 hashes of all runs of `num_words` words, case, accents and punctuation aside.
 
     A text of fewer words has none.
     """
@@ -39,7 +41,7 @@ def shingles(text: str, num_words: int) -> np.ndarray:
 
 def runs(text: str, num_words: int) -> np.ndarray:
     """The hashes of all runs of `num_words` words, as they come: uint64 [S]."""
-    words = _WORD.findall(text.lower())
+    words = _WORD.findall(without_accents(text.lower()))
     count = len(words) - num_words + 1
     if count <= 0:
         return np.empty(0, np.uint64)
@@ -48,3 +50,15 @@ def runs(text: str, num_words: int) -> np.ndarray:
     for place in range(num_words):
         runs_S = runs_S * _MULTIPLIER + hashes_W[place : place + count]
     return counter_rng.mix(runs_S)
+
+
+def num_words(text: str) -> int:
+    """How many words a text has."""
+    return len(_WORD.findall(without_accents(text)))
+
+
+def without_accents(text: str) -> str:
+    """The text without its combining characters."""
+    if text.isascii():
+        return text
+    return "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")

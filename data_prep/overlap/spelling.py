@@ -3,12 +3,11 @@
 Shape legend: T pieces, W words, D texts, V vocabulary entries, C characters.
 """
 
-import unicodedata
-
 import numpy as np
 import numpy.typing as npt
 
 from clinicalbert_jax.data import counter_rng
+from data_prep.overlap.shingles import without_accents
 from data_prep.wordpiece.tokenizer import Tokenizer
 
 _MULTIPLIER = np.uint64(0xD1342543DE82EF95)  # odd, so that a word's hash depends on the order of its characters
@@ -23,7 +22,8 @@ class Spelling:
     def __init__(self, tokenizer: Tokenizer) -> None:
         plain = [without_accents(entry.removeprefix("##").lower()) for entry in tokenizer.vocabulary]
         self._is_letter_V = np.array([any(map(str.isalnum, one)) for one in plain], bool)
-        self._is_letter_V[tokenizer.id_of["[UNK]"]] = False  # of which nobody knows whether two are the same
+        self._unknown = tokenizer.id_of["[UNK]"]
+        self._is_letter_V[self._unknown] = False  # of which nobody knows whether two are the same
         self._length_V = np.array([len(one) for one in plain], np.int64)
         code_C = np.frombuffer("".join(plain).encode("utf-32-le", "surrogatepass"), np.uint32)
         first_V = np.cumsum(self._length_V) - self._length_V
@@ -38,6 +38,10 @@ class Spelling:
         place_T = start_T - start_T[begins_T][np.cumsum(begins_T) - 1]
         return self._hash_V[ids_T] * _powers(place_T)
 
+    def is_unknown(self, ids_T: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+        """Which pieces are words that the tokenizer does not know."""
+        return ids_T == self._unknown
+
     def known_words(
         self, ids_T: npt.NDArray[np.integer], begins_T: npt.NDArray[np.bool_], end_D: npt.NDArray[np.int64]
     ) -> Pieces:
@@ -48,11 +52,6 @@ class Spelling:
         kept_T = has_letter_W[np.cumsum(begins_T) - 1]
         num_kept_T = np.cumsum(np.append(0, kept_T))
         return ids_T[kept_T], begins_T[kept_T], num_kept_T[end_D]
-
-
-def without_accents(text: str) -> str:
-    """The text without its combining characters."""
-    return "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
 
 
 def _powers(exponents: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

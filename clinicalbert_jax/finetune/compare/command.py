@@ -43,6 +43,7 @@ def _run(options: Options, stop: stop_request.StopRequest) -> int:
     found = models.find(options.models, options.pretraining_data)
     tasks = [data.read(task, options.reading) for task in tasks_file.read(patterns.expanded(options.tasks))]
     for task in tasks:
+        _check_fractions(task, fractions)
         for model in found:
             _check_rows(model, task.compared)
     salt = salt_file.load(options.salt_file, directory, make=False)[0] if options.salt_file else None
@@ -61,6 +62,17 @@ def _check_rows(model: models.ComparedModel, compared: tasks_file.ComparedTask) 
         loading.check_rows(model.source, task.max_seq_length, task.pairs)
     except UserError as error:
         raise UserError(f"--tasks, [{compared.name}], model {model.name}: {error}") from None
+
+
+def _check_fractions(task: data.TaskData, fractions: Sequence[float]) -> None:
+    parts: dict[int, float] = {}
+    for fraction in fractions:
+        number = len({example.document for example in task.training_part(fraction, 0)})
+        if (same := parts.setdefault(number, fraction)) != fraction:
+            raise UserError(
+                f"--fractions: expected different parts of the training documents, found {same:g} and {fraction:g} to "
+                f"be the same {number:,} of [{task.compared.name}]: leave one out"
+            )
 
 
 def _fractions(given: Sequence[str]) -> list[float]:

@@ -34,13 +34,13 @@ class TaskData:
         """The examples of a fraction of the training documents; those of a larger fraction include them."""
         return part_of(self.examples["train"], fraction, f"part {seed}")
 
-    def test_texts(self) -> list[str]:
-        """The text of each document of the test set, in the order of `intervals.names`."""
+    def test_texts(self) -> list[list[str]]:
+        """The texts of each document of the test set, in the order of `intervals.names`."""
         return _texts(self.examples["test"])
 
-    def seen_texts(self) -> list[str]:
-        """The text of each document that a model is trained with, or chosen by."""
-        return [text for name in _SEEN for text in _texts(self.examples[name])]
+    def seen_texts(self) -> list[list[str]]:
+        """The texts of each document that a model is trained with, or chosen by."""
+        return [texts for name in _SEEN for texts in _texts(self.examples[name])]
 
     def test_patients(self) -> set[str]:
         """The patients of the test set, where it names them."""
@@ -135,11 +135,11 @@ def part_of(examples: Sequence[Example], fraction: float, purpose: str) -> list[
     return [example for example in examples if example.document in chosen]
 
 
-def _texts(examples: Sequence[Example]) -> list[str]:
+def _texts(examples: Sequence[Example]) -> list[list[str]]:
     found: dict[str, dict[str, None]] = {name: {} for name in intervals.names(one.document for one in examples)}
     for example in examples:
         found[example.document] |= dict.fromkeys(example.content)  # each text once
-    return ["\n".join(texts) for texts in found.values()]
+    return [list(texts) for texts in found.values()]
 
 
 def _hash(purpose: str, name: str) -> bytes:

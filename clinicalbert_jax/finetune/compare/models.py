@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinicalbert_jax.data.manifest import Manifest
+from clinicalbert_jax.data.dataset import Dataset
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import patterns
 from clinicalbert_jax.finetune.compare.tasks_file import NAME
@@ -89,7 +89,7 @@ def _model(name: str, source: loading.Source, data: tuple[Path, ...]) -> Compare
         known = provenance.read(source.directory)
     if loading.tokenizer_of(source) is None:
         raise UserError(f"--models: expected a model with its tokenizer, found none of {name}")
-    given = [provenance.shards_sha256(Manifest.load(one)) for one in data]
+    given = [provenance.shards_sha256(Dataset(one, "train").manifest) for one in data]  # whose shards are there, whole
     if given and known and known["shards_sha256"] not in given:
         raise UserError(
             f"--pretraining_data: expected the dataset that {name} was trained on ({known['data']}), found others: "

@@ -114,8 +114,7 @@ def _ranking(name: str, task: Document) -> Iterator[html.Block]:
         yield f"{name}: {count(suppression.shown({'': left_out})[''])} records could not be used."
     for one in task["differences"]:
         if order[0] in (one["first"], one["second"]):
-            other = one["second"] if one["first"] == order[0] else one["first"]
-            yield f"{name}, {one['second']} against {one['first']}: {one['sentence']}." if other else ""
+            yield f"{name}, {one['second']} against {one['first']}: {one['sentence']}."
 
 
 def _differences(document: Document) -> Table:
@@ -166,9 +165,9 @@ def _leakage(document: Document) -> list[html.Block]:
     rows = []
     models = document["models"]
     for name, task in document["tasks"].items():
-        is_all_known = all(
-            models[model]["is_known"] and (entry["leakage"] is None or _can_be_found(entry["leakage"]))
-            for model, entry in task["models"].items()
+        looked_through = [task["in_task_data"], *(one["leakage"] for one in task["models"].values() if one["leakage"])]
+        is_all_known = all(models[model]["is_known"] for model in task["models"]) and not any(
+            found["not_known"] for found in looked_through
         )
         rows.append((name, "its training data", *_found(task["in_task_data"]), "", ""))
         for model, entry in task["models"].items():
@@ -184,11 +183,10 @@ def _leakage(document: Document) -> list[html.Block]:
     ]
     blocks: list[html.Block] = [
         "Text read before: words of the test set in runs of 13 that also stand elsewhere. A document counts from "
-        f"{percent(CONTAMINATED, digits=0)} of its words on, of those that could be found. It cannot be told of one "
-        "of under 13 words that the tokenizer of the data knows. A piece of under 13 words at the end of a pre-training "
-        f"row is not found either: of data with less than {percent(LEAST_FINDABLE, digits=0)} of their words in longer "
-        "pieces, what was read is not known. Without them: the score on the documents that neither the task's training "
-        "and validation data nor any of the models' data hold.",
+        f"{percent(CONTAMINATED, digits=0)} of its words on, of those that could be found. Pieces of under 13 words "
+        f"are not found: where under {percent(LEAST_FINDABLE, digits=0)} of a document's words, or of a dataset's, are "
+        "in longer ones that the dataset's tokenizer knows, it cannot be told. Without them: the score on documents "
+        "that neither the task's training and validation data nor any of the models' data hold.",
         Table(header, rows),
     ]
     if doubtful:
@@ -202,25 +200,20 @@ def _without(cleaned: Document | None, is_all_known: bool) -> str:
     return "none are left" if cleaned["documents"] == 0 else interval(cleaned)
 
 
-def _can_be_found(found: Document) -> bool:
-    return found["too_short"] < found["documents"] and found["share_findable"] >= LEAST_FINDABLE
-
-
 def _found(found: Document, of_none: str = "") -> tuple[str, str, str]:
     """The cells of documents, text and patients; `of_none` is said where no patient was found."""
-    shown = suppression.shown(
-        {"contaminated": found["contaminated"], "too_short": found["too_short"], "patients": found["patients"] or 0}
-    )
-    documents, text = count(shown["contaminated"]), percent(found["fraction_of_words"], digits=2)
-    if not _can_be_found(found):
-        documents = f"at least {documents}" if found["contaminated"] else _UNKNOWN
-        text = f"at least {text}" if found["fraction_of_words"] else _UNKNOWN
-    elif found["too_short"]:
-        documents += f"; {count(shown['too_short'])} cannot be told"
-    patients = (
-        _UNKNOWN if found["patients"] is None else count(shown["patients"]) if found["patients"] else f"0{of_none}"
-    )
-    return documents, text, patients
+    shown = suppression.shown({name: found[name] or 0 for name in ("contaminated", "not_known", "patients")})
+    patients = count(shown["patients"]) if found["patients"] else f"0{of_none}"
+    if found["are_patients_least"]:
+        patients = f"at least {patients}"
+    patients = _UNKNOWN if found["patients"] is None else patients
+    if found["not_known"] == found["documents"] or found["fraction_of_words"] is None:
+        return _UNKNOWN, _UNKNOWN, patients
+    documents = count(shown["contaminated"])
+    if found["not_known"]:
+        documents += f"; {count(shown['not_known'])} cannot be told"
+    text = percent(found["fraction_of_words"], digits=2)
+    return documents, f"at least {text}" if found["is_least"] else text, patients
 
 
 def _calibration(document: Document) -> Table:

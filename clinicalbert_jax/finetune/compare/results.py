@@ -170,17 +170,19 @@ def _estimate(scored: Scored, counts_SxDxM: np.ndarray | None = None) -> dict[st
 
 def _contaminated(found: Sequence[Found]) -> np.ndarray:
     """The documents that any model or the task's own data hold: left out for all models, so that these compare."""
-    return np.any([one.contaminated_D for one in found], axis=0)
+    return np.any([one.is_contaminated_D for one in found], axis=0)
 
 
 def _leakage(found: Found) -> dict[str, Any]:
     return {
         "documents": len(found.is_found_D),
-        "too_short": int(found.is_too_short_D.sum()),
-        "contaminated": int(found.contaminated_D.sum()),
-        "fraction_of_words": found.fraction,
+        "contaminated": int(found.is_contaminated_D.sum()),
+        "not_known": int(found.is_unknown_D.sum()),
+        "fraction_of_words": _number(found.fraction),
         "share_findable": found.share_findable,
+        "is_least": found.is_least,
         "patients": None if found.patients is None else len(found.patients),
+        "are_patients_least": found.are_patients_least,
     }
 
 

@@ -204,6 +204,35 @@ def test_nothing_is_claimed_of_what_is_not_known() -> None:
     )
 
 
+@pytest.mark.parametrize("constant_on", [30, 29])
+def test_a_score_that_is_not_defined_is_neither_an_error_nor_a_claim(constant_on: int) -> None:
+    """A correlation with a constant; with one on all documents but one, the jackknife meets it on the way."""
+    random = np.random.default_rng(0)
+    gold_D, found_D = random.normal(size=(2, 30))
+    constant_D = np.where(np.arange(30) < constant_on, 1.0, 2.0)
+    first, second = (
+        np.stack([moments(gold_D, of_seed_D) for of_seed_D in of])
+        for of in ([gold_D + found_D * scale for scale in (0.1, 0.2, 0.3)], [constant_D, gold_D, constant_D])
+    )
+    for pair in ((first, second), (second, first)):
+        found = intervals.difference(*pair, pearson)
+        assert np.isnan([found.low, found.high, found.p_value]).all()
+        assert intervals.claimed([found.p_value]) == [False]
+        assert intervals.sentence(found, False, 1).startswith("not known: ")
+    assert math.isnan(intervals.estimate(second, pearson).low)
+
+
+def moments(gold_D: np.ndarray, found_D: np.ndarray) -> np.ndarray:
+    """The counts, D x 6, of which `pearson` is made."""
+    return np.stack([np.ones_like(gold_D), gold_D, found_D, gold_D**2, found_D**2, gold_D * found_D], 1)
+
+
+def pearson(sums_M: np.ndarray) -> float:
+    count, gold, found, gold_2, found_2, both = sums_M
+    variance = (gold_2 / count - (gold / count) ** 2) * (found_2 / count - (found / count) ** 2)
+    return float((both / count - gold * found / count**2) / math.sqrt(variance)) if variance > 1e-12 else math.nan
+
+
 @pytest.mark.parametrize(
     ("found", "is_claimed", "expected"),
     [

@@ -40,6 +40,7 @@ def test_without_validation_examples_training_needs_to_be_asked_for(tmp_path: Pa
         UserError, match=r"expected a checkpoint of .* with a validation score that is defined, found none"
     ):
         loading.checkpoint_number(run, "best")
+    assert loading.best_step(run) is None
 
 
 @pytest.mark.parametrize(("split", "hint"), [("train", "with more notes$"), ("test", "a larger --test_fraction$")])

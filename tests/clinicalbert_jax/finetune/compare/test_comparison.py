@@ -35,6 +35,7 @@ from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.training.stop_request import EXIT_RESUME, StopRequest
 from clinicalbert_jax.training.train_loop import EXIT_DONE
+from tests import toy_dataset
 from tests.clinicalbert_jax.finetune import toy_tokenizer
 from tests.clinicalbert_jax.finetune.compare import toy_comparison
 
@@ -155,19 +156,20 @@ def test_a_stop_in_a_training_ends_the_command_once_it_is_saved(
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize(("fraction", "expected"), [("1", 1.0), ("0.5", 2.0)])
-def test_every_training_of_a_grid_is_in_the_cost_once(
+@pytest.mark.parametrize(("fraction", "expected"), [("1", 2.0), ("0.5", 3.0)])
+def test_the_grid_is_decided_by_validation_and_costs_each_training_once(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: str, expected: float
 ) -> None:
-    """The chosen entry is the first seed's where all training data are asked for, and else one of its own."""
+    """Never for a score that is not defined. The chosen training is the first seed's where all data are asked for."""
+    validation = [0.5, 0.6, math.nan]
 
     def trained(training: trainings.Training, data: Any, loaded: Any, rows: Any, workdir: Path, stop: Any) -> int:
-        logits = [np.array([training.seed, 0.5], np.float32)] * len(rows["test"])
-        trainings.write(training.file(workdir), trainings.Result(0.5 + training.setting, logits, 1, 1.0))
+        logits = [np.array([training.setting, 0.5], np.float32)] * len(rows["test"])
+        trainings.write(training.file(workdir), trainings.Result(validation[training.setting], logits, 1, 1.0))
         return EXIT_DONE
 
     monkeypatch.setattr(trainings, "train", trained)
-    grid = "grid = [{ epochs = 2.0 }, { epochs = 3.0 }]"
+    grid = "grid = [{ epochs = 2.0 }, { epochs = 3.0 }, { epochs = 4.0 }]"
     tasks = Path(edited(place, tmp_path, "[labels]", f"[labels]\n{grid}"))
     tasks.write_text(f"[labels]{tasks.read_text().partition('[labels]')[2]}")
     assert command.run(options(place, tmp_path, tasks=str(tasks), fractions=(fraction,), seeds=2)) == EXIT_DONE
@@ -381,6 +383,21 @@ def test_a_second_comparison_is_refused(place: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.fast
+def test_fractions_that_are_the_same_documents_are_refused(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--fractions: .* found 0.01 and 0.001 to be the same 1 of \[entities\]"):
+        command.run(options(place, tmp_path, fractions=("1", "0.01", "0.001")))
+
+
+@pytest.mark.fast
+def test_a_dataset_that_lost_a_shard_is_refused_before_the_first_training(place: Path, tmp_path: Path) -> None:
+    dataset = toy_dataset.write(tmp_path / "data")
+    next(dataset.glob("*-train.tfrecord-*")).unlink()
+    with pytest.raises(UserError, match=r"^expected the shard .*train"):
+        command.run(options(place, tmp_path, pretraining_data=(f"small={dataset}",)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.fast
 def test_models_are_named_once(place: Path) -> None:
     small, large = (str(place / name / "bert") for name in ("small", "large"))
     assert [model.name for model in models.find((small,), ())] == ["bert"]
@@ -452,8 +469,7 @@ def test_another_comparison_does_not_continue_here(finished: Path, place: Path, 
 
 
 @pytest.mark.fast
-def test_an_entry_of_the_grid_is_chosen_by_validation_alone() -> None:
-    """`compare` has the maximum over validation scores; the order of the page is by test scores."""
+def test_models_are_ordered_by_their_scores() -> None:
     entry = {"score": {"value": 0.5, "low": 0.4, "high": 0.6}}
     task = {"models": {"a": entry, "b": {"score": {"value": None}}, "c": {"score": {"value": 0.7}}}}
     assert results.ranking(task) == ["c", "a", "b"]
@@ -471,8 +487,8 @@ def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
         without = {"score_without_contaminated": score | {"documents": 460}, "calibration_error": value}
         return {"score": score, "seeds": seeds, "curve": curve, **without, **rest}
 
-    found = {"documents": 500, "too_short": 0, "contaminated": 40, "fraction_of_words": 0.1}
-    found |= {"share_findable": 1.0, "patients": None}
+    found = {"documents": 500, "contaminated": 40, "fraction_of_words": 0.1, "not_known": 0}
+    found |= {"is_least": False, "patients": None, "are_patients_least": False}
     difference = {"value": 0.044, "low": 0.041, "high": 0.047, "p_value": 0.001, "claimed": True, "sentence": "4.4"}
     task = {
         "main": "accuracy",
@@ -502,7 +518,7 @@ def test_the_page_says_what_it_does_not_know(finished: Path) -> None:
     """Not a share of runs of documents that have none, nor that the scores are those of all training data."""
     document = json.loads((finished / "results.json").read_text())
     for task in document["tasks"].values():
-        assert task["in_task_data"]["too_short"] == task["in_task_data"]["documents"]
+        assert task["in_task_data"]["not_known"] == task["in_task_data"]["documents"]
         for entry in task["models"].values():
             entry["curve"]["0.5"] = entry["curve"]["1"]
     said = page.markdown(document | {"fractions": [0.5]})
@@ -516,18 +532,19 @@ def test_the_page_says_what_it_does_not_know(finished: Path) -> None:
     [
         ({}, ("0", "0.00%", "0 with this salt")),
         ({"contaminated": 20, "fraction_of_words": 0.25, "patients": 30}, ("20", "25.00%", "30")),
-        ({"too_short": 12}, ("0; 12 cannot be told", "0.00%", "0 with this salt")),
-        ({"too_short": 100}, ("not known", "not known", "0 with this salt")),
-        ({"share_findable": 0.3, "patients": None}, ("not known", "not known", "not known")),
+        ({"patients": 30, "are_patients_least": True}, ("0", "0.00%", "at least 30")),
+        ({"not_known": 12}, ("0; 12 cannot be told", "0.00%", "0 with this salt")),
+        ({"not_known": 100}, ("not known", "not known", "0 with this salt")),
+        ({"fraction_of_words": None, "patients": None}, ("not known", "not known", "not known")),
         (
-            {"share_findable": 0.3, "contaminated": 3, "fraction_of_words": 0.1},
-            ("at least <11", "at least 10.00%", "0 with this salt"),
+            {"contaminated": 3, "not_known": 97, "fraction_of_words": 0.1, "is_least": True},
+            ("<11; 97 cannot be told", "at least 10.00%", "0 with this salt"),
         ),
     ],
 )
 def test_the_page_tells_none_from_not_known(changed: dict[str, Any], expected: tuple[str, str, str]) -> None:
-    found = {"documents": 100, "too_short": 0, "contaminated": 0, "fraction_of_words": 0.0}
-    found |= {"share_findable": 1.0, "patients": 0}
+    found = {"documents": 100, "contaminated": 0, "not_known": 0, "fraction_of_words": 0.0}
+    found |= {"is_least": False, "patients": 0, "are_patients_least": False}
     assert page._found(found | changed, " with this salt") == expected
 
 
@@ -545,12 +562,12 @@ def test_the_score_without_them_leaves_out_the_documents_that_were_read() -> Non
     compared = tasks_file.ComparedTask("labels", {}, 0.5, ())
     read = data.TaskData(compared, task, {"train": train[1:], "validation": train[:1], "test": test})
     found = leakage.in_texts(read.test_texts(), read.seen_texts())
-    assert found.contaminated_D.sum() == 3
+    assert found.is_contaminated_D.sum() == 3
     rows = task.rows(test, toy_tokenizer.make(), False)
     is_first = [(n % 2 == 0) != (n in copied) for n in range(12)]
     logits = [np.array([1.0, 0.0] if first else [0.0, 1.0], np.float32) for first in is_first]
     scored = results.scored(task, test, rows, [trainings.Result(0.5, logits, 1, 1.0)], {})
-    entry = results._entry([scored], [1.0], None, found.contaminated_D, 0.0)
+    entry = results._entry([scored], [1.0], None, found.is_contaminated_D, 0.0)
     assert entry["score"]["value"] < 1
     assert (entry["score_without_contaminated"]["value"], entry["score_without_contaminated"]["documents"]) == (1.0, 9)
 

@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +69,11 @@ def test_planted_documents_are_found(corpus: Path, layout: str, masking: str) ->
     }
     planted = of_split["train"][: NUM_TEST // 5]
     new = notes(1, NUM_TEST - len(planted) - 2) + of_split["test"][:2]  # which the model is evaluated on, not trained
-    found = leakage.in_shards({"test": [*planted, *new], "clean": notes(1, 5)}, data)
-    assert found["test"].contaminated_D.tolist() == [True] * len(planted) + [False] * len(new)
+    found = leakage.in_shards({"test": each([*planted, *new]), "clean": each(notes(1, 5))}, data)
+    assert found["test"].is_contaminated_D.tolist() == [True] * len(planted) + [False] * len(new)
     assert not found["test"].fraction_D[len(planted) :].any()
     assert (found["test"].fraction_D[: len(planted)] > 0.9).all()
-    assert (found["clean"].fraction, found["clean"].contaminated_D.sum()) == (0.0, 0)
+    assert (found["clean"].fraction, found["clean"].is_contaminated_D.sum()) == (0.0, 0)
 
 
 @pytest.mark.fast
@@ -83,8 +85,8 @@ def test_short_rows_hide_no_document(corpus: Path, max_seq_length: int, dupe_fac
     data = prepared(corpus, f"rows-{max_seq_length}-{dupe_factor}", **settings)
     rule = SelectionConfig(validation_fraction=0.0, test_fraction=0.2).split_rule
     read = [text for patient, text in rows_of(corpus) if rule.split_of(patient) == "train"]
-    found = leakage.in_shards({"test": read + notes(1, 50)}, data)["test"]
-    assert found.contaminated_D[: len(read)].mean() > 0.98 or found.share_findable < leakage.LEAST_FINDABLE
+    found = leakage.in_shards({"test": each(read + notes(1, 50))}, data)["test"]
+    assert found.is_contaminated_D[: len(read)].mean() > 0.98 or found.share_findable < leakage.LEAST_FINDABLE
     assert (found.share_findable >= leakage.LEAST_FINDABLE) == (max_seq_length >= 48)
     assert not found.fraction_D[len(read) :].any()
 
@@ -112,9 +114,9 @@ def test_capital_letters_and_accents_hide_nothing(corpus: Path, cased: str) -> N
             selection=SelectionConfig(validation_fraction=0.0, test_fraction=0.0),
         )
         documents = notes(0, 2)
-    found = leakage.in_shards({"test": documents}, data)["test"]
-    assert found.contaminated_D.tolist() == [True, True]
-    assert leakage.in_texts(notes(0, 2), [text.upper() for text in notes(0, 2)]).contaminated_D.all()
+    found = leakage.in_shards({"test": each(documents)}, data)["test"]
+    assert found.is_contaminated_D.tolist() == [True, True]
+    assert leakage.in_texts(each(notes(0, 2)), each(text.upper() for text in notes(0, 2))).is_contaminated_D.all()
 
 
 @pytest.mark.fast
@@ -131,9 +133,11 @@ def test_words_that_the_datasets_vocabulary_lacks_are_no_words_read_before(corpu
         )
     source = SourceConfig((str(corpus / "CYRILLIC.csv"),), text_column="text", patient_column="patient")
     data = prepared(corpus, "cyrillic", source=source)
-    found = leakage.in_shards({"test": [" ".join(words[300:])]}, data)["test"]
-    assert found.is_too_short_D.tolist() == [True]
-    assert found.contaminated_D.tolist() == [False]
+    mixed = f"{' '.join(words[300:400])} {notes(0, 1)[0]}"  # of which only some is unknown
+    found = leakage.in_shards({"test": each([" ".join(words[300:]), mixed])}, data)["test"]
+    assert found.is_unknown_D.tolist() == [True, False]
+    assert found.is_contaminated_D.tolist() == [False, True]
+    assert found.findable_D[1] == pytest.approx(len(notes(0, 1)[0].split()) / len(mixed.split()))
 
 
 @pytest.mark.fast
@@ -141,9 +145,9 @@ def test_half_a_document_in_the_training_file_is_found() -> None:
     whole, other, short = notes(2, 1)[0], notes(3, 1)[0], "Only a few words."
     words = whole.split()
     two_thirds = " ".join(words[: 2 * len(words) // 3])
-    found = leakage.in_texts([whole, other, short], [two_thirds, short])
-    assert found.contaminated_D.tolist() == [True, False, False]
-    assert found.is_too_short_D.tolist() == [False, False, True]
+    found = leakage.in_texts(each([whole, other, short]), each([two_thirds, short]))
+    assert found.is_contaminated_D.tolist() == [True, False, False]
+    assert found.is_unknown_D.tolist() == [False, False, True]
     assert found.fraction_D[0] == pytest.approx(2 / 3, abs=0.02)
     assert found.fraction == pytest.approx(len(two_thirds.split()) / len(f"{whole} {other}".split()), abs=1e-6)
 
@@ -155,17 +159,44 @@ def test_what_several_datasets_hold_is_put_together() -> None:
     words = whole.split()
     first, last = " ".join(words[:40]), " ".join(words[40:])
     parts = [
-        leakage.in_texts([whole, other], [first], frozenset("ab")),
-        leakage.in_texts([whole, other], [last], frozenset("bc")),
+        leakage.in_texts(each([whole, other]), each([first]), frozenset("ab")),
+        leakage.in_texts(each([whole, other]), each([last]), frozenset("bc")),
     ]
     found = leakage.joined(parts)
     assert found.fraction_D.tolist() == [1.0, 0.0]
     assert found.patients == {"a", "b", "c"}
-    assert leakage.joined([parts[0], leakage.in_texts([whole, other], [])]).patients == {"a", "b"}  # at least
-    unnamed = [leakage.in_texts([whole], [first], patients) for patients in (frozenset[str](), None)]
+    assert found.is_contaminated_D.tolist() == [True, False]
+    some = leakage.joined([parts[0], leakage.in_texts(each([whole, other]), [])])
+    assert (some.patients, some.are_patients_least) == ({"a", "b"}, True)
+    unnamed = [leakage.in_texts(each([whole]), each([first]), patients) for patients in (frozenset[str](), None)]
     assert leakage.joined(unnamed).patients is None
-    differs = leakage.Found([parts[0].is_found_D[0][:-1], parts[0].is_found_D[1]])  # as after another cleaning
-    assert leakage.joined([differs, parts[1]]).fraction_D[0] == max(differs.fraction_D[0], parts[1].fraction_D[0])
+
+
+@pytest.mark.fast
+def test_datasets_that_were_cleaned_in_other_ways_are_put_together_as_far_as_can_be_told() -> None:
+    """The words of a document are not the same in both: it was read to at least the most in any, at most the sum."""
+
+    def found(fraction: float, num_words: int) -> leakage.Found:
+        words, is_true, is_false = np.arange(num_words) < fraction * num_words, np.ones(1, bool), np.zeros(1, bool)
+        is_read = is_true if fraction >= 0.5 else is_false
+        return leakage.Found([words], np.ones(1), is_read, is_false, 1.0, False, None)
+
+    for fractions, expected in (((0.2, 0.2), (False, False)), ((0.4, 0.3), (False, True)), ((0.6, 0.1), (True, False))):
+        one, other = (found(fraction, 100 + n) for n, fraction in enumerate(fractions))
+        both = leakage.joined([one, other])
+        assert (both.is_contaminated_D[0], both.is_unknown_D[0], both.is_least) == (*expected, True)
+
+
+@pytest.mark.fast
+def test_a_dataset_of_short_rows_makes_nothing_read_that_another_was_not() -> None:
+    """By the threshold of each dataset alone, or by that of the better one for both."""
+    words = [np.arange(100) < 25] * 3
+    no, yes = np.zeros(3, bool), np.ones(3, bool)
+    wide = leakage.Found(words, np.ones(3), no, no, 0.97, False, None)
+    short = leakage.Found([np.zeros(100, bool)] * 3, np.ones(3), no, yes, 0.3, True, None)
+    both = leakage.joined([wide, short])
+    assert not both.is_contaminated_D.any()
+    assert both.is_unknown_D.all()  # what the short rows hold is not known
 
 
 @pytest.mark.fast
@@ -176,7 +207,7 @@ def test_patients_are_found_where_the_salt_is_known(corpus: Path) -> None:
     held_out = {patient for patient, _ in rows_of(corpus)} - trained
     salt, _ = salt_file.load("", corpus)
     some = frozenset(sorted(trained)[:3])
-    texts, asked = {"test": notes(1, 1)}, {"test": some | held_out | {"a stranger"}}
+    texts, asked = {"test": each(notes(1, 1))}, {"test": some | held_out | {"a stranger"}}
     assert leakage.in_shards(texts, data, asked, salt)["test"].patients == some
     assert leakage.in_shards(texts, data, asked)["test"].patients is None
     assert leakage.in_shards(texts, data, asked, b"another" * 8)["test"].patients == set()
@@ -187,7 +218,7 @@ def test_patients_are_not_known_of_notes_that_named_none(corpus: Path) -> None:
     source = SourceConfig((str(corpus / "NOTES.csv"),), text_column="text", each_note_is_a_patient=True)
     data = prepared(corpus, "unnamed", source=source)
     salt, _ = salt_file.load("", corpus)
-    found = leakage.in_shards({"test": notes(1, 1)}, data, {"test": frozenset(["p1"])}, salt)
+    found = leakage.in_shards({"test": each(notes(1, 1))}, data, {"test": frozenset(["p1"])}, salt)
     assert found["test"].patients is None
 
 
@@ -197,7 +228,31 @@ def test_patients_are_not_known_of_notes_that_named_none(corpus: Path) -> None:
 def test_the_sentences_of_a_document_are_found_however_they_were_read(copied: str, num_words: int) -> None:
     random = np.random.default_rng(4)
     documents = [[" ".join(random.choice(WORDS, num_words)) for _ in range(10)] for _ in range(3)]
-    others = ["\n".join(documents[1])] if copied == "whole" else documents[1]
-    found = leakage.in_texts(["\n".join(texts) for texts in documents], others)
-    can_tell = copied == "whole" or num_words >= 13
-    assert found.fraction_D.tolist() == [0.0, float(can_tell), 0.0]
+    others = [documents[1]] if copied == "whole" else each(documents[1])
+    found = leakage.in_texts(documents, others)
+    is_found = copied == "whole" or num_words >= 13
+    assert found.fraction_D.tolist() == [0.0, float(is_found), 0.0]
+    assert found.is_contaminated_D.tolist() == [False, is_found, False]
+    assert found.is_unknown_D.tolist() == [num_words < 13, num_words < 13 and not is_found, num_words < 13]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "text", ["pr\u00e9sent\u00e9 \u00e0 {} l'h\u00f4pital", "\u60a3\u8005{}\u80f8\u75db\u53d1\u70ed\u4e09\u5929"]
+)
+def test_texts_of_other_scripts_are_found(text: str) -> None:
+    """With their accents or without; of Chinese every character is a word."""
+    random = np.random.default_rng(6)
+    between = "".join(f" {word}" for word in random.choice(WORDS, 40)) + " "
+    if "\u60a3" in text:
+        between = "".join(chr(c) for c in random.integers(0x4E00, 0x9FA0, 40))
+    document = text.format(between)
+    plain = "".join(c for c in unicodedata.normalize("NFD", document) if unicodedata.category(c) != "Mn")
+    found = leakage.in_texts(each([document, document[::-1]]), each([plain]))
+    assert found.is_contaminated_D.tolist() == [True, False]
+    assert not found.is_unknown_D.any()
+
+
+def each(texts: Iterable[str]) -> list[list[str]]:
+    """Documents of one text each."""
+    return [[text] for text in texts]
