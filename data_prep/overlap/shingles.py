@@ -13,6 +13,9 @@ from clinicalbert_jax.data import counter_rng
 
 _IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # each a word, as for BERT
 _WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W{_IDEOGRAPHS}]+")
+_MARKS = re.compile(
+    "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)  # combining diacritical marks
 _MAX_CACHED_WORDS = 200_000
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
@@ -58,7 +61,7 @@ def num_words(text: str) -> int:
 
 
 def without_accents(text: str) -> str:
-    """The text without its combining characters."""
+    """The text without combining diacritical marks, its letters decomposed."""
     if text.isascii():
         return text
-    return "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
+    return _MARKS.sub("", unicodedata.normalize("NFD", text))
