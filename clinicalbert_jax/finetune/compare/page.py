@@ -207,11 +207,13 @@ def _found(found: Document, of_none: str = "") -> tuple[str, str, str]:
     if found["are_patients_least"]:
         patients = f"at least {patients}"
     patients = _UNKNOWN if found["patients"] is None else patients
-    if found["not_known"] == found["documents"] or found["fraction_of_words"] is None:
+    if found["not_known"] == found["documents"]:
         return _UNKNOWN, _UNKNOWN, patients
     documents = count(shown["contaminated"])
     if found["not_known"]:
         documents += f"; {count(shown['not_known'])} cannot be told"
+    if found["fraction_of_words"] is None:
+        return documents, _UNKNOWN, patients
     text = percent(found["fraction_of_words"], digits=2)
     return documents, f"at least {text}" if found["is_least"] else text, patients
 

@@ -535,7 +535,10 @@ def test_the_page_says_what_it_does_not_know(finished: Path) -> None:
         ({"patients": 30, "are_patients_least": True}, ("0", "0.00%", "at least 30")),
         ({"not_known": 12}, ("0; 12 cannot be told", "0.00%", "0 with this salt")),
         ({"not_known": 100}, ("not known", "not known", "0 with this salt")),
-        ({"fraction_of_words": None, "patients": None}, ("not known", "not known", "not known")),
+        (
+            {"contaminated": 20, "not_known": 80, "fraction_of_words": None, "patients": None},
+            ("20; 80 cannot be told", "not known", "not known"),
+        ),
         (
             {"contaminated": 3, "not_known": 97, "fraction_of_words": 0.1, "is_least": True},
             ("<11; 97 cannot be told", "at least 10.00%", "0 with this salt"),
