@@ -27,12 +27,9 @@ _NAMING_LABELS = ("positive_label", "negative_label", "candidates")  # settings
 
 def of(task: Task, examples: Sequence[Any], predictions: Sequence[Any], scores: Scores) -> Scores:
     """The scores of a split, as its page may show them."""
-    patients: dict[str, set[str]] = {name: set() for name in task.names}
-    for example in examples:
-        for name in patients.keys() & set(task.names_in(example)):
-            patients[name].add(example.document)
+    patients = _patients(task, examples)
     names = pooled(patients)
-    few = not is_enough(patients) if patients else len({example.document for example in examples}) < LEAST
+    few = _are_few(patients, examples)
     if any(name != shown for name, shown in names.items()):
         renamed, examples, predictions = task.renamed(examples, predictions, names)
         few |= len(renamed.labels) == 1 < len(task.labels)  # nothing is left to tell apart
@@ -40,10 +37,27 @@ def of(task: Task, examples: Sequence[Any], predictions: Sequence[Any], scores: 
     return nothing(scores) if few else without_small_counts(scores)
 
 
-def is_main_shown(examples: Sequence[Any], scores: Scores) -> bool:
-    """Whether a page that shows no more than the main score may show it."""
-    is_few = len({example.document for example in examples}) < LEAST
-    return not is_few and math.isfinite(without_small_counts(scores).values[scores.main])
+def is_shown(task: Task, examples: Sequence[Any], scores: Scores, name: str) -> bool:
+    """Whether the value `name`, of all labels together, may stand on a page that shows no others.
+
+    A value that is not defined tells nothing.
+    """
+    if _are_few(_patients(task, examples), examples):
+        return False
+    return not math.isfinite(scores.values[name]) or math.isfinite(without_small_counts(scores).values[name])
+
+
+def _patients(task: Task, examples: Sequence[Any]) -> dict[str, set[str]]:
+    """The patients who have each label."""
+    patients: dict[str, set[str]] = {name: set() for name in task.names}
+    for example in examples:
+        for name in patients.keys() & set(task.names_in(example)):
+            patients[name].add(example.document)
+    return patients
+
+
+def _are_few(patients: Mapping[str, set[str]], examples: Sequence[Any]) -> bool:
+    return not is_enough(patients) if patients else len({example.document for example in examples}) < LEAST
 
 
 def pooled(patients: Mapping[str, set[str]]) -> dict[str, str]:
@@ -76,7 +90,7 @@ def without_small_counts(scores: Scores) -> Scores:
     hidden = suppression.hidden_rows(labels)
     is_whole_small = suppression.is_small(map(sum, zip(*labels.values(), strict=True)))
 
-    def is_shown(name: str) -> bool:
+    def may_be_shown(name: str) -> bool:
         if name in scores.means:
             # Of two hidden labels or one, the counts may follow from the mean.
             return not is_whole_small and len(hidden) not in (1, 2)
@@ -85,11 +99,11 @@ def without_small_counts(scores: Scores) -> Scores:
             return label not in hidden
         return not suppression.is_small(scores.made_of.get(name, ()))
 
-    tables = [_table(table, hidden, is_shown) for table in scores.tables]
+    tables = [_table(table, hidden, may_be_shown) for table in scores.tables]
     return dataclasses.replace(
         scores,
-        values={name: value if is_shown(name) else math.nan for name, value in scores.values.items()},
-        of_sums=scores.of_sums if is_shown(scores.main) else lambda _: math.nan,
+        values={name: value if may_be_shown(name) else math.nan for name, value in scores.values.items()},
+        of_sums=scores.of_sums if may_be_shown(scores.main) else lambda _: math.nan,
         tables=[table for table in tables if table is not None],
     )
 

@@ -25,6 +25,10 @@ from clinicalbert_jax.training.train_step import gather
 _INPUTS = ("input_ids", "segment_ids", "sequence_ids", "first_positions")
 
 
+class NotFiniteError(UserError):
+    """Logits that are infinite or no numbers."""
+
+
 class Predictor:
     """Computes a head's logits. Compiled shapes are kept for further calls."""
 
@@ -55,7 +59,7 @@ class Predictor:
         """For each row float32 logits, C or (its own length) x C. With several processes, all get all of them.
 
         `after_batch` gets the number of rows of each batch that is done; an exception of it ends the work. Raises
-        `UserError` for logits that are not finite, from which anything might be decided.
+        `NotFiniteError` for logits that are not finite, from which anything might be decided.
         """
         if not len(rows):
             return []
@@ -79,7 +83,7 @@ class Predictor:
                 logits_B = multihost_utils.process_allgather(logits_B, tiled=True)
             logits_B = np.asarray(logits_B)
             if not np.isfinite(logits_B).all():
-                raise UserError(
+                raise NotFiniteError(
                     "expected finite logits of the model, found others: its weights are damaged or its training failed"
                 )
             for numbers, logits in zip(chosen, logits_B, strict=True):

@@ -86,10 +86,12 @@ def _learning(seeds: Mapping[int, Mapping[str, Scores]], main: str, workdir: Pat
     losses, scores = {}, {}
     for seed in list(seeds)[:_MOST_LINES]:
         records = metrics_log.read(workdir / f"seed-{seed}")
-        losses[f"seed {seed}"] = [(r["step"], r["loss"]) for r in records if r["kind"] == "train" and r["loss"]]
+        losses[f"seed {seed}"] = [
+            (r["step"], r["loss"]) for r in records if r["kind"] == "train" and r["loss"] is not None
+        ]
         of_seed = seeds[seed]["validation"]
         if not of_seed.is_pooled and math.isfinite(of_seed.values[main]):
-            of_kind = [r for r in records if r["kind"] == "validation" and r["score"]]
+            of_kind = [r for r in records if r["kind"] == "validation" and r["score"] is not None]
             scores[f"seed {seed}"] = [(r["step"], r["score"]) for r in of_kind]
     return [
         html.line_chart(losses, "Training loss", "step", "loss"),
@@ -108,5 +110,8 @@ def _data(results: Mapping[str, Any]) -> Table:
 
 
 def _with_deviation(value: Mapping[str, Any]) -> str:
+    defined = sum(one is not None for one in value["values"])
+    if 0 < defined < len(value["values"]):
+        return f"{score(value['mean'])} (known of {defined} of {len(value['values'])} seeds)"
     deviation = "" if value["deviation"] is None else f" ± {score(value['deviation'])}"
     return score(value["mean"]) + deviation

@@ -250,7 +250,8 @@ def _interval(examples: Sequence[Example], scores: Sequence[Scores]) -> dict[str
     """The main score, its mean over seeds, with the 95 % interval over documents or patients."""
     documents = [example.document for example in examples]
     counts_SxDxM = np.stack([intervals.by_document(documents, one.counts_ExM) for one in scores])
-    found = intervals.estimate(counts_SxDxM, scores[0].of_sums)._asdict()
+    is_known = all(math.isfinite(one.values[one.main]) for one in scores)  # and shown, of a page's scores
+    found = intervals.estimate(counts_SxDxM, scores[0].of_sums if is_known else lambda _: math.nan)._asdict()
     return {name: value if math.isfinite(value) else None for name, value in found.items()} | {
         "documents": counts_SxDxM.shape[1]
     }
@@ -262,11 +263,11 @@ def _is_stale(scores: Sequence[float], patience: int) -> bool:
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
-    finite = [value for value in values if math.isfinite(value)]
+    is_known = all(map(math.isfinite, values))  # or the mean would be of the trainings that did well
     return {
         "values": [value if math.isfinite(value) else None for value in values],
-        "mean": statistics.fmean(finite) if finite else None,
-        "deviation": statistics.stdev(finite) if len(finite) > 1 else None,
+        "mean": statistics.fmean(values) if is_known else None,
+        "deviation": statistics.stdev(values) if is_known and len(values) > 1 else None,
     }
 
 

@@ -103,6 +103,7 @@ class TaskConfig:
     shortest_row: ClassVar[int] = 8
     task_type: ClassVar[type["Task"]]  # whose settings these are
     fresh_pooler = False  # whether the pooler is re-initialised, as the head is
+    group_column = ""  # the column by which rows of a file are joined to one example
     pairs = False  # whether rows hold two texts, so that the model needs two segment types
 
     def __post_init__(self) -> None:

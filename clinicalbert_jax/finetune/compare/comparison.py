@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def run(
     """Train what is missing and write the page; returns the exit code."""
     if jax.process_count() > 1:
         raise UserError("expected one process, which may have several devices, found several: start one only")
+    models = _with_first_steps(directory, models)
     _check(models, tasks)
     _claim(directory, models, tasks)
     progress = _Progress(len(models) * sum(_num_trainings(task, fractions, num_seeds) for task in tasks))
@@ -97,10 +99,19 @@ def _check(models: Sequence[ComparedModel], tasks: Sequence[TaskData]) -> None:
                 raise UserError(f"--tasks, [{task.compared.name}], model {model.name}: {error}") from None
 
 
+def _with_first_steps(directory: Path, models: Sequence[ComparedModel]) -> list[ComparedModel]:
+    """The models, runs with the checkpoint that was their latest when the comparison began."""
+    before = _identity_in(directory)
+    steps = {} if before is None else before["steps"]
+    return [replace(model, step=steps.get(model.name, model.step)) for model in models]
+
+
 def _claim(directory: Path, models: Sequence[ComparedModel], tasks: Sequence[TaskData]) -> None:
     """Write what is compared, or raise `UserError` where the directory holds another comparison."""
+    before = _identity_in(directory)
     identity: dict[str, dict[str, Any]] = {
         "models": {model.name: ["random" if model.is_random else "given", _sha256(model)] for model in models},
+        "steps": {model.name: model.step for model in models if model.step is not None},
         "tasks": {
             task.compared.name: {
                 "configs": [repr(config) for config in task.compared.configs],
@@ -113,20 +124,15 @@ def _claim(directory: Path, models: Sequence[ComparedModel], tasks: Sequence[Tas
             for task in tasks
         },
     }
-    path = directory / IDENTITY
-    if not path.exists():
+    if before is None:
         others = directory.iterdir() if directory.exists() else ()
         if any(not one.name.startswith((".", f"{IDENTITY}.")) for one in others):  # the latter: killed while it wrote
             raise UserError(
                 f"--workdir: expected a new directory or an earlier comparison, found others' files in {directory}"
             )
         directory.mkdir(parents=True, exist_ok=True)
-        checksummed_json.write(path, identity)
+        checksummed_json.write(directory / IDENTITY, identity)
         return
-    try:
-        before = checksummed_json.read(path)
-    except ValueError:
-        raise UserError(f"{path} is not as it was written: restore it from a copy, or give another --workdir") from None
     for part in ("models", "tasks"):
         for name in sorted({*before[part], *identity[part]}):
             if before[part].get(name) != identity[part].get(name):
@@ -137,10 +143,26 @@ def _claim(directory: Path, models: Sequence[ComparedModel], tasks: Sequence[Tas
                 )
 
 
+def _identity_in(directory: Path) -> dict[str, Any] | None:
+    """What an earlier call has written; None where none has."""
+    if not (directory / IDENTITY).exists():
+        return None
+    try:
+        before = checksummed_json.read(directory / IDENTITY)
+        if before.keys() >= {"models", "steps", "tasks"}:
+            return before
+    except ValueError:
+        pass
+    raise UserError(
+        f"{directory / IDENTITY} is not as it was written: restore it from a copy, or give another --workdir"
+    ) from None
+
+
 def _sha256(model: ComparedModel) -> str:
     """Of the weights and everything else that a model's files say."""
     directory = model.source.directory
     if model.source.is_run:
+        trainings.check_step(model)
         checkpoint = directory / workdir.CHECKPOINTS / str(model.step)
         return hashlib.sha256((checkpoint / checksums.FILE_NAME).read_bytes()).hexdigest()
     whole = hashlib.sha256()
@@ -191,6 +213,12 @@ def _compare(
         for seed in range(num_seeds):
             if (one := result(fraction, setting, seed)) is None:
                 return None
+            if not one.logits:
+                raise UserError(
+                    f"--tasks, [{data.compared.name}], model {model.name}, fraction {fraction:g}, seed {seed}: "
+                    "expected a training with finite weights, found that they became infinite: give a lower learning "
+                    "rate or more warm-up, in another --workdir"
+                )
             of_seeds.append(one)
         of_fraction[fraction] = results.scored(
             data.task, data.examples["test"], rows["test"], of_seeds, _differing(configs, setting)

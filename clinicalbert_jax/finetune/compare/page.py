@@ -15,14 +15,16 @@ from clinicalbert_jax.report.table import Table
 _READING = (
     "A score is the mean over the seeds on the test set. In brackets: the interval that would hold the score on other "
     "documents of the same kind in 95 of 100 such tests. The deviation over seeds is another matter: what another seed "
-    "of the same training changes."
+    "of the same training changes. A dash: a score that is not shown, or not defined, as where a model always says the "
+    "same; without brackets: documents that are too few, or all alike."
 )
 _COST = (
     "Models of one shape share what is compiled for a task; its time counts in that of the first of them. That of a "
     "process that was killed is not counted. Energy was not measured."
 )
 _UNKNOWN = "not known"
-_NOT_SHOWN = f"not shown: a count under {suppression.LEAST} would follow"
+_NOT_SHOWN_WHY = f"a count under {suppression.LEAST}, or labels of too few patients, would follow from it"
+_NOT_SHOWN = f"not shown: {_NOT_SHOWN_WHY}"
 
 Document = Mapping[str, Any]
 
@@ -59,20 +61,16 @@ def _shown(document: Document) -> Document:
     """The document without scores from which a count under 11 follows: of documents that are right, or wrong."""
     document = copy.deepcopy(dict(document))
     for task in document["tasks"].values():
-        is_shown = {}
-        for name, entry in task["models"].items():
-            is_shown[name] = all(found["is_shown"] for found in entry["curve"].values())
-            contaminated = [task["in_task_data"], *([entry["leakage"]] if entry["leakage"] else [])]
-            if suppression.is_small(found["contaminated"] for found in contaminated):
-                entry["score_without_contaminated"] = {"documents": None} | dict.fromkeys(("value", "low", "high"))
-            if not is_shown[name]:
-                for found in (entry["score"], entry["score_without_contaminated"], *entry["curve"].values()):
-                    if found:
-                        found |= dict.fromkeys(("value", "low", "high"))
+        for entry in task["models"].values():
+            for found in (entry["score"], entry["score_without_contaminated"], *entry["curve"].values()):
+                if found and not found["is_shown"]:
+                    found |= dict.fromkeys(("value", "low", "high"))
+            if not entry["score"]["is_shown"]:
                 entry["seeds"] = {"values": [None] * len(entry["seeds"]["values"]), "deviation": None}
+            if not (entry["score"]["is_shown"] and entry["is_calibration_shown"]):
                 entry["calibration_error"] = None
         for one in task["differences"]:
-            if not (is_shown[one["first"]] and is_shown[one["second"]]):
+            if not all(task["models"][one[name]]["score"]["is_shown"] for name in ("first", "second")):
                 one |= dict.fromkeys(("value", "low", "high", "p_value")) | {"sentence": _NOT_SHOWN, "claimed": False}
         task["num_documents"] = count(suppression.shown({"": task["num_documents"]})[""])
     return document
@@ -107,7 +105,12 @@ def _ranking(name: str, task: Document) -> Iterator[html.Block]:
         for model in order
     ]
     header = ("model", task["main"], "deviation over seeds", "each seed")
-    yield Table(header, rows, f"{name}: {task['num_documents']} test {task['unit']}, the best model first")
+    hidden = [model for model in order if not task["models"][model]["score"]["is_shown"]]
+    yield Table(
+        header, rows, f"{name}: {task['num_documents']} test {task['unit']}, the best score that is shown first"
+    )
+    if hidden:
+        yield f"{name}: the score of {', '.join(hidden)} is not shown, and may be the best: {_NOT_SHOWN_WHY}."
     if task["unit"] == "records":
         yield f"{name}: the test file names no patients or documents, so that intervals are over single records."
     if left_out := sum(task["left_out"].values()):

@@ -34,6 +34,8 @@ class Scored:
     seconds: float
     setting: Mapping[str, Any]
     is_shown: bool  # whether no small count follows from the main score
+    is_calibration_shown: bool
+    is_part_shown: Callable[[np.ndarray], bool]  # likewise from the score of these of D beside that of all
     unit: str  # what one of D is: 'documents' (or patients), or 'records' where the file names neither
 
 
@@ -41,8 +43,21 @@ def scored(
     task: Task, examples: Sequence[Any], rows: Any, results: Sequence[Result], setting: Mapping[str, Any]
 ) -> Scored:
     """The scores of the results of one model, one for each seed."""
-    scores: list[Scores] = [task.score(examples, task.decode(examples, rows, one.logits)) for one in results]
+    predictions = [task.decode(examples, rows, one.logits) for one in results]
+    scores: list[Scores] = [task.score(examples, of_seed) for of_seed in predictions]
     documents = [example.document for example in examples]
+
+    def is_part_shown(is_in_D: np.ndarray) -> bool:
+        names = dict(zip(intervals.names(documents), is_in_D.tolist(), strict=True))
+        for is_in in (True, False):
+            chosen = [n for n, document in enumerate(documents) if names[document] == is_in]
+            part = [examples[n] for n in chosen]
+            for of_seed in predictions if part else ():
+                of_part = task.score(part, [of_seed[n] for n in chosen])
+                if not page_scores.is_shown(task, part, of_part, of_part.main):
+                    return False
+        return True
+
     return Scored(
         counts_SxDxM=np.stack([intervals.by_document(documents, one.counts_ExM) for one in scores]),
         of_sums=scores[0].of_sums,
@@ -52,9 +67,18 @@ def scored(
         num_steps=results[0].num_steps,
         seconds=sum(one.seconds for one in results),
         setting=setting,
-        is_shown=all(page_scores.is_main_shown(examples, one) for one in scores),
-        unit="documents" if any(example.document != example.id for example in examples) else "records",
+        is_shown=all(page_scores.is_shown(task, examples, one, one.main) for one in scores),
+        is_calibration_shown=all(
+            page_scores.is_shown(task, examples, one, _ECE) for one in scores if _ECE in one.values
+        ),
+        is_part_shown=is_part_shown,
+        unit="documents" if _are_named(task, examples) else "records",
     )
+
+
+def _are_named(task: Task, examples: Sequence[Any]) -> bool:
+    """Whether the file names patients or documents."""
+    return bool(task.config.group_column) or any(one.patient or one.document != one.id for one in examples)
 
 
 def document(
@@ -145,6 +169,7 @@ def _entry(
     of_seeds = [float(values[whole.main]) for values in whole.values]
     clean_SxDxM = whole.counts_SxDxM[:, ~contaminated_D]
     cleaned = _estimate(whole, clean_SxDxM) if clean_SxDxM.shape[1] else dict.fromkeys(("value", "low", "high"))
+    cleaned |= {"documents": clean_SxDxM.shape[1], "is_shown": whole.is_shown and whole.is_part_shown(~contaminated_D)}
     return {
         "score": _estimate(whole),
         "seeds": {
@@ -152,9 +177,10 @@ def _entry(
             "deviation": stdev(of_seeds) if len(of_seeds) > 1 and all(map(math.isfinite, of_seeds)) else None,
             "validation": list(map(_number, whole.validation)),
         },
-        "score_without_contaminated": (cleaned | {"documents": clean_SxDxM.shape[1]} if contaminated_D.any() else None),
+        "score_without_contaminated": cleaned if contaminated_D.any() else None,
         "curve": {f"{fraction:g}": _estimate(one) for fraction, one in zip(fractions, scored, strict=True)},
         "calibration_error": _number(fmean(values.get(_ECE, math.nan) for values in whole.values)),
+        "is_calibration_shown": whole.is_calibration_shown,
         "setting": dict(whole.setting),
         "num_steps": whole.num_steps,
         "leakage": None if leaked is None else _leakage(leaked),

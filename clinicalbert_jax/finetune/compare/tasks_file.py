@@ -57,11 +57,12 @@ def read(path: Path) -> list[ComparedTask]:
 
 
 def with_settings(config: FinetuneConfig, settings: Mapping[str, Any], where: str) -> FinetuneConfig:
-    """A config with some fields replaced, by dotted name; raises `UserError` for an unknown one or a wrong value."""
+    """A config with some fields replaced, by dotted name or in nested tables.
+
+    Raises `UserError` for an unknown field or a wrong value.
+    """
     try:
-        for name, value in settings.items():
-            config = _replaced(config, name.split("."), value, name)
-        return validated(config)
+        return validated(_replaced(config, _nested(settings), ""))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
 
@@ -116,15 +117,27 @@ def _config(path: Path, where: str) -> FinetuneConfig:
     return config
 
 
-def _replaced(config: Any, names: list[str], value: Any, where: str) -> Any:
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name as tables in tables."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        first, _, rest = name.partition(".")
+        inner = {rest: value} if rest else value
+        known = found.get(first)
+        found[first] = known | inner if isinstance(known, dict) and isinstance(inner, dict) else inner
+    return {name: _nested(value) if isinstance(value, dict) else value for name, value in found.items()}
+
+
+def _replaced(config: Any, changes: Mapping[str, Any], where: str) -> Any:
+    """All fields of a dataclass at once, since what one may be can depend on another."""
     fields = [entry.name for entry in dataclasses.fields(config)]
-    first, rest = names[0], names[1:]
-    if first not in fields:
-        raise UserError(f"{where}: expected one of {', '.join(fields)}, found {first!r}")
-    if rest:
-        if not dataclasses.is_dataclass(getattr(config, first)):
-            raise UserError(f"{where}: expected a field that has fields, found {first!r}")
-        value = _replaced(getattr(config, first), rest, value, where)
-    elif isinstance(value, list):
-        value = tuple(value)
-    return dataclasses.replace(config, **{first: value})
+    values = {}
+    for name, value in changes.items():
+        if name not in fields:
+            raise UserError(f"{where}{name}: expected one of {', '.join(fields)}, found {name!r}")
+        if isinstance(value, dict):
+            if not dataclasses.is_dataclass(getattr(config, name)):
+                raise UserError(f"{where}{name}: expected a field that has fields, found {name!r}")
+            value = _replaced(getattr(config, name), value, f"{where}{name}.")
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(config, **values)

@@ -6,7 +6,10 @@
 Shape legend: N rows, l length of a row, C labels.
 """
 
+import io
+import math
 import shutil
+import sys
 import time
 import zipfile
 from collections import Counter
@@ -18,15 +21,17 @@ from typing import Any
 import numpy as np
 
 from clinicalbert_jax.config import Config, ModelConfig
+from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import atomic_output
 from clinicalbert_jax.finetune import heads, run, task_json
 from clinicalbert_jax.finetune.compare.data import TaskData
 from clinicalbert_jax.finetune.compare.models import ComparedModel
-from clinicalbert_jax.finetune.predictor import Predictor
+from clinicalbert_jax.finetune.predictor import NotFiniteError, Predictor
 from clinicalbert_jax.finetune.rows import Rows
 from clinicalbert_jax.finetune.task import Task
 from clinicalbert_jax.modeling.bert import Params
 from clinicalbert_jax.pretrained import loading
+from clinicalbert_jax.runs import workdir as workdir_of_run
 from clinicalbert_jax.tokenizer_files import bert_tokenizer
 from clinicalbert_jax.training import train_loop, train_step
 from clinicalbert_jax.training.stop_request import StopRequest
@@ -55,7 +60,7 @@ class Result:
     """What is kept of a training. `seconds`: of all processes that did not end by a kill; reading the data aside."""
 
     validation: float  # the main score of the model chosen
-    logits: list[np.ndarray]  # of each row of the test set: l x C or C
+    logits: list[np.ndarray]  # of each row of the test set: l x C or C; none where its parameters became infinite
     num_steps: int
     seconds: float
 
@@ -76,9 +81,19 @@ class Loaded:
 
 
 def load(model: ComparedModel, compiled: Compiled) -> Loaded:
-    """Read a model."""
+    """Read a model; see `check_step`."""
+    check_step(model)
     found = loading.load(model.source, None if model.step is None else str(model.step))
     return Loaded(model, found.config, None if model.is_random else found.params, found.tokenizer_dir, compiled)
+
+
+def check_step(model: ComparedModel) -> None:
+    """Raise `UserError` where the checkpoint of a run is gone with which the comparison began."""
+    if model.step is not None and model.step not in workdir_of_run.complete_steps(model.source.directory):
+        raise UserError(
+            f"--models: expected checkpoint {model.step} of {model.name}, with which the comparison began, found it "
+            "removed by a training that goes on: export the checkpoint to compare, and begin in another --workdir"
+        )
 
 
 def rows_of(data: TaskData, loaded: Loaded) -> dict[str, Rows]:
@@ -105,14 +120,20 @@ def train(
         rows = {**rows, "train": task.rows(part, tokenizer, True)}
     used = run.Data(dict(data.compared.files), {**data.examples, "train": part}, Counter())
     running = workdir / "running" / training.file(workdir).relative_to(workdir / "trainings").with_suffix("")
-    source = loaded.model.source.directory.resolve()  # however it is given when the command is repeated
-    run_config = config.run_config(loaded.config, str(source), len(rows["train"]), training.seed)
-    started_from = None if loaded.model.is_random else source
+    # By name, so that the model may lie elsewhere when the command is repeated.
+    run_config = config.run_config(loaded.config, loaded.model.name, len(rows["train"]), training.seed)
+    started_from = None if loaded.model.is_random else loaded.model.source.directory
     document = task_json.document(task, data.compared.files, started_from)
     task_json.keep(running, run_config, document, loaded.tokenizer_dir)
     program, predictor = _compiled(loaded, task, run_config)
     job = run.training_job(config, program, task, used, rows, predictor, loaded.params)
-    code = train_loop.run(job, running, stop=stop)
+    try:
+        code = train_loop.run(job, running, stop=stop)
+    except NotFiniteError:
+        seconds = _seconds_before(running) + time.perf_counter() - started
+        write(training.file(workdir), Result(math.nan, [], run_config.train.steps, seconds))
+        shutil.rmtree(running)
+        return train_loop.EXIT_DONE
     if code != train_loop.EXIT_DONE:
         _add_seconds(running, time.perf_counter() - started)
         return code
@@ -122,7 +143,8 @@ def train(
     validation = task.decode(data.examples["validation"], rows["validation"], logits["validation"])
     scores = task.score(data.examples["validation"], validation)
     seconds = _seconds_before(running) + time.perf_counter() - started
-    result = Result(scores.values[scores.main], logits["test"], run_config.train.steps, seconds)
+    num_steps = max(workdir_of_run.complete_steps(running))  # where it ended without progress, not all
+    result = Result(scores.values[scores.main], logits["test"], num_steps, seconds)
     write(training.file(workdir), result)
     shutil.rmtree(running)
     return train_loop.EXIT_DONE
@@ -160,7 +182,7 @@ def write(path: Path, result: Result) -> None:
         np.savez(
             file,
             validation=np.float64(result.validation),
-            logits=np.concatenate([np.ravel(one) for one in result.logits]),
+            logits=np.concatenate([np.empty(0, np.float32), *(np.ravel(one) for one in result.logits)]),
             lengths=np.array([shape[0] if len(shape) == 2 else 0 for shape in shapes]),
             num_steps=np.int64(result.num_steps),
             seconds=np.float64(result.seconds),
@@ -168,22 +190,27 @@ def write(path: Path, result: Result) -> None:
 
 
 def read(path: Path) -> Result | None:
-    """The result of a training that is done; None of one that is not."""
+    """The result of a training that is done; None of one that is not, or whose file a failing disk has changed."""
     try:
-        with path.open("rb") as file, np.load(file) as found:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        with np.load(io.BytesIO(content)) as found:
             arrays = {name: found[name] for name in found.files}
         return Result(
             float(arrays["validation"]), list(_split(arrays)), int(arrays["num_steps"]), float(arrays["seconds"])
         )
-    except FileNotFoundError:
-        return None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError):
-        path.unlink()  # of a failing disk: the training is done again
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError):
+        damaged = path.rename(path.with_name(f"{path.name}.damaged"))
+        print(f"warning: {damaged} is not as it was written: its training is done again", file=sys.stderr)
         return None
 
 
 def _split(arrays: Mapping[str, Any]) -> Iterator[np.ndarray]:
     flat, lengths_N = arrays["logits"], arrays["lengths"]
+    if not len(lengths_N):
+        return
     if not lengths_N.any():
         yield from flat.reshape(len(lengths_N), -1)
         return

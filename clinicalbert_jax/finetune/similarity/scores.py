@@ -3,10 +3,14 @@
 Shape legend: E examples, M moments.
 """
 
+import math
+
 import numpy as np
 
 from clinicalbert_jax.finetune.classification.scores import mean_ranks
 from clinicalbert_jax.finetune.task import Scores
+
+_ROUNDING = 1e-14  # of equal values, relative to their squares
 
 
 def score(ids: list[str], gold_E: np.ndarray, found_E: np.ndarray) -> Scores:
@@ -30,5 +34,7 @@ def moments(x_E: np.ndarray, y_E: np.ndarray) -> np.ndarray:
 def pearson(sums_M: np.ndarray) -> float:
     """Pearson correlation from sums of moments; NaN where all values of one side are equal."""
     n, x, y, xx, yy, xy = sums_M.tolist()
-    product = (n * xx - x * x) * (n * yy - y * y)
-    return float((n * xy - x * y) / product**0.5) if product > 0 else np.nan
+    variances = n * xx - x * x, n * yy - y * y
+    if variances[0] <= _ROUNDING * n * xx or variances[1] <= _ROUNDING * n * yy:
+        return math.nan
+    return float((n * xy - x * y) / math.sqrt(variances[0] * variances[1]))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune.classification.task import ClassificationConfig, Document
@@ -33,6 +34,7 @@ from clinicalbert_jax.finetune.compare import (
 )
 from clinicalbert_jax.finetune.config import FinetuneConfig
 from clinicalbert_jax.finetune.inputs.reading import Reading
+from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.training.stop_request import EXIT_RESUME, StopRequest
 from clinicalbert_jax.training.train_loop import EXIT_DONE
 from tests import toy_dataset
@@ -164,7 +166,8 @@ def test_the_grid_is_decided_by_validation_and_costs_each_training_once(
     validation = [0.5, 0.6, math.nan]
 
     def trained(training: trainings.Training, data: Any, loaded: Any, rows: Any, workdir: Path, stop: Any) -> int:
-        logits = [np.array([training.setting, 0.5], np.float32)] * len(rows["test"])
+        is_finite = training.setting < 2
+        logits = [np.array([training.setting, 0.5], np.float32)] * len(rows["test"]) if is_finite else []
         trainings.write(training.file(workdir), trainings.Result(validation[training.setting], logits, 1, 1.0))
         return EXIT_DONE
 
@@ -175,6 +178,38 @@ def test_the_grid_is_decided_by_validation_and_costs_each_training_once(
     assert command.run(options(place, tmp_path, tasks=str(tasks), fractions=(fraction,), seeds=2)) == EXIT_DONE
     entry = json.loads((tmp_path / "out/results.json").read_text())["tasks"]["labels"]["models"]["small"]
     assert (entry["cost"], entry["setting"]) == ({"seconds": 2.0, "grid_seconds": expected}, {"epochs": 3.0})
+
+
+@pytest.mark.fast
+def test_a_training_whose_weights_become_infinite_is_an_entry_that_loses_and_a_seed_that_is_named(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverged(*_: object, **__: object) -> int:
+        raise trainings.NotFiniteError("expected finite logits")
+
+    monkeypatch.setattr(trainings.train_loop, "run", diverged)
+    expected = r"^--tasks, \[entities\], model small, fraction 1, seed 0: .* give a lower learning rate"
+    for _ in range(2):
+        with pytest.raises(UserError, match=expected):
+            command.run(options(place, tmp_path))
+    (kept,) = (tmp_path / "out/trainings").rglob("*.npz")
+    found = trainings.read(kept)
+    assert found is not None
+    assert math.isnan(found.validation)
+    assert found.logits == []
+
+
+@pytest.mark.fast
+def test_a_run_is_compared_as_it_was_when_the_comparison_began(place: Path, tmp_path: Path) -> None:
+    model = models.find((f"small={place / 'small/bert'}",), ())[0]
+    run = replace(model, source=loading.Source(tmp_path / "run", is_run=True), step=8)
+    assert comparison._with_first_steps(tmp_path, [run])[0].step == 8
+    identity: dict[str, Any] = {"models": {}, "steps": {"small": 4}, "tasks": {}}
+    checksummed_json.write(tmp_path / "comparison.json", identity)
+    (before,) = comparison._with_first_steps(tmp_path, [run])
+    assert before.step == 4
+    with pytest.raises(UserError, match=r"expected checkpoint 4 of small, .* export the checkpoint to compare"):
+        trainings.check_step(before)
 
 
 @pytest.mark.fast
@@ -219,6 +254,26 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path, shapes: list[tuple[i
     np.savez(tmp_path / "another.npz", validation=0.5)
     for name in ("empty", "another"):  # a disk that was full, another program
         assert trainings.read(tmp_path / f"{name}.npz") is None
+        assert (tmp_path / f"{name}.npz.damaged").exists()
+
+
+@pytest.mark.fast
+def test_a_result_that_is_damaged_is_never_read_wrongly_and_one_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "one.npz"
+    trainings.write(path, trainings.Result(0.5, [np.arange(3, dtype=np.float32)] * 2, 7, 1.5))
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        changed = bytearray(whole)
+        changed[random.integers(len(whole))] ^= int(random.integers(1, 256))
+        path.write_bytes(changed)
+        found = trainings.read(path)
+        if found is not None:  # of a byte that says nothing, such as a date
+            assert (found.validation, found.num_steps, found.seconds) == (0.5, 7, 1.5)
+            np.testing.assert_array_equal(found.logits, [np.arange(3)] * 2)
+    (tmp_path / "two.npz").mkdir()  # cannot be read, as a file of another user cannot
+    with pytest.raises(IsADirectoryError):
+        trainings.read(tmp_path / "two.npz")
+    assert (tmp_path / "two.npz").exists()
 
 
 @pytest.mark.fast
@@ -483,7 +538,13 @@ def test_pages_show_no_score_from_which_a_small_count_follows() -> None:
         score = {"value": value, "low": value - 0.001, "high": value + 0.001, "is_shown": is_shown}
         seeds = {"values": [value], "deviation": None, "validation": [value]}
         curve = {"1": dict(score), "0.5": dict(score)}
-        rest = {"setting": {}, "num_steps": 1, "leakage": None, "cost": {"seconds": 1.0, "grid_seconds": 0.0}}
+        rest = {
+            "is_calibration_shown": True,
+            "setting": {},
+            "num_steps": 1,
+            "leakage": None,
+            "cost": {"seconds": 1.0, "grid_seconds": 0.0},
+        }
         without = {"score_without_contaminated": score | {"documents": 460}, "calibration_error": value}
         return {"score": score, "seeds": seeds, "curve": curve, **without, **rest}
 
@@ -578,10 +639,14 @@ def test_the_score_without_them_leaves_out_the_documents_that_were_read() -> Non
 @pytest.mark.fast
 def test_where_every_document_was_read_none_are_left() -> None:
     scored = results.Scored(
-        np.ones((2, 3, 2)), lambda _: 0.9, "f1", [{"f1": 0.9}, {"f1": math.nan}], [], 1, 1.0, {}, True, ""
+        np.ones((2, 3, 2)), lambda _: 0.9, "f1", [{"f1": 0.9}, {"f1": math.nan}], [], 1, 1.0, {}, True, True, np.all, ""
     )
     entry = results._entry([scored], [1.0], None, np.ones(3, bool), 0.0)
-    assert entry["score_without_contaminated"] == {"value": None, "low": None, "high": None, "documents": 0}
+    assert entry["score_without_contaminated"] == {
+        **dict.fromkeys(("value", "low", "high")),
+        "documents": 0,
+        "is_shown": False,
+    }
     assert page._without(entry["score_without_contaminated"], True) == "none are left"
     assert entry["seeds"]["deviation"] is None  # of a score that is not defined
     clean = results._entry([scored], [1.0], None, np.zeros(3, bool), 0.0)
@@ -615,3 +680,17 @@ def test_settings_are_set_by_dotted_name() -> None:
     assert config.task.max_seq_length == 128
     with pytest.raises(UserError, match="expected a field that has fields, found 'epochs'"):
         tasks_file.with_settings(config, {"epochs.more": 1}, "here")
+    with pytest.raises(UserError, match=r"^here: task.more: expected one of "):
+        tasks_file.with_settings(config, {"task": {"more": 1}}, "here")
+
+
+@pytest.mark.fast
+def test_settings_may_be_tables_and_come_in_any_order() -> None:
+    """A shorter row needs a shorter question and stride: none is checked before all are set."""
+    config = tasks_file._config(toy_comparison.ROOT / "configs/finetune/questions.py", "here")
+    given = {"task.max_seq_length": 32, "task.max_question_tokens": 8, "task.stride": 8}
+    expected = tasks_file.with_settings(config, given, "here")
+    assert (expected.task.max_seq_length, expected.task.stride) == (32, 8)
+    assert tasks_file.with_settings(config, dict(reversed(given.items())), "here") == expected
+    tables = {"task": {"stride": 8, "max_seq_length": 32}, "task.max_question_tokens": 8}
+    assert tasks_file.with_settings(config, tables, "here") == expected
