@@ -16,7 +16,7 @@ from clinicalbert_jax.errors import UserError
 from clinicalbert_jax.finetune import intervals
 from clinicalbert_jax.finetune.compare.tasks_file import ComparedTask
 from clinicalbert_jax.finetune.inputs.reading import Reading
-from clinicalbert_jax.finetune.task import ONE_LABEL, Example, Task
+from clinicalbert_jax.finetune.task import ONE_LABEL, Example, Task, TaskConfig
 
 _SEEN = ("train", "validation")  # what a model is trained with, and chosen by
 
@@ -73,9 +73,7 @@ def read(compared: ComparedTask, reading: Reading) -> TaskData:
     examples = {name: config.read(path, reading) for name, path in compared.files.items()}
     _check_apart(examples, where)
     if compared.validation_fraction:
-        held_out = {id(one) for one in part_of(examples["train"], compared.validation_fraction, "validation")}
-        examples["validation"] = [one for one in examples["train"] if id(one) in held_out]
-        examples["train"] = [one for one in examples["train"] if id(one) not in held_out]
+        examples |= _cut(config, examples["train"], compared.validation_fraction)
     everyone = {one.patient for of_file in examples.values() for one in of_file if one.patient}
     if alike := patients.count_lookalikes(everyone):
         print(
@@ -110,6 +108,20 @@ def read(compared: ComparedTask, reading: Reading) -> TaskData:
         if count:
             print(f"warning: {where}: {count:,} records of the {name} file cannot be used", file=sys.stderr)
     return TaskData(compared, task, checked, left_out)
+
+
+def _cut(config: TaskConfig, examples: Sequence[Example], fraction: float) -> dict[str, list[Example]]:
+    """The training and validation examples, by document; one that alone has a label stays in training."""
+    drawn = {one.document for one in part_of(examples, fraction, "validation")}
+    train = [one for one in examples if one.document not in drawn]
+    if train:
+        task = config.task(train)
+        known = set(task.labels)
+        drawn -= {one.document for one in examples if not known.issuperset(task.labels_of(one))}
+    return {
+        "train": [one for one in examples if one.document not in drawn],
+        "validation": [one for one in examples if one.document in drawn],
+    }
 
 
 def _check_apart(examples: Mapping[str, Sequence[Example]], where: str) -> None:

@@ -213,6 +213,24 @@ def test_a_run_is_compared_as_it_was_when_the_comparison_began(place: Path, tmp_
 
 
 @pytest.mark.fast
+def test_a_document_that_alone_has_a_label_is_not_drawn_for_validation(tmp_path: Path) -> None:
+    """Whatever is drawn: a model cannot be asked for a label that it has never seen."""
+    for name in ("train", "test"):
+        labels = [*"xy" * 10, *("abcdef" if name == "train" else "")]
+        records = ({"id": f"{name}{n}", "text": f"{name} {n}", "label": label} for n, label in enumerate(labels))
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "test")}
+    read = data.read(
+        tasks_file.ComparedTask("t", files, 0.5, (FinetuneConfig(task=ClassificationConfig()),)), Reading()
+    )
+    assert {"a", "b", "c", "d", "e", "f"} <= {label for one in read.examples["train"] for label in one.labels}
+    assert {label for one in read.examples["validation"] for label in one.labels} == {"x", "y"}
+    assert {one.id for name in ("train", "validation") for one in read.examples[name]} == {
+        f"train{n}" for n in range(26)
+    }
+
+
+@pytest.mark.fast
 def test_patients_that_look_alike_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     patients = {"train": ["007", "b", *"cdefghijkl"], "test": ["7", "B"]}
     for name, of_split in patients.items():
