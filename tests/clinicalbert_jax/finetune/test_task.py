@@ -39,7 +39,7 @@ def test_intervals_are_those_of_independent_documents_not_of_their_copies() -> N
 
 
 def test_scores_are_printed_without_those_of_labels() -> None:
-    value = {"mean": 0.5, "deviation": None}
+    value = {"values": [0.5], "mean": 0.5, "deviation": None}
     scores = {"test": {"f1": value, "zyxquarrel/f1": value}}
     intervals = {"test": {"value": 0.5, "low": 0.25, "high": 0.75, "documents": 7}}
     results = {"scores": scores, "num_examples": {"test": 7}, "seeds": [0], "main": "f1", "intervals": intervals}
