@@ -1,7 +1,6 @@
 """The command as a user runs it: from models and a file of tasks to a page, killed and continued."""
 
 import copy
-import gzip
 import json
 import math
 import os
@@ -9,7 +8,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ import pytest
 
 from clinicalbert_jax.data import checksummed_json
 from clinicalbert_jax.errors import UserError
-from clinicalbert_jax.files import directory_lock
 from clinicalbert_jax.finetune.classification.task import ClassificationConfig, Document
 from clinicalbert_jax.finetune.compare import (
     command,
@@ -37,25 +35,8 @@ from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.pretrained import loading
 from clinicalbert_jax.training.stop_request import EXIT_RESUME, StopRequest
 from clinicalbert_jax.training.train_loop import EXIT_DONE
-from tests import toy_dataset
 from tests.clinicalbert_jax.finetune import toy_tokenizer
 from tests.clinicalbert_jax.finetune.compare import toy_comparison
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with models `small` and `large`, and the tasks."""
-    directory = tmp_path_factory.mktemp("comparison")
-    toy_comparison.write_model(directory / "small", 16)
-    toy_comparison.write_model(directory / "large", 32)
-    toy_comparison.write_tasks(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def both(place: Path) -> list[str]:
-    """The two models, as `--models` takes them."""
-    return [f"{name}={place / name / 'bert'}" for name in ("small", "large")]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +84,7 @@ def test_the_same_command_has_nothing_left_to_train(finished: Path, place: Path,
 
 
 def test_a_model_is_compared_with_random_weights_of_its_shape(place: Path, both: list[str], tmp_path: Path) -> None:
-    task = edited(place, tmp_path, (place / "tasks.toml").read_text().partition("[labels]")[0], "")
+    task = toy_comparison.edited(place, tmp_path, (place / "tasks.toml").read_text().partition("[labels]")[0], "")
     toy_comparison.finish(toy_comparison.start([both[0], "random"], Path(task), tmp_path / "out", "--seeds=1"))
     document = json.loads((tmp_path / "out/results.json").read_text())
     assert {name: model["is_random"] for name, model in document["models"].items()} == {"small": False, "random": True}
@@ -150,7 +131,7 @@ def test_a_stop_in_a_training_ends_the_command_once_it_is_saved(
     monkeypatch.setattr(trainings.train_loop, "run", stopped)
     spent = [0.0]
     for _ in range(2):  # the time of both is that of the training
-        assert command.run(options(place, tmp_path)) == EXIT_RESUME
+        assert command.run(toy_comparison.options(place, tmp_path)) == EXIT_RESUME
         (kept,) = (tmp_path / "out/running").rglob("seconds")
         spent.append(float(kept.read_text()))
     assert 0 < spent[1] < spent[2]
@@ -173,9 +154,12 @@ def test_the_grid_is_decided_by_validation_and_costs_each_training_once(
 
     monkeypatch.setattr(trainings, "train", trained)
     grid = "grid = [{ epochs = 2.0 }, { epochs = 3.0 }, { epochs = 4.0 }]"
-    tasks = Path(edited(place, tmp_path, "[labels]", f"[labels]\n{grid}"))
+    tasks = Path(toy_comparison.edited(place, tmp_path, "[labels]", f"[labels]\n{grid}"))
     tasks.write_text(f"[labels]{tasks.read_text().partition('[labels]')[2]}")
-    assert command.run(options(place, tmp_path, tasks=str(tasks), fractions=(fraction,), seeds=2)) == EXIT_DONE
+    assert (
+        command.run(toy_comparison.options(place, tmp_path, tasks=str(tasks), fractions=(fraction,), seeds=2))
+        == EXIT_DONE
+    )
     entry = json.loads((tmp_path / "out/results.json").read_text())["tasks"]["labels"]["models"]["small"]
     assert (entry["cost"], entry["setting"]) == ({"seconds": 2.0, "grid_seconds": expected}, {"epochs": 3.0})
 
@@ -191,7 +175,7 @@ def test_a_training_whose_weights_become_infinite_is_an_entry_that_loses_and_a_s
     expected = r"^--tasks, \[entities\], model small, fraction 1, seed 0: .* give a lower learning rate"
     for _ in range(2):
         with pytest.raises(UserError, match=expected):
-            command.run(options(place, tmp_path))
+            command.run(toy_comparison.options(place, tmp_path))
     (kept,) = (tmp_path / "out/trainings").rglob("*.npz")
     found = trainings.read(kept)
     assert found is not None
@@ -319,157 +303,6 @@ def test_a_comparison_killed_before_its_first_file_is_whole_can_begin_again(plac
         comparison._claim(tmp_path, found, tasks)
 
 
-def options(place: Path, tmp_path: Path, **changes: Any) -> command.Options:
-    given: dict[str, Any] = {
-        "models": (f"small={place / 'small' / 'bert'}",),
-        "tasks": str(place / "tasks.toml"),
-        "workdir": str(tmp_path / "out"),
-        "reading": Reading(),
-    }
-    return command.Options(**given | changes)
-
-
-def edited(place: Path, tmp_path: Path, old: str, new: str) -> str:
-    """A copy of the tasks and their data with a change."""
-    copied = shutil.copytree(place, tmp_path / "edited", ignore=shutil.ignore_patterns("whole", "small", "large"))
-    text = (copied / "tasks.toml").read_text()
-    assert old in text
-    (copied / "tasks.toml").write_text(text.replace(old, new, 1))
-    return str(copied / "tasks.toml")
-
-
-@pytest.mark.fast
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ('test = "test.tsv"', 'test = "train.tsv"', "[entities]: expected a test set of its own"),
-        ("validation_fraction = 0.25", 'validation = "train.tsv"', "expected a validation set of its own"),
-        ("validation_fraction = 0.25", 'validation = "test.tsv"', "expected a test set of its own"),
-        ("validation_fraction = 0.25", "validation = 3", "the path of a file as 'validation'"),
-        (
-            '"task.max_seq_length" = 32',
-            '"task.max_seq_length" = 128',
-            "[entities], model small: expected a model for rows of 128",
-        ),
-        ("max_steps = 3", "max_step = 3", "found 'max_step'"),
-        ("max_steps = 3", 'max_steps = "6"', "[entities]: config.max_steps: expected a value of type int"),
-        ("max_steps = 3", "seeds = [1, 1]", "expected 'seeds' to be set by --seeds"),
-        ("max_steps = 3", "random_weights = true", "expected 'random_weights' to be set by 'random' in --models"),
-        ("[labels]", "grid = [{ seeds = [1] }]\n[labels]", "expected 'seeds' to be set by --seeds"),
-        ("[labels]", 'grid = [{ "task.max_seq_length" = 16 }]\n[labels]', "expected one 'task' for the whole grid"),
-        ("[labels]", "grid = [{ epochs = 2.0 }, { epochs = 2.0 }]\n[labels]", "expected different entries of the grid"),
-        ("validation_fraction = 0.25", "", "either a file as 'validation' or a 'validation_fraction'"),
-        ("validation_fraction = 0.25", "validation_fraction = 1.25", "a 'validation_fraction' in (0, 1)"),
-        ("[entities]", "[entities", "cannot be read as TOML"),
-        ("[entities]", '["of/entities"]', "expected names of tasks of letters"),
-        ('train = "train.tsv"', 'train = "absent.tsv"', "expected a file as 'train', found none"),
-        ('train = "train.tsv"', 'trains = "train.tsv"', "found 'trains'"),
-        ("entities.py", "absent.py", "found none at"),
-    ],
-)
-def test_a_mistake_in_the_tasks_is_one_line(place: Path, tmp_path: Path, old: str, new: str, expected: str) -> None:
-    with pytest.raises(UserError) as caught:
-        command.run(options(place, tmp_path, tasks=edited(place, tmp_path, old, new)))
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def _as_gzip(lines: list[str]) -> tuple[str, bytes]:
-    return "other.jsonl.gz", gzip.compress("".join(lines).encode())
-
-
-def _in_another_order(lines: list[str]) -> tuple[str, bytes]:
-    return "other.jsonl", "".join(reversed(lines)).encode()
-
-
-def _with_other_ids(lines: list[str]) -> tuple[str, bytes]:
-    records = [json.loads(line) | {"id": f"other-{number}"} for number, line in enumerate(lines)]
-    return "other.jsonl", "".join(f"{json.dumps(record)}\n" for record in records).encode()
-
-
-@pytest.mark.fast
-@pytest.mark.parametrize("rewritten", [_as_gzip, _in_another_order, _with_other_ids])
-def test_the_training_set_is_no_test_set_in_another_form(
-    place: Path, tmp_path: Path, rewritten: Callable[[list[str]], tuple[str, bytes]]
-) -> None:
-    name, content = rewritten((place / "train.jsonl").read_text().splitlines(keepends=True))
-    tasks = Path(edited(place, tmp_path, 'test = "test.jsonl"', f'test = "{name}"'))
-    (tasks.parent / name).write_bytes(content)
-    with pytest.raises(UserError, match=r"^--tasks, \[labels\]: expected a test set of its own, found the texts"):
-        command.run(options(place, tmp_path, tasks=str(tasks)))
-
-
-@pytest.mark.fast
-@pytest.mark.parametrize("split", ["validation", "test"])
-@pytest.mark.parametrize(("suffix", "label", "found"), [("jsonl", "drug", "1: "), ("tsv", "", "0: ")])
-def test_a_split_with_too_few_labels_is_refused(
-    place: Path, tmp_path: Path, split: str, suffix: str, label: str, found: str
-) -> None:
-    """A classification with one label, where all are alike right, and entities of which there are none."""
-    lines = (place / f"test.{suffix}").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if (json.loads(line)["label"] == label if label else "-" not in line)]
-    old, new = f'test = "test.{suffix}"', f'test = "few.{suffix}"'
-    if split == "validation":
-        old, new = (
-            f'train = "train.{suffix}"\nvalidation_fraction = 0.25',
-            f'train = "train.{suffix}"\nvalidation = "few.{suffix}"',
-        )
-    tasks = Path(edited(place, tmp_path, old, new))
-    (tasks.parent / f"few.{suffix}").write_text("".join(kept))
-    with pytest.raises(UserError, match=rf"training data's labels in the {split} set, found {found}"):
-        command.run(options(place, tmp_path, tasks=str(tasks)))
-
-
-@pytest.mark.fast
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"fractions": ("0.5", "2")}, "--fractions: expected different numbers in (0, 1]"),
-        ({"fractions": ("1", "1.0")}, "--fractions: expected different numbers"),
-        ({"fractions": ("half",)}, "--fractions: expected different numbers"),
-        ({"models": ("random",)}, "--models: expected at least one model"),
-        ({"pretraining_data": ("other=DATA",)}, "--pretraining_data: expected MODEL=DIR with one of small"),
-        ({"pretraining_data": ("small=/nowhere",)}, "expected a prepared dataset"),
-        (
-            {"salt_file": "/nowhere/salt"},
-            "--salt_file: expected the salt that the data were prepared with, found no file",
-        ),
-        ({"tasks": "/nowhere.toml"}, "--tasks: expected a TOML file, found none"),
-        ({"workdir": "gs://bucket/comparison"}, "--workdir"),
-    ],
-)
-def test_a_mistake_in_the_options_is_one_line(
-    place: Path, tmp_path: Path, changes: dict[str, Any], expected: str
-) -> None:
-    with pytest.raises(UserError) as caught:
-        command.run(options(place, tmp_path, **changes))
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.fast
-def test_a_second_comparison_is_refused(place: Path, tmp_path: Path) -> None:
-    in_use = pytest.raises(UserError, match=r"^--workdir: .* is in use by another process \(process \d+ ")
-    with directory_lock.held(tmp_path / "out", "--workdir"), in_use:
-        command.run(options(place, tmp_path))
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-@pytest.mark.fast
-def test_fractions_that_are_the_same_documents_are_refused(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--fractions: .* found 0.01 and 0.001 to be the same 1 of \[entities\]"):
-        command.run(options(place, tmp_path, fractions=("1", "0.01", "0.001")))
-
-
-@pytest.mark.fast
-def test_a_dataset_that_lost_a_shard_is_refused_before_the_first_training(place: Path, tmp_path: Path) -> None:
-    dataset = toy_dataset.write(tmp_path / "data")
-    next(dataset.glob("*-train.tfrecord-*")).unlink()
-    with pytest.raises(UserError, match=r"^expected the shard .*train"):
-        command.run(options(place, tmp_path, pretraining_data=(f"small={dataset}",)))
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.fast
 def test_models_are_named_once(place: Path) -> None:
     small, large = (str(place / name / "bert") for name in ("small", "large"))
@@ -482,45 +315,11 @@ def test_models_are_named_once(place: Path) -> None:
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize(
-    ("missing", "expected"),
-    [
-        (("vocab.txt", "tokenizer.json", "tokenizer_config.json"), "--models: expected a model with its tokenizer"),
-        (("model.safetensors",), "expected model.safetensors, pytorch_model.bin or"),
-    ],
-)
-def test_a_model_that_cannot_be_trained_is_refused_before_the_first_training(
-    place: Path, tmp_path: Path, missing: Sequence[str], expected: str
-) -> None:
-    broken = shutil.copytree(place / "large/bert", tmp_path / "broken")
-    for name in missing:
-        (broken / name).unlink(missing_ok=True)
-    with pytest.raises(UserError, match=expected):
-        command.run(options(place, tmp_path, models=(f"small={place / 'small/bert'}", f"broken={broken}")))
-    assert not (tmp_path / "out" / "comparison.json").exists()
-
-
-@pytest.mark.fast
 def test_other_options_of_reading_make_another_comparison(place: Path, tmp_path: Path) -> None:
     task = tasks_file.read(place / "tasks.toml")[1]
     whole = data.read(task, Reading())
     assert data.read(task, Reading()).sha256() == whole.sha256()
     assert replace(whole, examples={**whole.examples, "test": whole.examples["test"][1:]}).sha256() != whole.sha256()
-
-
-@pytest.mark.fast
-def test_scores_that_are_all_alike_are_refused(place: Path, tmp_path: Path) -> None:
-    tasks = Path(edited(place, tmp_path, '/classification.py"', '/similarity.py"'))
-    text = tasks.read_text().replace("train.jsonl", "pairs.jsonl").replace("test.jsonl", "alike.jsonl")
-    tasks.write_text(text)
-    for name, scores in (("pairs", range(8)), ("alike", [1] * 8)):
-        pairs = (
-            {"sentence1": f"{name} had fever {n}", "sentence2": "was given", "score": score}
-            for n, score in enumerate(scores)
-        )
-        (tasks.parent / f"{name}.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
-    with pytest.raises(UserError, match=r"alike\.jsonl: expected different scores, found one for all 8 pairs"):
-        command.run(options(place, tmp_path, tasks=str(tasks)))
 
 
 @pytest.mark.fast

@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from clinicalbert_jax.config import ModelConfig
+from clinicalbert_jax.finetune.compare import command
+from clinicalbert_jax.finetune.inputs.reading import Reading
 from clinicalbert_jax.pretrained import huggingface
 from tests.clinicalbert_jax.finetune import toy_tokenizer
 from tests.clinicalbert_jax.modeling import random_weights
@@ -72,6 +76,26 @@ def write_tasks(directory: Path, steps: int = 3) -> Path:
     settings = _SETTINGS.format(steps=steps)
     (directory / "tasks.toml").write_text(_TASKS.format(configs=ROOT / "configs" / "finetune", settings=settings))
     return directory / "tasks.toml"
+
+
+def options(place: Path, tmp_path: Path, **changes: Any) -> command.Options:
+    """The options of a comparison of `small` in `tmp_path`, some of them changed."""
+    given: dict[str, Any] = {
+        "models": (f"small={place / 'small' / 'bert'}",),
+        "tasks": str(place / "tasks.toml"),
+        "workdir": str(tmp_path / "out"),
+        "reading": Reading(),
+    }
+    return command.Options(**given | changes)
+
+
+def edited(place: Path, tmp_path: Path, old: str, new: str) -> str:
+    """A copy of the tasks and their data with a change."""
+    copied = shutil.copytree(place, tmp_path / "edited", ignore=shutil.ignore_patterns("whole", "small", "large"))
+    text = (copied / "tasks.toml").read_text()
+    assert old in text
+    (copied / "tasks.toml").write_text(text.replace(old, new, 1))
+    return str(copied / "tasks.toml")
 
 
 def start(models: Sequence[str], tasks: Path, workdir: Path, *more: str) -> subprocess.Popen:
