@@ -154,7 +154,7 @@ def _identity_in(directory: Path) -> dict[str, Any] | None:
     except ValueError:
         pass
     raise UserError(
-        f"{directory / IDENTITY} is not as it was written: restore it from a copy, or give another --workdir"
+        f"{directory / IDENTITY} is not as this version writes it: restore it from a copy, or give another --workdir"
     ) from None
 
 
